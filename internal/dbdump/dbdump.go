@@ -1,0 +1,108 @@
+// Package dbdump says what a database engine must do for Keepset: dump its
+// content into named streams, and load such streams back.
+//
+// Its central type is [Engine]. An engine talks to one server and knows
+// nothing of repositories, Kubernetes or object storage: it is handed a
+// [Sink] to write to and a [Source] to read from. What it has to say of a dump
+// apart from the bytes is a [record.Report].
+//
+// The promise that everything else rests on: Dump returns nil only if every
+// stream was written whole and closed, and the streams together are one
+// consistent state of the server. Any doubt is an error.
+package dbdump
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"keepset/internal/record"
+)
+
+// Sentinels that callers decide on (exit codes, retries). They arrive wrapped.
+var (
+	// ErrUnreachable: no connection to the server could be made.
+	ErrUnreachable = errors.New("server unreachable")
+	// ErrAccess: the server refuses the account or its password.
+	ErrAccess = errors.New("access denied by the server")
+	// ErrPrivilege: the account lacks a privilege that the dump or load needs.
+	ErrPrivilege = errors.New("privilege missing")
+	// ErrLockTimeout: the consistent point could not be had within the bound.
+	ErrLockTimeout = errors.New("lock not obtained in time")
+	// ErrDrift: the server changed during a dump that could not lock it.
+	ErrDrift = errors.New("server changed during the dump")
+	// ErrNotEmpty: the target already holds data and replacing was not asked for.
+	ErrNotEmpty = errors.New("target is not empty")
+	// ErrMismatch: what was loaded is not what was dumped.
+	ErrMismatch = errors.New("loaded data differs from the backup")
+	// ErrCoordinates: replication cannot continue from the recorded point.
+	ErrCoordinates = errors.New("replication cannot continue from the recorded coordinates")
+)
+
+// Engine dumps and loads one database server. Values are not reused: one
+// Dump or one Load each.
+type Engine interface {
+	// Dump opens as many named streams on w as it likes, concurrently, and
+	// returns nil only if the dump is complete and consistent.
+	Dump(ctx context.Context, w Sink) (record.Report, error)
+	// Load brings the streams of a dump back, compares what arrived with
+	// what r.Report() recorded (row counts at least), and reports what it did.
+	Load(ctx context.Context, r Source) (record.Report, error)
+}
+
+// Follower is the power of an engine whose servers replicate: a loaded
+// server is made to follow an upstream from recorded coordinates.
+type Follower interface {
+	// Check asks the upstream, before anything is destroyed, whether
+	// replication can continue from c. ErrCoordinates when the logs that it
+	// needs have been purged or the upstream is behind c.
+	Check(ctx context.Context, c record.Coordinates, up Upstream) error
+	// Follow cleans the server's identity, applies c, starts replication and
+	// returns once the server has caught up with the position the upstream
+	// had when Follow was called.
+	Follow(ctx context.Context, c record.Coordinates, up Upstream) error
+	// Shutdown stops the server cleanly through SQL.
+	Shutdown(ctx context.Context) error
+}
+
+// Upstream is the server that a follower follows, as the follower sees it.
+type Upstream struct {
+	Host     string
+	Port     int
+	User     string
+	Password string
+	// TLS asks the follower to use an encrypted connection.
+	TLS bool
+}
+
+// StreamOptions describe one stream to the sink.
+type StreamOptions struct {
+	// Secret streams (grants, password hashes) get unguessable chunk names
+	// and are never deduplicated.
+	Secret bool
+}
+
+// Sink takes the streams of a dump. Names are unique within a dump, valid
+// UTF-8, slash-separated like file paths; the engine escapes what it puts into
+// a path element. Create is safe for concurrent use; so are different streams.
+type Sink interface {
+	Create(ctx context.Context, name string, opts StreamOptions) (Stream, error)
+}
+
+// Stream is one stream being written. Exactly one of Close and Abort ends it.
+// Close returns nil only if everything written was accepted. Abort discards
+// the stream, and with it the whole dump: the error it is given becomes the
+// reason.
+type Stream interface {
+	io.Writer
+	Close() error
+	Abort(err error)
+}
+
+// Source gives back the streams of a dump. Open is safe for concurrent use.
+// The reader ends with io.EOF only after the whole stream has been delivered
+// and its checksum has matched.
+type Source interface {
+	Report() record.Report
+	Open(ctx context.Context, name string) (io.ReadCloser, error)
+}

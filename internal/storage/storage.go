@@ -1,0 +1,75 @@
+// Package storage keeps named objects in a store: S3-compatible object
+// storage, a directory, or memory.
+//
+// Its one central type is [Store], five methods over keys that are written
+// once and never edited. The rest of Keepset knows nothing of where bytes
+// live; everything it relies on is in the contract below, and every
+// implementation passes the conformance suite in storagetest.
+//
+// What a store must promise:
+//
+//   - Put is all-or-nothing. After it returns nil the whole object is durable
+//     and visible to Get, Stat and List; after an error, a cancelled context
+//     or a killed process the key is either absent or, when only the reply
+//     was lost, wholly present. No reader ever sees part of an object.
+//   - Keys are written once. Of several writers of one key exactly one wins
+//     and the others get ErrExists, where the store has conditional writes.
+//   - Errors say which object and carry one of the sentinels below when a
+//     caller has to decide on the kind of failure.
+package storage
+
+import (
+	"context"
+	"errors"
+	"io"
+	"iter"
+	"time"
+)
+
+// Sentinels that callers decide on; they arrive wrapped, with the object's
+// key and the remedy in the text. An absent object is fs.ErrNotExist.
+var (
+	// ErrExists says that Put met an existing key. The object there is untouched.
+	ErrExists = errors.New("object already exists")
+	// ErrNoContainer says that the bucket or base directory is missing.
+	ErrNoContainer = errors.New("bucket or directory does not exist")
+	// ErrDenied says that the store knows us and refuses this operation.
+	ErrDenied = errors.New("access denied")
+	// ErrCredentials says that the store does not accept our credentials, or
+	// that they have expired and could not be refreshed.
+	ErrCredentials = errors.New("credentials not accepted")
+	// ErrFull says that the store has no room for the object.
+	ErrFull = errors.New("no space left in the store")
+)
+
+// Object is what a store knows of one object without reading it.
+type Object struct {
+	Key  string
+	Size int64
+	// LastModified is the store's clock, never ours.
+	LastModified time.Time
+	// Class is the storage class as the store names it; empty for the default.
+	Class string
+}
+
+// Store holds objects by key. Keys are relative, non-empty, slash-separated,
+// valid UTF-8, without empty, "." or ".." elements. Methods are safe for
+// concurrent use and return promptly when ctx ends.
+type Store interface {
+	// Put writes the whole of body, from its start, under key. It fails with
+	// ErrExists when the key exists. It reads body more than once when it
+	// has to try again, and never after it has returned.
+	Put(ctx context.Context, key string, body io.ReadSeeker) error
+	// Get reads length bytes from offset; length -1 reads to the end. The
+	// reader returns io.ErrUnexpectedEOF, never io.EOF, when the connection
+	// ends before the promised bytes have come. A range outside of the
+	// object is an error. The caller closes the reader.
+	Get(ctx context.Context, key string, offset, length int64) (io.ReadCloser, error)
+	// Stat returns what List would say of one key.
+	Stat(ctx context.Context, key string) (Object, error)
+	// List yields the objects whose key begins with prefix, in key order
+	// (bytes). It stops at the first error, yielding it with a zero Object.
+	List(ctx context.Context, prefix string) iter.Seq2[Object, error]
+	// Delete removes key. An absent key is no error.
+	Delete(ctx context.Context, key string) error
+}
