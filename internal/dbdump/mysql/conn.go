@@ -1,0 +1,300 @@
+package mysql
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	mysqldriver "github.com/go-sql-driver/mysql"
+
+	"keepset/internal/dbdump"
+)
+
+// maxPacket is what the client accepts and asks the server to send: the
+// protocol's own limit, since rows may be that large.
+const maxPacket = 1 << 30
+
+// dialBuffer is how much is read from the socket at a time. The driver by
+// itself asks for 4 KiB, which makes system calls the cost of a dump.
+const dialBuffer = 128 << 10
+
+// driverConfig turns the options into what the driver wants. Nothing in it
+// reaches a command line or a log.
+func (o Options) driverConfig() (*mysqldriver.Config, error) {
+	c := mysqldriver.NewConfig()
+	c.User, c.Passwd = o.User, o.Password
+	c.Net, c.Addr = "tcp", o.Address
+	if strings.HasPrefix(o.Address, "/") {
+		c.Net = "unix"
+	}
+	c.MaxAllowedPacket = maxPacket
+	c.Timeout, c.ReadTimeout, c.WriteTimeout = o.ConnectTimeout, o.ReadTimeout, o.WriteTimeout
+	c.DialFunc = dialBuffered
+	c.CheckConnLiveness = false
+	c.Logger = driverLog{o.Logger}
+	c.InterpolateParams = true
+	c.ConnectionAttributes = "program_name:keepset"
+	// The driver sends SET NAMES only when told a collation; every session
+	// sets its own character set (see openSession), and utf8mb4 is the
+	// driver's default in the handshake.
+	t, err := o.TLS.config(o.Address)
+	if err != nil {
+		return nil, err
+	}
+	if t != nil {
+		c.TLS = t
+	} else if c.Net == "tcp" {
+		// Encrypt when the server can, without a claim about who it is: what
+		// the mysql client does by default.
+		c.TLSConfig = "preferred"
+		c.AllowFallbackToPlaintext = true
+	}
+	return c, nil
+}
+
+// config is nil when nothing was asked for.
+func (t TLS) config(address string) (*tls.Config, error) {
+	if t == (TLS{}) {
+		return nil, nil
+	}
+	c := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: t.SkipVerify, ServerName: t.ServerName} //nolint:gosec // asked for by name
+	if c.ServerName == "" {
+		if host, _, err := net.SplitHostPort(address); err == nil {
+			c.ServerName = host
+		}
+	}
+	if t.CA != "" {
+		pem, err := os.ReadFile(t.CA)
+		if err != nil {
+			return nil, fmt.Errorf("read the CA of the server: %w", err)
+		}
+		c.RootCAs = x509.NewCertPool()
+		if !c.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("read the CA of the server: no certificate in %s", t.CA)
+		}
+	}
+	if (t.Cert == "") != (t.Key == "") {
+		return nil, errors.New("a client certificate needs both the certificate and its key")
+	}
+	if t.Cert != "" {
+		pair, err := tls.LoadX509KeyPair(t.Cert, t.Key)
+		if err != nil {
+			return nil, fmt.Errorf("read the client certificate: %w", err)
+		}
+		c.Certificates = []tls.Certificate{pair}
+	}
+	return c, nil
+}
+
+// bufferedConn reads ahead in large steps.
+type bufferedConn struct {
+	net.Conn
+	buf        []byte
+	start, end int
+}
+
+func dialBuffered(ctx context.Context, network, address string) (net.Conn, error) {
+	d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 15 * time.Second, Count: 4}}
+	c, err := d.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return &bufferedConn{Conn: c, buf: make([]byte, dialBuffer)}, nil
+}
+
+// Read hands out what is there and reads from the socket only when nothing is.
+func (c *bufferedConn) Read(p []byte) (int, error) {
+	if c.start == c.end {
+		if len(p) >= len(c.buf) {
+			return c.Conn.Read(p)
+		}
+		n, err := c.Conn.Read(c.buf)
+		if n == 0 {
+			return 0, err
+		}
+		// An error that comes with bytes comes again with the next read.
+		c.start, c.end = 0, n
+	}
+	n := copy(p, c.buf[c.start:c.end])
+	c.start += n
+	return n, nil
+}
+
+type driverLog struct{ *slog.Logger }
+
+// Print receives what the driver has to say about broken connections; the
+// error itself comes back to the caller as well.
+func (l driverLog) Print(v ...any) { l.Debug("mysql driver", "message", fmt.Sprint(v...)) }
+
+// session is one connection that is nobody else's, from open to close. Its
+// Close closes the socket, and with it the server gives back locks and ends
+// transactions and queries.
+type session struct {
+	*sql.Conn
+	// ID is the server's connection id, as in SHOW PROCESSLIST.
+	ID uint64
+}
+
+// openSession connects and prepares the session: statements one after the
+// other, after what every session needs.
+func (e *Engine) openSession(ctx context.Context, statements ...string) (*session, error) {
+	conn, err := e.db.Conn(ctx)
+	if err != nil {
+		return nil, connectError(e.opts.Address, e.opts.User, err)
+	}
+	s := &session{Conn: conn}
+	if err := conn.QueryRowContext(ctx, "SELECT CONNECTION_ID()").Scan(&s.ID); err != nil {
+		s.Close()
+		return nil, fmt.Errorf("prepare session on %s: %w", e.opts.Address, err)
+	}
+	for _, q := range statements {
+		if err := s.exec(ctx, q); err != nil {
+			s.Close()
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// Close ends the connection itself rather than giving it back to the pool.
+// Errors have no meaning any more: the server frees everything either way.
+func (s *session) Close() {
+	_ = s.Raw(func(any) error { return driver.ErrBadConn })
+	_ = s.Conn.Close()
+}
+
+// exec runs a statement; the error names it, cut short.
+func (s *session) exec(ctx context.Context, query string) error {
+	if _, err := s.ExecContext(ctx, query); err != nil {
+		return queryError(query, err)
+	}
+	return nil
+}
+
+// queryRow is QueryRowContext(...).Scan with a readable error.
+func (s *session) queryRow(ctx context.Context, query string, dest ...any) error {
+	if err := s.QueryRowContext(ctx, query).Scan(dest...); err != nil {
+		return queryError(query, err)
+	}
+	return nil
+}
+
+// each calls fn for every row of a small result, as text; NULL is "" with null set.
+func (s *session) each(ctx context.Context, query string, fn func(row row) error) error {
+	rows, err := s.QueryContext(ctx, query)
+	if err != nil {
+		return queryError(query, err)
+	}
+	defer rows.Close()
+	names, err := rows.Columns()
+	if err != nil {
+		return queryError(query, err)
+	}
+	values := make([]sql.NullString, len(names))
+	dest := make([]any, len(names))
+	for i := range values {
+		dest[i] = &values[i]
+	}
+	for rows.Next() {
+		if err := rows.Scan(dest...); err != nil {
+			return queryError(query, err)
+		}
+		if err := fn(row{names: names, values: values}); err != nil {
+			return err
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return queryError(query, err)
+	}
+	return nil
+}
+
+// row is one row of a small result, valid during the callback.
+type row struct {
+	names  []string
+	values []sql.NullString
+}
+
+// at is the value by position; NULL is "".
+func (r row) at(i int) string { return r.values[i].String }
+
+// null tells NULL from "".
+func (r row) null(i int) bool { return !r.values[i].Valid }
+
+// get is the value by column name, whatever its case; absent or NULL is "".
+func (r row) get(name string) string {
+	for i, n := range r.names {
+		if strings.EqualFold(n, name) {
+			return r.values[i].String
+		}
+	}
+	return ""
+}
+
+// queryError names the statement, without its tail.
+func queryError(query string, err error) error {
+	const most = 160
+	q := strings.Join(strings.Fields(query), " ")
+	if len(q) > most {
+		q = q[:most] + "..."
+	}
+	return fmt.Errorf("run %q: %w", q, err)
+}
+
+// Error numbers of the server that decide something.
+const (
+	errDBAccessDenied     = 1044
+	errAccessDenied       = 1045
+	errNoSuchTable        = 1146
+	errLockWaitTimeout    = 1205
+	errSpecificAccess     = 1227
+	errTableAccessDenied  = 1142
+	errColumnAccessDenied = 1143
+	errQueryInterrupted   = 1317
+	errTooManyConnections = 1040
+	errMustChangePassword = 1820
+	errAccountLocked      = 3118
+	errStatementTimeout   = 1969
+)
+
+// errorNumber is the server's number for an error, 0 for other errors.
+func errorNumber(err error) uint16 {
+	var e *mysqldriver.MySQLError
+	if errors.As(err, &e) {
+		return e.Number
+	}
+	return 0
+}
+
+// connectError classes the failure of a connection: unreachable, or refused.
+func connectError(address, user string, err error) error {
+	switch errorNumber(err) {
+	case errAccessDenied, errDBAccessDenied, errMustChangePassword, errAccountLocked, 1698:
+		return fmt.Errorf("connect to %s as %s: %w: %w", address, user, dbdump.ErrAccess, err)
+	}
+	if errors.Is(err, context.Canceled) {
+		return fmt.Errorf("connect to %s: %w", address, err)
+	}
+	return fmt.Errorf("connect to %s: %w: %w", address, dbdump.ErrUnreachable, err)
+}
+
+// lost tells whether the connection is gone, as opposed to a statement refused.
+func lost(err error) bool {
+	return errors.Is(err, mysqldriver.ErrInvalidConn) || errors.Is(err, driver.ErrBadConn) ||
+		errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
+}
+
+// seconds rounds a duration up to whole seconds, at least one, for server
+// variables that count in them.
+func seconds(d time.Duration) int { return max(1, int(math.Ceil(d.Seconds()))) }

@@ -1,0 +1,4 @@
+package mysql
+
+// LoadOptions say how a dump is loaded.
+type LoadOptions struct{}
