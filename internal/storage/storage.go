@@ -16,6 +16,13 @@
 //     and the others get ErrExists, where the store has conditional writes.
 //   - Errors say which object and carry one of the sentinels below when a
 //     caller has to decide on the kind of failure.
+//
+// What several stores share is a decorator: [WithRetry], [WithBandwidth] and
+// [WithPrefix] take a Store and return one. A program wraps the limit
+// directly around the store and the retries around the limit.
+//
+// A key must not be another key's directory: where "a/b" is an object, "a" is
+// none. Object stores could hold both, a directory cannot.
 package storage
 
 import (
@@ -40,6 +47,15 @@ var (
 	ErrCredentials = errors.New("credentials not accepted")
 	// ErrFull says that the store has no room for the object.
 	ErrFull = errors.New("no space left in the store")
+	// ErrInvalid says that the caller asks for what cannot be: a malformed
+	// key, a range outside of the object.
+	ErrInvalid = errors.New("invalid key or range")
+	// ErrRefused says that the store rejects this kind of request, so that
+	// trying again does not help.
+	ErrRefused = errors.New("request refused by the store")
+	// ErrCorrupt says that the bytes are not those that the store's own
+	// checksum promises.
+	ErrCorrupt = errors.New("checksum does not match")
 )
 
 // Object is what a store knows of one object without reading it.
@@ -52,9 +68,9 @@ type Object struct {
 	Class string
 }
 
-// Store holds objects by key. Keys are relative, non-empty, slash-separated,
-// valid UTF-8, without empty, "." or ".." elements. Methods are safe for
-// concurrent use and return promptly when ctx ends.
+// Store holds objects by key; [CheckKey] says which keys are valid, and every
+// method refuses others with ErrInvalid. Methods are safe for concurrent use
+// and return promptly when ctx ends.
 type Store interface {
 	// Put writes the whole of body, from its start, under key. It fails with
 	// ErrExists when the key exists. It reads body more than once when it
@@ -62,13 +78,17 @@ type Store interface {
 	Put(ctx context.Context, key string, body io.ReadSeeker) error
 	// Get reads length bytes from offset; length -1 reads to the end. The
 	// reader returns io.ErrUnexpectedEOF, never io.EOF, when the connection
-	// ends before the promised bytes have come. A range outside of the
-	// object is an error. The caller closes the reader.
+	// ends before the promised bytes have come. A range that is not wholly
+	// within the object is ErrInvalid; no bytes at the object's very end are
+	// within it. The context governs the reader too. The caller closes it.
 	Get(ctx context.Context, key string, offset, length int64) (io.ReadCloser, error)
 	// Stat returns what List would say of one key.
 	Stat(ctx context.Context, key string) (Object, error)
-	// List yields the objects whose key begins with prefix, in key order
-	// (bytes). It stops at the first error, yielding it with a zero Object.
+	// List yields the objects whose key begins with prefix, which may end
+	// within an element, in key order (bytes). It stops at the first error,
+	// yielding it with a zero Object. Objects that are put or deleted
+	// meanwhile may or may not appear. What is in the store and has no valid
+	// key, because somebody else put it there, is passed over.
 	List(ctx context.Context, prefix string) iter.Seq2[Object, error]
 	// Delete removes key. An absent key is no error.
 	Delete(ctx context.Context, key string) error
