@@ -1,0 +1,162 @@
+package servers
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+)
+
+// rootPassword is the administrator's password of every database server that the package starts.
+const rootPassword = "keepset-root"
+
+// accounts gives the administrator a password and lets him in over TCP.
+const accounts = `ALTER USER root@localhost IDENTIFIED BY '` + rootPassword + `';
+CREATE USER root@'%' IDENTIFIED BY '` + rootPassword + `';
+GRANT ALL ON *.* TO root@'%' WITH GRANT OPTION;
+`
+
+// product is one of the database servers that the package can start.
+type product struct {
+	name     string // for messages
+	packages string // the part of the cache that holds it
+	program  string // the server's name among the tools
+	template string // the part of the cache that holds its empty database; its number grows with every change to it
+	config   string // settings of its own, as lines of my.cnf
+	build    func(ctx context.Context, p product, root, dir string) error
+}
+
+// mariadb returns the MariaDB of Debian 12.
+func mariadb() product {
+	return product{
+		name: "MariaDB", packages: bookworm, program: "mariadbd", template: "template-mariadb-" + bookworm + "-1",
+		config: "innodb_log_file_size=16M\nskip_innodb_doublewrite\nlocal_infile=ON\nbinlog_format=ROW\naria_pagecache_buffer_size=16M\n",
+		build:  buildMariaDB,
+	}
+}
+
+// mysql returns the MySQL of Debian's unstable suite. It keeps the server's own defaults where MariaDB's differ.
+func mysql() product {
+	return product{
+		name: "MySQL", packages: sid, program: "mysqld", template: "template-mysql-" + sid + "-1",
+		config: "innodb_redo_log_capacity=32M\ninnodb_doublewrite=OFF\nmysqlx=OFF\nsecure_file_priv=NULL\n",
+		build:  buildMySQL,
+	}
+}
+
+// placesOf returns the settings that tell a server where its unpacked package lies.
+func placesOf(root string) string {
+	return fmt.Sprintf("basedir=%[1]s/usr\nlc_messages_dir=%[1]s/usr/share/mysql\n"+
+		"character_sets_dir=%[1]s/usr/share/mysql/charsets\nplugin_dir=%[1]s/usr/lib/mysql/plugin\n", root)
+}
+
+// emptyDatabase copies the product's empty database to dir, and builds it first when the cache does not hold it.
+func (p product) emptyDatabase(ctx context.Context, dir string) error {
+	template, err := once(ctx, p.template, func(ctx context.Context, dir string) error {
+		root, err := packageRoot(p.packages)
+		if err != nil {
+			return err
+		}
+		return p.build(ctx, p, root, dir)
+	})
+	if err != nil {
+		return err
+	}
+	return copyTree(dir, filepath.Join(template, "data"))
+}
+
+// buildMariaDB does what mariadb-install-db does, with a password for the administrator and no anonymous account.
+func buildMariaDB(ctx context.Context, p product, root, dir string) error {
+	script := bytes.NewBufferString("create database mysql;\nuse mysql;\nSET @auth_root_socket=NULL;\n" +
+		"SET @skip_auth_anonymous=1;\nSET @current_hostname='localhost';\n")
+	for _, name := range []string{
+		"mysql_system_tables.sql", "mysql_performance_tables.sql", "mysql_system_tables_data.sql",
+		"maria_add_gis_sp_bootstrap.sql", "mysql_sys_schema.sql",
+	} {
+		data, err := os.ReadFile(filepath.Join(root, "usr/share/mysql", name))
+		if err != nil {
+			return fmt.Errorf("read the system tables: %w", err)
+		}
+		script.Write(data)
+		script.WriteByte('\n')
+	}
+	// The script above makes one administrator for each name of this machine, which would win over root@'%'.
+	script.WriteString("DELETE FROM global_priv WHERE Host <> 'localhost';\nDELETE FROM proxies_priv WHERE Host <> 'localhost';\n" +
+		"FLUSH PRIVILEGES;\n" + accounts)
+	return p.initialise(ctx, root, dir, script, "--bootstrap", "--innodb-flush-log-at-trx-commit=0")
+}
+
+// buildMySQL runs the server's own initialisation. auto.cnf goes: it holds the identity that each copy must make for itself.
+func buildMySQL(ctx context.Context, p product, root, dir string) error {
+	script := filepath.Join(dir, "accounts.sql")
+	sql := accounts + "GRANT PROXY ON ''@'' TO root@'%' WITH GRANT OPTION;\n"
+	if err := os.WriteFile(script, []byte(sql), 0o600); err != nil {
+		return err
+	}
+	if err := p.initialise(ctx, root, dir, nil, "--initialize-insecure", "--init-file="+script,
+		"--innodb-flush-log-at-trx-commit=0"); err != nil {
+		return err
+	}
+	return os.Remove(filepath.Join(dir, "data", "auto.cnf"))
+}
+
+// initialise runs the server once, to make its system tables in dir/data.
+func (p product) initialise(ctx context.Context, root, dir string, stdin io.Reader, args ...string) error {
+	data := filepath.Join(dir, "data")
+	if err := os.Mkdir(data, 0o700); err != nil {
+		return err
+	}
+	config := filepath.Join(dir, "my.cnf")
+	text := "[mysqld]\nuser=root\ninnodb_buffer_pool_size=64M\ndatadir=" + data + "\n" + placesOf(root) + p.config
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		return err
+	}
+	program, err := FindTool(p.program)
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, program, append([]string{"--defaults-file=" + config}, args...)...)
+	cmd.Stdin = stdin
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("initialise %s: %w\n%s", p.name, err, out)
+	}
+	return nil
+}
+
+// copyTree copies a folder of plain files. Holes are not kept: the files are small.
+func copyTree(target, source string) error {
+	return filepath.WalkDir(source, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		relative, err := filepath.Rel(source, path)
+		if err != nil {
+			return err
+		}
+		to := filepath.Join(target, relative)
+		if entry.IsDir() {
+			return os.MkdirAll(to, 0o700)
+		}
+		return copyFile(to, path)
+	})
+}
+
+func copyFile(target, source string) (err error) {
+	in, err := os.Open(source)
+	if err != nil {
+		return err
+	}
+	defer in.Close() //nolint:errcheck // only read
+	out, err := os.OpenFile(target, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
+	_, err = io.Copy(out, in)
+	return err
+}
