@@ -53,12 +53,9 @@ fi
 
 step "lint" "$make" --no-print-directory lint
 
-short=()
-if [ -z "${KEEPSET_SOAK:-}" ]; then short=(-short); fi
-
 # The packages without the race detector are those whose time goes into other programs.
-step "unit and integration tests, race detector on" go test -race "${short[@]}" -timeout 20m $(go list ./internal/... ./cmd/... | grep -v internal/dbdump/mysql)
-step "database engine" go test "${short[@]}" -timeout 30m ./internal/dbdump/mysql/... ./test/servers/...
-step "end to end" go test "${short[@]}" -timeout 60m ./test/e2e/...
+step "unit and integration tests, race detector on" go test -race -timeout 20m $(go list ./internal/... ./cmd/... | grep -v internal/dbdump/mysql)
+step "database engine" go test -timeout 30m ./internal/dbdump/mysql/... ./test/servers/...
+step "end to end" go test -timeout 60m ./test/e2e/...
 
 if [ ${#failed[@]} -gt 0 ]; then exit 1; fi
