@@ -80,20 +80,26 @@ func Holds(ctx context.Context, s Store, key string, body io.ReadSeeker) (bool, 
 	if object.Size != size {
 		return false, nil
 	}
-	if c, ok := s.(Comparer); ok {
-		same, known, err := c.Holds(ctx, key, body)
-		if err == nil && known {
-			return same, nil
-		}
-		if err != nil && !errors.Is(err, ErrDenied) {
-			return false, err
-		}
+	same, known, err := compare(ctx, s, key, body)
+	if err == nil && known {
+		return same, nil
 	}
-	same, err := sameBytes(ctx, s, key, body, size)
+	if err != nil && !errors.Is(err, ErrDenied) {
+		return false, err
+	}
+	same, err = sameBytes(ctx, s, key, body, size)
 	if errors.Is(err, ErrDenied) {
 		return true, nil
 	}
 	return same, err
+}
+
+// compare asks s if it has the power to compare.
+func compare(ctx context.Context, s Store, key string, body io.ReadSeeker) (same, known bool, err error) {
+	if c, ok := s.(Comparer); ok {
+		return c.Holds(ctx, key, body)
+	}
+	return false, false, nil
 }
 
 func sameBytes(ctx context.Context, s Store, key string, body io.ReadSeeker, size int64) (same bool, err error) {

@@ -1,0 +1,234 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+)
+
+// Retry says how often and how patiently [WithRetry] tries again. Zero fields
+// take the defaults.
+type Retry struct {
+	// Attempts is how often in a row an operation is tried without any
+	// progress; default 10, which takes half a minute on average.
+	Attempts int
+	// MinDelay bounds the first pause, MaxDelay all of them; between them the bound
+	// doubles. Each pause is drawn evenly from zero to the bound, so
+	// that many clients do not come back at once. Defaults 200 ms and 15 s.
+	MinDelay time.Duration
+	MaxDelay time.Duration
+	// Logger is told of every failure that is retried; nil for none.
+	Logger *slog.Logger
+}
+
+// WithRetry returns s with failures that may pass tried again.
+//
+// A Put that ends in ErrExists after an attempt whose reply was lost is a success if
+// the object is the one that was to be put. A Get goes on where the
+// connection broke off, a List after the last key. What the sentinels of
+// this package name is never retried: see [Permanent].
+func WithRetry(s Store, r Retry) Store {
+	if r.Attempts <= 0 {
+		r.Attempts = 10
+	}
+	if r.MinDelay <= 0 {
+		r.MinDelay = 200 * time.Millisecond
+	}
+	if r.MaxDelay <= 0 {
+		r.MaxDelay = 15 * time.Second
+	}
+	if r.Logger == nil {
+		r.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &retrying{store: s, retry: r}
+}
+
+// Permanent says whether trying again cannot help against err.
+func Permanent(err error) bool {
+	for _, sentinel := range []error{
+		ErrExists, ErrNoContainer, ErrDenied, ErrCredentials, ErrFull, ErrInvalid, ErrRefused, ErrCorrupt,
+		fs.ErrNotExist, fs.ErrClosed, errBody,
+	} {
+		if errors.Is(err, sentinel) {
+			return true
+		}
+	}
+	return false
+}
+
+// errBody marks failures of what is to be uploaded, not of the store.
+var errBody = errors.New("the body cannot be read")
+
+type retrying struct {
+	store Store
+	retry Retry
+}
+
+// attempts counts the failures of one operation in a row.
+type attempts struct {
+	retry     Retry
+	operation string
+	key       string
+	failures  int
+}
+
+func (r *retrying) begin(operation, key string) *attempts {
+	return &attempts{retry: r.retry, operation: operation, key: key}
+}
+
+// again returns nil when the operation should be tried again after err, having paused
+// before, and the error to return otherwise.
+func (a *attempts) again(ctx context.Context, err error) error {
+	if ctx.Err() != nil || Permanent(err) {
+		return err
+	}
+	a.failures++
+	if a.failures >= a.retry.Attempts {
+		return fmt.Errorf("%w (given up after %d attempts)", err, a.failures)
+	}
+	bound := a.retry.MaxDelay
+	if shift := a.failures - 1; shift < 32 && a.retry.MinDelay<<shift > 0 {
+		bound = min(bound, a.retry.MinDelay<<shift)
+	}
+	delay := rand.N(bound + 1)
+	a.retry.Logger.WarnContext(ctx, "store failed, trying again", "operation", a.operation, "key", a.key,
+		"failures", a.failures, "delay", delay, "error", err)
+	timer := time.NewTimer(delay)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return fmt.Errorf("%s object %q: %w, after: %w", a.operation, a.key, ctx.Err(), err)
+	case <-timer.C:
+		return nil
+	}
+}
+
+// progress forgets the failures before it.
+func (a *attempts) progress() { a.failures = 0 }
+
+// do tries call until it succeeds or is given up.
+func (r *retrying) do(ctx context.Context, operation, key string, call func() error) error {
+	a := r.begin(operation, key)
+	for {
+		err := call()
+		if err == nil {
+			return nil
+		}
+		if err := a.again(ctx, err); err != nil {
+			return err
+		}
+	}
+}
+
+func (r *retrying) Put(ctx context.Context, key string, body io.ReadSeeker) error {
+	tried := false
+	return r.do(ctx, "put", key, func() error {
+		err := r.store.Put(ctx, key, &guardedBody{body})
+		if tried && errors.Is(err, ErrExists) {
+			// Perhaps it is our own, put by an attempt whose reply was lost.
+			same, failed := Holds(ctx, r.store, key, &guardedBody{body})
+			switch {
+			case failed != nil && !errors.Is(failed, fs.ErrNotExist):
+				return fmt.Errorf("put object %q: find out whose it is: %w", key, failed)
+			case same:
+				return nil
+			}
+		}
+		tried = true
+		return err
+	})
+}
+
+func (r *retrying) Stat(ctx context.Context, key string) (o Object, err error) {
+	err = r.do(ctx, "stat", key, func() (err error) {
+		o, err = r.store.Stat(ctx, key)
+		return err
+	})
+	return o, err
+}
+
+func (r *retrying) Delete(ctx context.Context, key string) error {
+	return r.do(ctx, "delete", key, func() error { return r.store.Delete(ctx, key) })
+}
+
+func (r *retrying) List(ctx context.Context, prefix string) iter.Seq2[Object, error] {
+	return func(yield func(Object, error) bool) {
+		a := r.begin("list", prefix)
+		last := ""
+		for {
+			failed, stopped := r.listAfter(ctx, prefix, &last, a, yield)
+			if stopped || failed == nil {
+				return
+			}
+			if err := a.again(ctx, failed); err != nil {
+				yield(Object{}, err)
+				return
+			}
+		}
+	}
+}
+
+// listAfter yields what comes after last, and keeps last up to date.
+func (r *retrying) listAfter(
+	ctx context.Context, prefix string, last *string, a *attempts, yield func(Object, error) bool,
+) (failed error, stopped bool) {
+	for o, err := range r.store.List(ctx, prefix) {
+		if err != nil {
+			return err, false
+		}
+		if *last != "" && o.Key <= *last {
+			continue
+		}
+		*last = o.Key
+		a.progress()
+		if !yield(o, nil) {
+			return nil, true
+		}
+	}
+	return nil, false
+}
+
+func (r *retrying) Probe(ctx context.Context, key string, body io.ReadSeeker) (g Guarantee, err error) {
+	err = r.do(ctx, "probe with", key, func() (err error) {
+		g, err = Probe(ctx, r.store, key, &guardedBody{body})
+		return err
+	})
+	return g, err
+}
+
+func (r *retrying) Holds(ctx context.Context, key string, body io.ReadSeeker) (same, known bool, err error) {
+	err = r.do(ctx, "compare", key, func() (err error) {
+		same, known, err = compare(ctx, r.store, key, &guardedBody{body})
+		return err
+	})
+	return same, known, err
+}
+
+// guardedBody marks the errors of a body, against which nothing helps that
+// could be tried on the store.
+type guardedBody struct{ body io.ReadSeeker }
+
+func (g *guardedBody) Read(p []byte) (int, error) {
+	n, err := g.body.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = fmt.Errorf("%w: %w", errBody, err)
+	}
+	return n, err
+}
+
+func (g *guardedBody) Seek(offset int64, whence int) (int64, error) {
+	n, err := g.body.Seek(offset, whence)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", errBody, err)
+	}
+	return n, err
+}
+
+// Unlimited makes a limit below this body known; see the function Unlimited.
+func (g *guardedBody) Unlimited() io.ReadSeeker { return g.body }

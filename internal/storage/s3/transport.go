@@ -1,0 +1,172 @@
+package s3
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/smithy-go"
+
+	"keepset/internal/storage"
+)
+
+const (
+	defaultIdleTimeout = time.Minute
+	// parallel is the number of requests that readers and writers have in
+	// flight at a time; that many connections are kept.
+	parallel   = 64
+	bufferSize = 64 << 10
+)
+
+// newHTTPClient returns the client for the store and for whoever issues its
+// credentials. The proxy comes from the environment.
+func newHTTPClient(o Options) (*awshttp.BuildableClient, error) {
+	idle := o.IdleTimeout
+	if idle <= 0 {
+		idle = defaultIdleTimeout
+	}
+	var pool *x509.CertPool
+	if o.CABundle != "" {
+		var err error
+		if pool, err = readCABundle(o.CABundle); err != nil {
+			return nil, err
+		}
+	}
+	return awshttp.NewBuildableClient().WithTransportOptions(func(tr *http.Transport) {
+		dial := tr.DialContext
+		tr.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := dial(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			return &activeConn{Conn: conn, idle: idle}, nil
+		}
+		tr.MaxIdleConns, tr.MaxIdleConnsPerHost = parallel, parallel
+		tr.IdleConnTimeout = min(tr.IdleConnTimeout, idle)
+		tr.ReadBufferSize, tr.WriteBufferSize = bufferSize, bufferSize
+		// Of one HTTP/2 connection all streams would share the fate and the window.
+		tr.ForceAttemptHTTP2 = false
+		if pool != nil {
+			tr.TLSClientConfig.RootCAs = pool
+		}
+	}), nil
+}
+
+// freeze keeps the SDK from replacing the client's dialer, and returns a
+// function that closes idle connections.
+func freeze(cfg *aws.Config) (func(), error) {
+	buildable, ok := cfg.HTTPClient.(*awshttp.BuildableClient)
+	if !ok {
+		return nil, fmt.Errorf("load the S3 configuration: unexpected HTTP client %T", cfg.HTTPClient)
+	}
+	client, ok := buildable.Freeze().(*http.Client)
+	if !ok {
+		return nil, errors.New("load the S3 configuration: the HTTP client cannot be frozen")
+	}
+	cfg.HTTPClient = client
+	return client.CloseIdleConnections, nil
+}
+
+func readCABundle(name string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(name)
+	if err != nil {
+		return nil, fmt.Errorf("read the CA bundle: %w", err)
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("read the CA bundle %s: no PEM certificate in it: %w", name, storage.ErrInvalid)
+	}
+	return pool, nil
+}
+
+// activeConn fails when no byte has passed in either direction for idle. Of a read
+// or write that waits, a deadline set by the other one counts: while a large
+// body goes out, the wait for the reply must not time out.
+type activeConn struct {
+	net.Conn
+	idle time.Duration
+}
+
+func (c *activeConn) Read(p []byte) (int, error) {
+	if err := c.extend(c.SetReadDeadline); err != nil {
+		return 0, err
+	}
+	n, err := c.Conn.Read(p)
+	return n, c.explain(err)
+}
+
+// Write sends p in pieces, so that a slow but living connection extends its
+// deadline by each of them.
+func (c *activeConn) Write(p []byte) (int, error) {
+	done := 0
+	for {
+		if err := c.extend(c.SetDeadline); err != nil {
+			return done, err
+		}
+		n, err := c.Conn.Write(p[done:min(done+bufferSize/4, len(p))])
+		done += n
+		if err != nil || done == len(p) {
+			return done, c.explain(err)
+		}
+	}
+}
+
+func (c *activeConn) extend(set func(time.Time) error) error {
+	return set(time.Now().Add(c.idle)) //nolint:forbidigo // deadlines of sockets are by the wall clock
+}
+
+func (c *activeConn) explain(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return fmt.Errorf("the connection to %s was silent for %s: %w", c.RemoteAddr(), c.idle, err)
+	}
+	return err
+}
+
+// taggedCredentials marks failures to get credentials as such, except those
+// that a second attempt may cure.
+type taggedCredentials struct{ aws.CredentialsProvider }
+
+func (t taggedCredentials) Retrieve(ctx context.Context) (aws.Credentials, error) {
+	if t.CredentialsProvider == nil {
+		return aws.Credentials{}, errNoCredentials
+	}
+	creds, err := t.CredentialsProvider.Retrieve(ctx)
+	if err == nil || ctx.Err() != nil {
+		return creds, err
+	}
+	var network net.Error
+	var op *smithy.OperationError
+	var api smithy.APIError
+	// Whoever has no credentials at all ends at the instance's metadata service,
+	// which is not there: that is not a network failure.
+	noInstance := errors.As(err, &op) && op.ServiceID == "ec2imds"
+	serverFault := errors.As(err, &api) && api.ErrorFault() == smithy.FaultServer
+	if !noInstance && (serverFault || errors.As(err, &network)) {
+		return creds, err
+	}
+	return creds, &credentialsError{err}
+}
+
+// Invalidate makes the next Retrieve ask the source again.
+func (t taggedCredentials) Invalidate() {
+	if cache, ok := t.CredentialsProvider.(*aws.CredentialsCache); ok {
+		cache.Invalidate()
+	}
+}
+
+var errNoCredentials = &credentialsError{errors.New("no credentials are configured")}
+
+type credentialsError struct{ err error }
+
+func (e *credentialsError) Error() string   { return e.err.Error() }
+func (e *credentialsError) Unwrap() []error { return []error{e.err, storage.ErrCredentials} }
