@@ -6,24 +6,28 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-make=${MAKE:-make}
+make() { command "${MAKE:-make}" --no-print-directory "$@"; }
 started=
 failed=()
 begin=$SECONDS
+bin=$(mktemp -d)
 
-say() { printf '\n=== %s (%d s)\n' "$*" $((SECONDS - begin)); }
+say() { printf '\n=== %s (at %d s)\n' "$*" $((SECONDS - begin)); }
 
 finish() {
 	code=$?
-	trap - EXIT INT TERM
+	trap - EXIT
+	trap '' INT TERM
+	rm -rf "$bin"
 	if [ -n "$started" ]; then
 		say "cluster-down"
-		"$make" --no-print-directory cluster-down || code=1
+		make cluster-down || failed+=("cluster-down")
 	fi
+	if [ ${#failed[@]} -gt 0 ]; then code=1; fi
 	if [ "$code" -eq 0 ]; then
-		printf '\nmake test: PASS, everything, in %d s\n' $((SECONDS - begin))
+		printf '\nmake test: PASS in %d s\n' $((SECONDS - begin))
 	else
-		printf '\nmake test: FAIL after %d s: %s\n' $((SECONDS - begin)) "${failed[*]:-see the output above}"
+		printf '\nmake test: FAIL after %d s: %s\n' $((SECONDS - begin)) "$(IFS=,; echo "${failed[*]:-see above}")"
 	fi
 	exit "$code"
 }
@@ -33,29 +37,27 @@ trap 'exit 143' TERM
 
 # step NAME COMMAND...: runs the command. The steps after a failed one still run, for a whole picture.
 step() {
-	local name=$1
-	shift
-	say "$name"
-	"$@" || failed+=("$name")
+	say "$1"
+	"${@:2}" || failed+=("$1")
 }
 
-say "servers"
-"$make" --no-print-directory servers
+say "servers and tools"
+make servers
+go build -o "$bin" ./hack/gotest
 
-# The cluster is built while the first tests run; nothing needs it before the end-to-end tests.
-if "$make" --no-print-directory cluster-status >/dev/null 2>&1; then
-	say "cluster: running already, it is left running"
+step "lint" make lint
+# The race detector is left out where the time goes into other programs, or into bulk data.
+step "unit and integration tests, with the race detector" \
+	"$bin/gotest" -race -timeout 30m $(go list ./... | grep -vE '^keepset/(test/|hack/|internal/dbdump/mysql)')
+step "database engine and servers" "$bin/gotest" -timeout 60m ./internal/dbdump/mysql/... ./test/servers/... ./test/bench/... ./test/demo/...
+
+if make cluster-status >/dev/null 2>&1; then
+	say "cluster: running already, and left running"
 else
 	say "cluster-up"
 	started=1
-	"$make" --no-print-directory cluster-up
+	make cluster-up
 fi
+step "end to end" "$bin/gotest" -timeout 120m ./test/e2e/...
 
-step "lint" "$make" --no-print-directory lint
-
-# The packages without the race detector are those whose time goes into other programs.
-step "unit and integration tests, race detector on" go test -race -timeout 20m $(go list ./internal/... ./cmd/... | grep -v internal/dbdump/mysql)
-step "database engine" go test -timeout 30m ./internal/dbdump/mysql/... ./test/servers/...
-step "end to end" go test -timeout 60m ./test/e2e/...
-
-if [ ${#failed[@]} -gt 0 ]; then exit 1; fi
+[ ${#failed[@]} -eq 0 ]

@@ -182,6 +182,18 @@ func (s *MySQL) Start(ctx context.Context) error {
 	return nil
 }
 
+// Empty replaces the data of a stopped server by an empty database: a new volume under an old name. MySQL makes itself
+// a new server_uuid with it.
+func (s *MySQL) Empty(ctx context.Context) error {
+	if s.Running() {
+		return fmt.Errorf("empty %s at %s: it is running", s.product.name, s.Addr)
+	}
+	if err := os.RemoveAll(s.DataDir); err != nil {
+		return fmt.Errorf("empty %s at %s: %w", s.product.name, s.Addr, err)
+	}
+	return s.product.emptyDatabase(ctx, s.DataDir)
+}
+
 // ping reports whether the server answers on its socket, which no other server can have taken.
 func (s *MySQL) ping(ctx context.Context) error {
 	config := s.driverConfig()

@@ -64,6 +64,21 @@ func TestDatabaseServersDiffer(t *testing.T) {
 	}
 }
 
+func TestDatabaseServerEmpty(t *testing.T) {
+	for version, start := range products() {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			s := start(t)
+			s.Exec(t, "CREATE DATABASE d")
+			require.Error(t, s.Empty(t.Context()), "while it runs")
+			s.Kill(t)
+			require.NoError(t, s.Empty(t.Context()))
+			s.Restart(t)
+			require.Equal(t, "0", s.Value(t, "SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name = 'd'"))
+		})
+	}
+}
+
 func TestDatabaseServerConfig(t *testing.T) {
 	t.Parallel()
 	s := servers.MariaDB(t, servers.WithConfig("local_infile=OFF", "skip_log_bin", "sort_buffer_size=1234567"))
