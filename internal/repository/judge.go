@@ -1,0 +1,174 @@
+package repository
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"keepset/internal/record"
+	"keepset/internal/storage"
+)
+
+// judge fills info from the plan and the commits. Only a store that fails is
+// an error; a record that does not count is a problem of the backup.
+func (r *Repository) judge(ctx context.Context, l layout, info *BackupInfo, f *found) error {
+	info.Members = make(map[int]MemberInfo)
+	info.Unchecked = r.Signed() && len(r.trusted()) == 0
+	if info.Unchecked {
+		info.Problems = append(info.Problems, "signatures were not checked: no trusted writer key is configured")
+	}
+	if err := r.judgePlan(ctx, l, info, f.plan); err != nil {
+		return err
+	}
+	slices.SortFunc(f.commits, earlier)
+	for _, object := range f.commits {
+		if err := r.judgeCommit(ctx, l, info, object); err != nil {
+			return err
+		}
+	}
+	info.Status = r.status(info)
+	if info.Condemned {
+		info.Problems = append(info.Problems, "condemned by prune: about to be deleted")
+	}
+	return nil
+}
+
+// earlier orders commits so that the one that counts comes first.
+func earlier(a, b storage.Object) int {
+	return cmp.Or(a.LastModified.Compare(b.LastModified), cmp.Compare(a.Key, b.Key))
+}
+
+// unreadable says whether err is about the bytes of a record, not the store.
+func unreadable(err error) bool {
+	for _, target := range []error{
+		record.ErrInvalid, record.ErrNewerFormat, record.ErrUnsigned,
+		record.ErrSignature, record.ErrUntrusted, ErrForged, ErrDamaged, ErrVoid,
+	} {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *Repository) judgePlan(ctx context.Context, l layout, info *BackupInfo, object storage.Object) error {
+	if object.Key == "" {
+		info.Problems = append(info.Problems, "the plan is missing")
+		return nil
+	}
+	info.PlanTime = object.LastModified
+	plan, sum, err := r.readPlan(ctx, l, info.ID, object.LastModified)
+	switch {
+	case err == nil:
+		info.Plan, info.planHash = plan, sum
+		return nil
+	case isNotExist(err):
+		info.Problems = append(info.Problems, "the plan was deleted during the listing")
+		return nil
+	case unreadable(err):
+		info.Problems = append(info.Problems, "plan: "+err.Error())
+		return nil
+	}
+	return err
+}
+
+// readPlan reads the plan of a backup, checks who wrote it and that it is
+// where and when it says it is. It also returns the hash of its bytes.
+func (r *Repository) readPlan(ctx context.Context, l layout, id record.BackupID, stored time.Time) (record.Plan, hash, error) {
+	var plan record.Plan
+	data, err := getAll(ctx, r.store, l.plan(id))
+	if err != nil {
+		return plan, hash{}, err
+	}
+	if _, err := record.Decode(data, &plan, r.trusted()); err != nil {
+		return record.Plan{}, hash{}, err
+	}
+	if plan.ID != id || plan.Set != l.set || plan.Repository != r.config.Repository {
+		return record.Plan{}, hash{}, fmt.Errorf("%w: it is the plan of %s of %s in repository %s", ErrForged, plan.ID, plan.Set, plan.Repository)
+	}
+	if off := stored.Sub(id.Time()).Abs(); off > r.longest() {
+		return record.Plan{}, hash{}, fmt.Errorf("%w: quarantined, since its ID and the time it was stored differ by %s, more than %s: copied, forged, or written with a wrong clock", ErrForged, off.Round(time.Minute), r.longest())
+	}
+	return plan, sha256.Sum256(data), nil
+}
+
+func (r *Repository) judgeCommit(ctx context.Context, l layout, info *BackupInfo, object storage.Object) error {
+	_, ordinal, attempt, _ := l.parseCommitKey(object.Key)
+	if info.Members[ordinal].Valid {
+		return nil // an earlier one counts
+	}
+	member := MemberInfo{CommitTime: object.LastModified}
+	commit, err := r.readCommit(ctx, l, info, object)
+	switch {
+	case isNotExist(err):
+		return nil // deleted during the listing
+	case err == nil:
+		member.Commit, member.Valid = commit, true
+	case unreadable(err):
+		member.Why = err.Error()
+		info.Problems = append(info.Problems, fmt.Sprintf("commit of ordinal %d, attempt %s: %v", ordinal, attempt, err))
+	default:
+		return err
+	}
+	if _, seen := info.Members[ordinal]; !seen || member.Valid {
+		info.Members[ordinal] = member
+	}
+	return nil
+}
+
+// readCommit reads a commit and says why it does not count, if so.
+func (r *Repository) readCommit(ctx context.Context, l layout, info *BackupInfo, object storage.Object) (record.Commit, error) {
+	_, ordinal, attempt, _ := l.parseCommitKey(object.Key)
+	var c record.Commit
+	data, err := getAll(ctx, r.store, object.Key)
+	if err != nil {
+		return c, err
+	}
+	if _, err := record.Decode(data, &c, r.trusted()); err != nil {
+		return record.Commit{}, err
+	}
+	_, planned := info.Plan.Member(ordinal)
+	switch {
+	case c.Backup != info.ID || c.Set != l.set || c.Ordinal != ordinal || c.Attempt != attempt || c.Repository != r.config.Repository:
+		return record.Commit{}, fmt.Errorf("%w: it is the commit of ordinal %d of %s of %s in repository %s", ErrForged, c.Ordinal, c.Backup, c.Set, c.Repository)
+	case info.planHash.IsZero():
+		return record.Commit{}, fmt.Errorf("%w: there is no valid plan", ErrForged)
+	case c.PlanSHA256 != info.planHash:
+		return record.Commit{}, fmt.Errorf("%w: it was made for another plan", ErrForged)
+	case !planned:
+		return record.Commit{}, fmt.Errorf("%w: the plan has no ordinal %d", ErrForged, ordinal)
+	case object.LastModified.Sub(info.PlanTime) > r.longest():
+		return record.Commit{}, fmt.Errorf("%w: stored %s after its plan, at most %s is allowed", ErrVoid, object.LastModified.Sub(info.PlanTime).Round(time.Second), r.longest())
+	case info.PlanTime.Sub(object.LastModified) > r.config.Slack.Duration():
+		return record.Commit{}, fmt.Errorf("%w: stored before its plan", ErrForged)
+	}
+	return c, nil
+}
+
+func (r *Repository) status(info *BackupInfo) Status {
+	if info.planHash.IsZero() {
+		return StatusInvalid
+	}
+	status := StatusComplete
+	for _, planned := range info.Plan.Members {
+		member, ok := info.Members[planned.Ordinal]
+		if !member.Valid {
+			status = StatusIncomplete
+			if !ok {
+				info.Problems = append(info.Problems, fmt.Sprintf("ordinal %d (%s) has no commit", planned.Ordinal, planned.Name))
+			}
+			continue
+		}
+		if member.Commit.Status == record.StatusSuspect {
+			info.Problems = append(info.Problems, fmt.Sprintf("ordinal %d is suspect: %v", planned.Ordinal, member.Commit.Reasons))
+			if status == StatusComplete {
+				status = StatusSuspect
+			}
+		}
+	}
+	return status
+}
