@@ -48,7 +48,7 @@ go build -o "$bin" ./hack/gotest
 step "lint" make lint
 # The race detector is left out where the time goes into other programs, or into bulk data.
 step "unit and integration tests, with the race detector" \
-	"$bin/gotest" -race -timeout 30m $(go list ./... | grep -vE '^keepset/(test/|hack/|internal/dbdump/mysql)')
+	"$bin/gotest" -race -timeout 30m $(go list ./... | grep -vE '^keepset/(test/|internal/dbdump/mysql)')
 step "database engine and servers" "$bin/gotest" -timeout 60m ./internal/dbdump/mysql/... ./test/servers/... ./test/bench/... ./test/demo/...
 
 if make cluster-status >/dev/null 2>&1; then

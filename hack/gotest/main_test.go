@@ -1,0 +1,35 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestSummaryCounts(t *testing.T) {
+	s := summary{logs: map[string][]string{}}
+	require.NoError(t, s.read(strings.NewReader(`
+{"Action":"start","Package":"p"}
+{"Action":"run","Package":"p","Test":"TestA"}
+{"Action":"output","Package":"p","Test":"TestA","Output":"--- PASS: TestA\n"}
+{"Action":"pass","Package":"p","Test":"TestA"}
+{"Action":"run","Package":"p","Test":"TestB"}
+{"Action":"output","Package":"p","Test":"TestB","Output":"why\n"}
+{"Action":"fail","Package":"p","Test":"TestB"}
+{"Action":"skip","Package":"p","Test":"TestC"}
+{"Action":"fail","Package":"p"}
+{"Action":"build-fail","ImportPath":"q"}
+{"Action":"fail","Package":"q","FailedBuild":"q"}
+{"Action":"skip","Package":"no tests"}
+`)))
+	require.Equal(t, 1, s.passed)
+	require.Equal(t, 2, s.failed, "a failed test and a package that does not build")
+	require.Equal(t, 1, s.skipped)
+	require.Equal(t, 2, s.packages)
+	require.Empty(t, s.logs)
+}
+
+func TestRunFails(t *testing.T) {
+	require.Error(t, run(t.Context(), []string{"./no/such/package"}))
+}
