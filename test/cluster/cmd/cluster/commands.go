@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+)
+
+func (a *app) up(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("up", flag.ContinueOnError)
+	images := flags.Bool("images", true, "load the test images, building them if necessary")
+	if err := parse(flags, args, 0); err != nil {
+		return err
+	}
+	if err := a.linkKubectl(); err != nil {
+		return err
+	}
+	pause, err := a.builder().Pause(ctx)
+	if err != nil {
+		return err
+	}
+	started, err := a.node.Up(ctx, pause.Path)
+	if err != nil {
+		return err
+	}
+	if started && *images {
+		if err := a.loadTestImages(ctx); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintln(a.out, a.node.Kubeconfig())
+	return nil
+}
+
+func (a *app) loadTestImages(ctx context.Context) error {
+	archives, err := a.builder().All(ctx)
+	if err != nil {
+		return err
+	}
+	for _, archive := range archives {
+		a.log.Info("loading", "image", archive.Name)
+		if err := a.node.Load(ctx, archive.Path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *app) down(ctx context.Context, args []string) error {
+	if err := parse(flag.NewFlagSet("down", flag.ContinueOnError), args, 0); err != nil {
+		return err
+	}
+	return a.node.Down(ctx)
+}
+
+func (a *app) status(ctx context.Context, args []string) error {
+	if err := parse(flag.NewFlagSet("status", flag.ContinueOnError), args, 0); err != nil {
+		return err
+	}
+	lines, err := a.node.Status(ctx)
+	for _, line := range lines {
+		fmt.Fprintln(a.out, line)
+	}
+	if err != nil {
+		return fmt.Errorf("the cluster is not healthy: %w; start it with `cluster up`", err)
+	}
+	fmt.Fprintf(a.out, "healthy: KUBECONFIG=%s\n", a.node.Kubeconfig())
+	return nil
+}
+
+func (a *app) kubeconfig(_ context.Context, args []string) error {
+	if err := parse(flag.NewFlagSet("kubeconfig", flag.ContinueOnError), args, 0); err != nil {
+		return err
+	}
+	if _, err := os.Stat(a.node.Kubeconfig()); err != nil {
+		return fmt.Errorf("find the kubeconfig: %w; start the cluster with `cluster up`", err)
+	}
+	fmt.Fprintln(a.out, a.node.Kubeconfig())
+	return nil
+}
+
+// tools has nothing left to do but the link: every command gets the programs first.
+func (a *app) tools(_ context.Context, args []string) error {
+	if err := parse(flag.NewFlagSet("tools", flag.ContinueOnError), args, 0); err != nil {
+		return err
+	}
+	return a.linkKubectl()
+}
+
+// linkKubectl makes kubectl known under a path that does not change: CACHE/bin/kubectl.
+func (a *app) linkKubectl() error {
+	bin := filepath.Join(a.toolchain.Cache, "bin")
+	if err := os.MkdirAll(bin, 0o755); err != nil {
+		return fmt.Errorf("link kubectl: %w", err)
+	}
+	link, temp := filepath.Join(bin, "kubectl"), filepath.Join(bin, fmt.Sprintf(".kubectl.%d", os.Getpid()))
+	if err := os.Symlink(a.node.Tools.Path("kubectl"), temp); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("link kubectl: %w", err)
+	}
+	return os.Rename(temp, link)
+}
+
+func (a *app) images(ctx context.Context, args []string) error {
+	if err := parse(flag.NewFlagSet("images", flag.ContinueOnError), args, 0); err != nil {
+		return err
+	}
+	archives, err := a.builder().All(ctx)
+	for _, archive := range archives {
+		fmt.Fprintf(a.out, "%s\t%s\n", archive.Name, archive.Path)
+	}
+	return err
+}
+
+func (a *app) loadImage(ctx context.Context, args []string) error {
+	if err := parse(flag.NewFlagSet("load-image", flag.ContinueOnError), args, -1); err != nil {
+		return err
+	}
+	for _, archive := range args {
+		if err := a.node.Load(ctx, archive); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *app) image(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("image", flag.ContinueOnError)
+	load := flags.Bool("load", false, "put it into the cluster")
+	architectures := flags.String("arch", runtime.GOARCH, "architectures, separated by commas; several make one multi-platform archive")
+	name := flags.String("name", "keepset:dev", "name of the image")
+	output := flags.String("output", filepath.Join(a.toolchain.Cache, "images", "keepset-dev.tar"), "archive to write")
+	if err := parse(flags, args, 0); err != nil {
+		return err
+	}
+	archive, err := a.builder().Keepset(ctx, *name, *output, strings.Split(*architectures, ",")...)
+	if err != nil {
+		return err
+	}
+	if *load {
+		if err := a.node.Load(ctx, archive.Path); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(a.out, "%s\t%s\n", archive.Name, archive.Path)
+	return nil
+}

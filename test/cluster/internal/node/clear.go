@@ -1,0 +1,90 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"keepset/test/cluster/internal/mounts"
+)
+
+// clear ends everything and removes the state. The order matters: first what
+// would start something again, then the pods, then what watches them, then
+// what they stood on. It goes on after an error where that does no harm, but
+// keeps the state then, so that the next try knows what is left to do.
+func (n *Node) clear(ctx context.Context) error {
+	records, err := n.procs.All()
+	if err != nil {
+		return err
+	}
+	stop := func(names ...string) (err error) {
+		for _, r := range records {
+			if len(names) == 0 || slices.Contains(names, r.Name) {
+				err = errors.Join(err, n.procs.Stop(r, 10*time.Second))
+			}
+		}
+		return err
+	}
+	err = errors.Join(
+		stop("kubelet", "kube-controller-manager", "kube-scheduler"),
+		killPods(ctx),
+		stop("containerd"),
+		n.killShims(),
+		stop(),
+		n.unmountAll(),
+		n.restoreHost(ctx),
+	)
+	if err != nil {
+		return err
+	}
+	if err := os.RemoveAll(n.Dir); err != nil {
+		return fmt.Errorf("remove state: %w", err)
+	}
+	return nil
+}
+
+// killShims ends the shims of our containerd, which live on without it. Ours
+// are those that were told our socket's path.
+func (n *Node) killShims() error {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return fmt.Errorf("list processes: %w", err)
+	}
+	var errs []error
+	for _, entry := range entries {
+		pid, err := strconv.Atoi(entry.Name())
+		if err != nil {
+			continue // not a process
+		}
+		cmdline, err := os.ReadFile(filepath.Join("/proc", entry.Name(), "cmdline"))
+		if err != nil {
+			continue // it ended meanwhile
+		}
+		args := bytes.Split(cmdline, []byte{0})
+		if !strings.HasPrefix(filepath.Base(string(args[0])), "containerd-shim") || !bytes.Contains(cmdline, []byte("\x00"+n.socket()+"\x00")) {
+			continue
+		}
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			errs = append(errs, fmt.Errorf("kill shim %d: %w", pid, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// unmountAll unmounts everything below our directory, and our volumes from
+// their fixed place.
+func (n *Node) unmountAll() error {
+	dirs := []string{n.Dir}
+	if _, err := os.Stat(n.path("machine.json")); err == nil { // Up came so far as to mount them
+		dirs = append(dirs, hostPathVolumes)
+	}
+	return mounts.UnmountBelow(dirs...)
+}

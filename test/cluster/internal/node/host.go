@@ -1,0 +1,282 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// hostPathVolumes is where Kubernetes's own hostPath provisioner makes its
+// volumes; the place is a constant in its code.
+const hostPathVolumes = "/tmp/hostpath_pv"
+
+// settings are the kernel's settings that the cluster needs or the kubelet
+// changes. Those with a value are set by Up; all get their old value back.
+var settings = map[string]string{
+	"net/ipv4/ip_forward":                       "1",
+	"net/bridge/bridge-nf-call-iptables":        "",
+	"net/ipv4/conf/all/route_localnet":          "",
+	"vm/overcommit_memory":                      "",
+	"vm/panic_on_oom":                           "",
+	"kernel/panic":                              "",
+	"kernel/panic_on_oops":                      "",
+	"kernel/keys/root_maxkeys":                  "",
+	"kernel/keys/root_maxbytes":                 "",
+	"net/netfilter/nf_conntrack_max":            "",
+	"net/netfilter/nf_conntrack_tcp_be_liberal": "",
+}
+
+// memory is what Down needs to know of the machine before Up.
+type memory struct {
+	Boot     string            `json:"boot"` // what follows means nothing after a reboot
+	Settings map[string]string `json:"settings"`
+	Firewall map[string]string `json:"firewall"` // command to what it printed
+	Absent   []string          `json:"absent"`   // directories that did not exist
+}
+
+// traces are directories with a fixed place that the daemons make. Those that
+// did not exist before Up are removed by Down.
+var traces = []string{
+	"/var/lib/kubelet", "/var/log/containers", "/var/lib/cni", "/run/containerd", hostPathVolumes,
+}
+
+// firewallSaves are the commands that print the rules, to the command that
+// takes what was printed.
+var firewallSaves = map[string]string{"iptables-save": "iptables-restore", "ip6tables-save": "ip6tables-restore"}
+
+// changeHost remembers the machine as it is and makes it ready for a node.
+func (n *Node) changeHost(ctx context.Context) error {
+	if err := addressFree(ctx); err != nil {
+		return err
+	}
+	if err := n.remember(ctx); err != nil {
+		return err
+	}
+	for setting, value := range settings {
+		if value == "" {
+			continue
+		}
+		if err := os.WriteFile(filepath.Join("/proc/sys", setting), []byte(value), 0o644); err != nil {
+			return fmt.Errorf("set %s: %w", setting, err)
+		}
+	}
+	if _, err := n.run(ctx, "ip", "address", "replace", Address+"/32", "dev", "lo"); err != nil {
+		return fmt.Errorf("add the node's address: %w", err)
+	}
+	if err := makeCgroups(); err != nil {
+		return err
+	}
+	for _, dir := range []string{hostPathVolumes, n.path("volumes")} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("create directory of volumes: %w", err)
+		}
+	}
+	if err := syscall.Mount(n.path("volumes"), hostPathVolumes, "", syscall.MS_BIND, ""); err != nil {
+		return fmt.Errorf("mount %s on %s: %w", n.path("volumes"), hostPathVolumes, err)
+	}
+	return nil
+}
+
+// addressFree fails when another cluster of this kind runs on the machine: it
+// then has our address and listens there. The address alone may be left over.
+func addressFree(ctx context.Context) error {
+	addresses, err := net.InterfaceAddrs()
+	if err != nil {
+		return fmt.Errorf("read addresses: %w", err)
+	}
+	var d net.Dialer
+	for _, a := range addresses {
+		if ip, ok := a.(*net.IPNet); !ok || ip.IP.String() != Address {
+			continue
+		}
+		conn, err := d.DialContext(ctx, "tcp", Address+":6443")
+		if err == nil {
+			_ = conn.Close()
+			return fmt.Errorf("address %s is in use: another cluster runs on this machine; stop it with `cluster down` and its KEEPSET_CLUSTER_DIR", Address)
+		}
+	}
+	return nil
+}
+
+func (n *Node) remember(ctx context.Context) error {
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return fmt.Errorf("read boot ID: %w", err)
+	}
+	m := memory{Boot: string(boot), Settings: map[string]string{}, Firewall: map[string]string{}}
+	for setting := range settings {
+		if value, err := os.ReadFile(filepath.Join("/proc/sys", setting)); err == nil { // not every kernel has each
+			m.Settings[setting] = strings.TrimSpace(string(value))
+		}
+	}
+	for save := range firewallSaves {
+		rules, err := n.run(ctx, save)
+		if err != nil {
+			return fmt.Errorf("read firewall rules: %w", err)
+		}
+		m.Firewall[save] = rules
+	}
+	for _, dir := range traces {
+		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+			m.Absent = append(m.Absent, dir)
+		}
+	}
+	data, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode state of the machine: %w", err)
+	}
+	if err := os.WriteFile(n.path("machine.json"), data, 0o600); err != nil {
+		return fmt.Errorf("write state of the machine: %w", err)
+	}
+	return nil
+}
+
+// restoreHost takes back what changeHost and the daemons did to the machine.
+func (n *Node) restoreHost(ctx context.Context) error {
+	data, err := os.ReadFile(n.path("machine.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // nothing was changed yet
+	}
+	if err != nil {
+		return fmt.Errorf("read state of the machine: %w", err)
+	}
+	var m memory
+	if err := json.Unmarshal(data, &m); err != nil {
+		return fmt.Errorf("read state of the machine %s: %w; remove the file to go on without", n.path("machine.json"), err)
+	}
+	errs := []error{n.removeTraces(m), removeCgroups()}
+	if boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id"); err == nil && string(boot) == m.Boot {
+		errs = append(errs, n.restoreFirewall(ctx, m), n.restoreSettings(m), n.removeAddress(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+func (n *Node) restoreSettings(m memory) error {
+	var errs []error
+	for setting, value := range m.Settings {
+		file := filepath.Join("/proc/sys", setting)
+		if now, err := os.ReadFile(file); err != nil || strings.TrimSpace(string(now)) == value {
+			continue
+		}
+		if err := os.WriteFile(file, []byte(value), 0o644); err != nil {
+			errs = append(errs, fmt.Errorf("restore %s: %w", setting, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (n *Node) removeAddress(ctx context.Context) error {
+	addresses, err := n.run(ctx, "ip", "-oneline", "address", "show", "dev", "lo")
+	if err != nil {
+		return fmt.Errorf("read addresses: %w", err)
+	}
+	if !strings.Contains(addresses, Address+"/32") {
+		return nil
+	}
+	if _, err := n.run(ctx, "ip", "address", "delete", Address+"/32", "dev", "lo"); err != nil {
+		return fmt.Errorf("remove the node's address: %w", err)
+	}
+	return nil
+}
+
+// restoreFirewall removes the rules and chains of Kubernetes and its network
+// plugins that were not there before Up. Others, whoever made them, stay.
+func (n *Node) restoreFirewall(ctx context.Context, m memory) error {
+	var errs []error
+	for save, restore := range firewallSaves {
+		now, err := n.run(ctx, save)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("read firewall rules: %w", err))
+			continue
+		}
+		wanted := withoutCluster(m.Firewall[save], now)
+		if wanted == now {
+			continue
+		}
+		cmd := n.command(ctx, restore)
+		cmd.Stdin = strings.NewReader(wanted)
+		if _, err := output(cmd); err != nil {
+			errs = append(errs, fmt.Errorf("restore firewall rules: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// withoutCluster returns the rules of now, as iptables-save prints them, less
+// those lines that name a chain of Kubernetes or of a network plugin and were
+// not there before.
+func withoutCluster(before, now string) string {
+	old := map[string]bool{}
+	for line := range strings.Lines(before) {
+		old[withoutCounters(line)] = true
+	}
+	var kept strings.Builder
+	for line := range strings.Lines(now) {
+		ours := strings.Contains(line, "KUBE-") || strings.Contains(line, "CNI-")
+		if !ours || old[withoutCounters(line)] {
+			kept.WriteString(line)
+		}
+	}
+	return kept.String()
+}
+
+// withoutCounters drops the [packets:bytes] at the end of a chain's line.
+func withoutCounters(line string) string {
+	if strings.HasPrefix(line, ":") {
+		line, _, _ = strings.Cut(line, " [")
+	}
+	return strings.TrimSpace(line)
+}
+
+// removeTraces removes what the daemons put into places that are not ours to
+// choose.
+func (n *Node) removeTraces(m memory) error {
+	var errs []error
+	for _, pattern := range []string{"/var/log/containers/*"} {
+		links, _ := filepath.Glob(pattern) // the only error is a bad pattern
+		for _, link := range links {
+			if target, err := os.Readlink(link); err == nil && strings.HasPrefix(target, n.Dir) {
+				errs = append(errs, os.Remove(link))
+			}
+		}
+	}
+	results, _ := filepath.Glob("/var/lib/cni/results/" + networkName + "-*")
+	for _, file := range results {
+		errs = append(errs, os.Remove(file))
+	}
+	for _, dir := range m.Absent {
+		if dir == hostPathVolumes || dir == "/run/containerd" || dir == "/var/log/containers" {
+			errs = append(errs, removeEmptyTree(dir))
+			continue
+		}
+		errs = append(errs, os.RemoveAll(dir))
+	}
+	return errors.Join(errs...)
+}
+
+// removeEmptyTree removes a directory and those below it as far as they hold
+// no file.
+func removeEmptyTree(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		if entry.IsDir() {
+			if err := removeEmptyTree(filepath.Join(dir, entry.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return removeIfEmpty(dir)
+}
