@@ -78,11 +78,11 @@ func CopyBody(ctx context.Context, w io.Writer, body io.ReadSeeker, size int64) 
 			break
 		}
 		if err != nil {
-			return fmt.Errorf("read the body at byte %d: %w", done, err)
+			return fmt.Errorf("%w at byte %d: %w", errBody, done, err)
 		}
 	}
 	if done != size {
-		return fmt.Errorf("the body has %d bytes instead of %d: %w", done, size, io.ErrUnexpectedEOF)
+		return fmt.Errorf("%w: it has %d bytes instead of %d: %w", errBody, done, size, io.ErrUnexpectedEOF)
 	}
 	return nil
 }

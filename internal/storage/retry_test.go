@@ -1,0 +1,331 @@
+package storage_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"keepset/internal/storage"
+	"keepset/internal/storage/mem"
+	"keepset/internal/storage/storagetest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var errFlaky = errors.New("connection reset")
+
+// retrying returns a store that retries, over one that fails as told, over a
+// good one.
+func retrying() (storage.Store, *storagetest.Faulty, *mem.Store) {
+	inner := mem.New(mem.Options{})
+	faulty := storagetest.NewFaulty(inner)
+	return storage.WithRetry(faulty, storage.Retry{}), faulty, inner
+}
+
+func read(ctx context.Context, s storage.Store, key string, offset, length int64) (data []byte, err error) {
+	r, err := s.Get(ctx, key, offset, length)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	return io.ReadAll(r)
+}
+
+func write(t *testing.T, s storage.Store, key, data string) {
+	t.Helper()
+	require.NoError(t, s.Put(t.Context(), key, strings.NewReader(data)))
+}
+
+// The decorators keep every promise of the store below them.
+func TestDecoratorsConform(t *testing.T) {
+	t.Run("retry", func(t *testing.T) {
+		storagetest.Run(t, func(*testing.T) storage.Store {
+			return storage.WithRetry(mem.New(mem.Options{}), storage.Retry{})
+		})
+	})
+	t.Run("bandwidth", func(t *testing.T) {
+		storagetest.Run(t, func(*testing.T) storage.Store {
+			return storage.WithBandwidth(mem.New(mem.Options{}), storage.Bandwidth{Upload: 1 << 40, Download: 1 << 40})
+		})
+	})
+	t.Run("prefix", func(t *testing.T) {
+		storagetest.Run(t, func(t *testing.T) storage.Store {
+			s := mem.New(mem.Options{})
+			write(t, s, "repo", "not below the prefix")
+			write(t, s, "repo-b/a", "not below the prefix")
+			p, err := storage.WithPrefix(s, "repo")
+			require.NoError(t, err)
+			return p
+		})
+	})
+}
+
+// A store of which every operation fails now and then is as good as another
+// one, once it is retried.
+func TestRetriedFlakyStoreConforms(t *testing.T) {
+	storagetest.Run(t, func(*testing.T) storage.Store {
+		faulty := storagetest.NewFaulty(mem.New(mem.Options{}))
+		for i := range 20 {
+			faulty.Inject(
+				storagetest.Fault{On: storagetest.Put, Err: errFlaky, Skip: 3 * i},
+				storagetest.Fault{On: storagetest.Put, Err: errFlaky, Skip: 4 * i, After: true, Prefix: "packs"},
+				storagetest.Fault{On: storagetest.Get, Err: io.ErrUnexpectedEOF, Skip: i, At: 7},
+				storagetest.Fault{On: storagetest.Stat, Err: errFlaky, Skip: i},
+				storagetest.Fault{On: storagetest.List, Err: errFlaky, Skip: i, At: 5},
+				storagetest.Fault{On: storagetest.Delete, Err: errFlaky, Skip: i, After: true},
+			)
+		}
+		return flakyProbe{storage.WithRetry(faulty, storage.Retry{MinDelay: time.Microsecond, MaxDelay: time.Millisecond, Attempts: 100})}
+	})
+}
+
+// flakyProbe answers the suite's question for a store that has not the power.
+type flakyProbe struct{ storage.Store }
+
+func (flakyProbe) Probe(context.Context, string, io.ReadSeeker) (storage.Guarantee, error) {
+	return storage.GuaranteeAtomic, nil
+}
+
+func TestRetrySucceedsAfterFailures(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, faulty, inner := retrying()
+		write(t, inner, "there", "x")
+		for _, on := range []storagetest.Operation{storagetest.Put, storagetest.Get, storagetest.Stat, storagetest.List, storagetest.Delete} {
+			faulty.Inject(storagetest.Fault{On: on, Err: errFlaky, Times: 9})
+		}
+		write(t, s, "k", "data")
+		data, err := read(t.Context(), s, "k", 0, -1)
+		require.NoError(t, err)
+		require.Equal(t, "data", string(data))
+		_, err = s.Stat(t.Context(), "k")
+		require.NoError(t, err)
+		for _, err := range s.List(t.Context(), "") {
+			require.NoError(t, err)
+		}
+		require.NoError(t, s.Delete(t.Context(), "there"))
+		require.Equal(t, 10, faulty.Calls(storagetest.Put))
+	})
+}
+
+func TestRetryGivesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, faulty, _ := retrying()
+		faulty.Inject(storagetest.Fault{Err: errFlaky, Times: -1})
+		start := time.Now()
+		err := s.Put(t.Context(), "k", strings.NewReader("data"))
+		require.ErrorIs(t, err, errFlaky)
+		require.ErrorContains(t, err, "given up after 10 attempts")
+		require.Equal(t, 10, faulty.Calls(storagetest.Put))
+		// 9 pauses of at most 0.2, 0.4, ... 12.8, 15 s: together below 41 s, and
+		// with fair dice never below 5.
+		elapsed := time.Since(start)
+		require.Less(t, elapsed, 56*time.Second)
+		require.Greater(t, elapsed, time.Second)
+
+		for _, err := range s.List(t.Context(), "") {
+			require.ErrorIs(t, err, errFlaky)
+		}
+		require.Equal(t, 10, faulty.Calls(storagetest.List))
+	})
+}
+
+func TestRetryPausesAreDrawnAtRandom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, faulty, _ := retrying()
+		faulty.Inject(storagetest.Fault{Err: errFlaky, Times: -1})
+		seen := map[time.Duration]bool{}
+		for range 20 {
+			start := time.Now()
+			_, err := s.Stat(t.Context(), "k")
+			require.ErrorIs(t, err, errFlaky)
+			seen[time.Since(start)] = true
+		}
+		require.Len(t, seen, 20)
+	})
+}
+
+func TestRetryLeavesPermanentErrorsAlone(t *testing.T) {
+	permanent := []error{
+		storage.ErrExists, storage.ErrNoContainer, storage.ErrDenied, storage.ErrCredentials, storage.ErrFull,
+		storage.ErrInvalid, storage.ErrRefused, storage.ErrCorrupt, fs.ErrNotExist,
+	}
+	for _, want := range permanent {
+		s, faulty, _ := retrying()
+		faulty.Inject(storagetest.Fault{Err: want, Times: -1})
+		require.ErrorIs(t, s.Put(t.Context(), "k", strings.NewReader("x")), want)
+		_, err := s.Get(t.Context(), "k", 0, -1)
+		require.ErrorIs(t, err, want)
+		require.ErrorIs(t, s.Delete(t.Context(), "k"), want)
+		require.Equal(t, 1, faulty.Calls(storagetest.Put), want)
+		require.Equal(t, 1, faulty.Calls(storagetest.Get), want)
+		require.Equal(t, 1, faulty.Calls(storagetest.Delete), want)
+	}
+}
+
+func TestRetryEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, faulty, _ := retrying()
+		faulty.Inject(storagetest.Fault{Err: errFlaky, Times: -1})
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		start := time.Now()
+		err := s.Put(ctx, "k", strings.NewReader("x"))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorIs(t, err, errFlaky, "the reason for waiting is not lost")
+		require.LessOrEqual(t, time.Since(start), 3*time.Second)
+	})
+}
+
+func TestRetryDoesNotRetryABrokenBody(t *testing.T) {
+	s, faulty, _ := retrying()
+	err := s.Put(t.Context(), "k", badBody{})
+	require.ErrorIs(t, err, errBadBody)
+	require.Equal(t, 1, faulty.Calls(storagetest.Put))
+}
+
+var errBadBody = errors.New("cannot seek")
+
+type badBody struct{}
+
+func (badBody) Read([]byte) (int, error)       { return 0, errBadBody }
+func (badBody) Seek(int64, int) (int64, error) { return 0, errBadBody }
+
+func TestPutWithALostReply(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, faulty, inner := retrying()
+		faulty.Inject(storagetest.Fault{On: storagetest.Put, Err: errFlaky, After: true})
+		write(t, s, "k", "our own bytes")
+		data, err := read(t.Context(), inner, "k", 0, -1)
+		require.NoError(t, err)
+		require.Equal(t, "our own bytes", string(data))
+		require.Equal(t, 2, faulty.Calls(storagetest.Put))
+	})
+}
+
+func TestPutThatLosesAgainstAnother(t *testing.T) {
+	for name, theirs := range map[string]string{"same length": "THEIR bytes", "other length": "other"} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, faulty, inner := retrying()
+				faulty.Inject(storagetest.Fault{On: storagetest.Put, Err: errFlaky, Delay: time.Minute})
+				go func() {
+					time.Sleep(time.Second)
+					write(t, inner, "k", theirs)
+				}()
+				err := s.Put(t.Context(), "k", strings.NewReader("our   bytes"))
+				require.ErrorIs(t, err, storage.ErrExists)
+			})
+		})
+	}
+}
+
+// A writer of packs may list and not read them: the size has to do.
+func TestPutWithALostReplyWhereReadingIsDenied(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, faulty, _ := retrying()
+		faulty.Inject(
+			storagetest.Fault{On: storagetest.Put, Err: errFlaky, After: true},
+			storagetest.Fault{On: storagetest.Get, Err: storage.ErrDenied, Times: -1},
+		)
+		write(t, s, "packs/1", "our own bytes")
+	})
+}
+
+func TestGetGoesOnWhereItBroke(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, faulty, inner := retrying()
+		data := bytes.Repeat([]byte("0123456789"), 1000)
+		require.NoError(t, inner.Put(t.Context(), "k", bytes.NewReader(data)))
+		for _, r := range []struct{ offset, length int64 }{{0, -1}, {0, 10_000}, {123, 5000}, {9_000, -1}, {9_999, 1}} {
+			// Each reader lives for 997 bytes; more failures than attempts, but each after progress.
+			faulty.Inject(storagetest.Fault{On: storagetest.Get, Err: io.ErrUnexpectedEOF, At: 997, Times: -1})
+			got, err := read(t.Context(), s, "k", r.offset, r.length)
+			require.NoError(t, err)
+			want := data[r.offset:]
+			if r.length >= 0 {
+				want = want[:r.length]
+			}
+			require.True(t, bytes.Equal(want, got), "range %d+%d", r.offset, r.length)
+			faulty.Heal()
+		}
+	})
+}
+
+func TestGetGivesUpWithoutProgress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, faulty, inner := retrying()
+		write(t, inner, "k", "0123456789")
+		faulty.Inject(
+			storagetest.Fault{On: storagetest.Get, Err: io.ErrUnexpectedEOF, At: 4},
+			storagetest.Fault{On: storagetest.Get, Err: errFlaky, Times: -1},
+		)
+		r, err := s.Get(t.Context(), "k", 0, -1)
+		require.NoError(t, err)
+		got, err := io.ReadAll(r)
+		require.ErrorIs(t, err, errFlaky)
+		require.Equal(t, "0123", string(got))
+		_, again := r.Read(make([]byte, 1))
+		require.Equal(t, err, again, "a reader that failed stays failed")
+		require.NoError(t, r.Close())
+		_, err = r.Read(make([]byte, 1))
+		require.ErrorIs(t, err, fs.ErrClosed)
+	})
+}
+
+// An error that comes with or after the last byte, such as a wrong checksum, must
+// not be taken for a broken connection and forgotten.
+func TestGetKeepsAnErrorAfterTheLastByte(t *testing.T) {
+	for _, want := range []error{storage.ErrCorrupt, errFlaky} {
+		s, faulty, inner := retrying()
+		write(t, inner, "k", "0123456789")
+		faulty.Inject(storagetest.Fault{On: storagetest.Get, Err: want, At: 10})
+		_, err := read(t.Context(), s, "k", 0, 10)
+		require.ErrorIs(t, err, want)
+	}
+}
+
+func TestListGoesOnAfterTheLastKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, faulty, inner := retrying()
+		var want []string
+		for i := range 50 {
+			key := fmt.Sprintf("k/%03d", i)
+			write(t, inner, key, "x")
+			want = append(want, key)
+		}
+		for i := range int64(16) {
+			faulty.Inject(storagetest.Fault{On: storagetest.List, Err: errFlaky, At: 3 * (i + 1)})
+		}
+		var got []string
+		for o, err := range s.List(t.Context(), "k/") {
+			require.NoError(t, err)
+			got = append(got, o.Key)
+		}
+		require.Equal(t, want, got)
+		require.Equal(t, 17, faulty.Calls(storagetest.List))
+	})
+}
+
+func TestRetrySaysWhatItWaitsFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		faulty := storagetest.NewFaulty(mem.New(mem.Options{}))
+		s := storage.WithRetry(faulty, storage.Retry{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		faulty.Inject(storagetest.Fault{On: storagetest.Put, Err: errFlaky})
+		write(t, s, "packs/ab", "x")
+		require.Contains(t, log.String(), "level=WARN")
+		require.Contains(t, log.String(), "operation=put key=packs/ab")
+		require.Contains(t, log.String(), "connection reset")
+	})
+}
