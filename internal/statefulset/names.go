@@ -1,0 +1,67 @@
+package statefulset
+
+import "fmt"
+
+// Labels of the objects that Keepset creates. Users put LabelSet on the
+// CronJob that backs up a set.
+const (
+	LabelSet       = "keepset/set"
+	LabelOrdinal   = "keepset/ordinal"
+	LabelRun       = "keepset/run"
+	labelName      = "app.kubernetes.io/name"
+	labelComponent = "app.kubernetes.io/component"
+	labelManagedBy = "app.kubernetes.io/managed-by"
+
+	componentSeed    = "seed"
+	componentBackup  = "backup"
+	componentRestore = "restore"
+	product          = "keepset"
+)
+
+// Finalizer keeps a seed pod's name taken, and a deleted claim Terminating,
+// until Keepset itself lets go.
+const Finalizer = "keepset/hold"
+
+// Annotations are the memory of a restore that may be killed at any moment.
+const (
+	// AnnotationSeeding on a claim: the ID of the run that is filling it. While
+	// it is there the content is not whole.
+	AnnotationSeeding = "keepset/seeding"
+	// AnnotationSeeded on a claim: the ID of the backup that filled it, and
+	// AnnotationSeededRun the run that did.
+	AnnotationSeeded    = "keepset/seeded"
+	AnnotationSeededRun = "keepset/seeded-run"
+	// AnnotationLoaded on a seed pod: the backup whose load is complete and
+	// checked. From here on only the release is left.
+	AnnotationLoaded = "keepset/loaded"
+	// AnnotationReleased on the set: when an ordinal was last released. Its
+	// purpose is that a changed set is looked at by its controller at once.
+	AnnotationReleased = "keepset/released-at"
+	// AnnotationSuspendedByRestore and AnnotationSuspendedByUser on a CronJob:
+	// who suspended it, so that exactly those are resumed.
+	AnnotationSuspendedByRestore = "keepset/suspended-by-restore"
+	AnnotationSuspendedByUser    = "keepset/suspended-by-user"
+
+	// annotationClaims on a seed pod: the claims that it fills.
+	annotationClaims      = "keepset/claims"
+	annotationPlan        = "keepset/plan"
+	annotationLabelPrefix = "keepset-label/"
+	annotationScheduled   = "batch.kubernetes.io/cronjob-scheduled-timestamp"
+	annotationInstantiate = "cronjob.kubernetes.io/instantiate"
+
+	fieldManager = "keepset"
+)
+
+// LeaseName is the Lease by which runs over one set exclude each other.
+func LeaseName(set string) string { return "keepset-" + set }
+
+// planName is the Lease object that holds a run's frozen plan.
+func planName(runID string) string { return "keepset-restore-" + runID }
+
+// podName is the name the controller gives to an ordinal's pod.
+func podName(set string, ordinal int) string { return fmt.Sprintf("%s-%d", set, ordinal) }
+
+// claimName is the name the controller gives to an ordinal's claim.
+func claimName(template, set string, ordinal int) string {
+	return fmt.Sprintf("%s-%s-%d", template, set, ordinal)
+}

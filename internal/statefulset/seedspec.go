@@ -1,0 +1,87 @@
+package statefulset
+
+import (
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// SeedSpec says how an ordinal is to be filled.
+type SeedSpec struct {
+	Ordinal int
+	// Endpoint of the database in the pod: see DiscoverOptions.
+	DiscoverOptions
+	// InitContainers that mount a claim and shall run all the same. Those that
+	// mount none always run: they write the member's configuration.
+	InitContainers []string
+	// Containers to run beside the database's own.
+	Containers []string
+	// Patch is a strategic merge patch of the pod, in YAML: the credentials,
+	// arguments and environment that a seed needs and the set's pods do not.
+	Patch []byte
+	// ClaimTemplates whose claims are replaced. Default: those that the
+	// database's container mounts.
+	ClaimTemplates []string
+	// Replace consents to the loss of claims that exist.
+	Replace bool
+	// ForcePod deletes the ordinal's pod without waiting for its node, which
+	// is known to be dead.
+	ForcePod bool
+	// StartTimeout bounds the wait for the seed pod's database container and
+	// for each change of hands. Default 10 minutes.
+	StartTimeout time.Duration
+}
+
+const defaultStartTimeout = 10 * time.Minute
+
+// SeedState is how far an ordinal has come.
+type SeedState int
+
+// The states of an ordinal, as [Seed.Inspect] finds them.
+const (
+	// SeedFresh: nothing to lose. No claim, or one that was never bound.
+	SeedFresh SeedState = iota
+	// SeedClaimsExist: claims with unknown content, perhaps a running pod.
+	SeedClaimsExist
+	// SeedHalf: an earlier attempt was cut off; its content is worthless.
+	SeedHalf
+	// SeedLoaded: the load is complete and checked; the name is still held.
+	SeedLoaded
+	// SeedReleased: this run has finished the ordinal.
+	SeedReleased
+)
+
+// String is a word for messages.
+func (s SeedState) String() string {
+	switch s {
+	case SeedFresh:
+		return "fresh"
+	case SeedClaimsExist:
+		return "claims exist"
+	case SeedHalf:
+		return "half loaded"
+	case SeedLoaded:
+		return "loaded"
+	case SeedReleased:
+		return "released"
+	default:
+		return "unknown"
+	}
+}
+
+// SeedStatus is what [Seed.Inspect] found.
+type SeedStatus struct {
+	State SeedState
+	// Backup is the one that was loaded, in SeedLoaded and SeedReleased.
+	Backup string
+	// Run that left the state behind, where known.
+	Run string
+	// Text says in words what was found.
+	Text string
+}
+
+// seen is an ordinal's pod and claims at one moment.
+type seen struct {
+	pod    *corev1.Pod
+	claims map[string]*corev1.PersistentVolumeClaim
+}
