@@ -30,7 +30,8 @@ mkdir -p "$cache"
 exec 9>"$cache/servers.lock"
 flock -n 9 || { say "another run is filling $cache, waiting for it"; flock 9; }
 
-tmp=$(mktemp -d "$cache/tmp.XXXXXX")
+rm -rf "$cache"/servers-tmp.* # of runs that were killed
+tmp=$(mktemp -d "$cache/servers-tmp.XXXXXX")
 trap 'rm -rf "$tmp"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
