@@ -1,0 +1,84 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"keepset/internal/cli"
+	"keepset/internal/record"
+	"keepset/internal/repository"
+)
+
+func newInit(a *cli.App) *cobra.Command {
+	var repo cli.RepositoryFlags
+	var longest time.Duration
+	var dryRun bool
+	cmd := &cobra.Command{
+		Use:   "init",
+		Short: "Make a repository",
+		Long: `Make a repository in a bucket that exists, or in a directory, which is created. With
+the keys that "backup keygen" prints, backups are encrypted and signed; without any
+they are stored as plain zstd, for anyone who can read the store.`,
+		Example: `
+			backup init --repository file:///srv/backups
+			backup keygen --format env --out keys && set -a && . keys/writer.env && set +a
+			backup init --repository s3://backups/prod`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			keys, err := repo.Keys(a)
+			if err != nil {
+				return err
+			}
+			repo.Make = !dryRun
+			store, err := repo.StoreFlags.Open(cmd.Context(), a)
+			if err != nil {
+				return err
+			}
+			if dryRun {
+				return a.Print(initReport{Repository: repo.URL, Encrypted: keys.Data != nil, Signed: keys.Writer != nil, DryRun: true}, func(w io.Writer) error {
+					_, err := fmt.Fprintf(w, "would make a repository at %s, %s\n", repo.URL, protection(keys.Data != nil, keys.Writer != nil))
+					return err
+				})
+			}
+			config, err := repository.Init(cmd.Context(), store, repository.InitOptions{Keys: keys, Tool: cli.Version, LongestBackup: longest, Clock: a.Clock})
+			if err != nil {
+				return fmt.Errorf("make a repository at %s: %w", repo.URL, err)
+			}
+			return printInit(a, repo.URL, config)
+		},
+	}
+	repo.AddInit(cmd.Flags())
+	cmd.Flags().DurationVar(&longest, "longest-backup", 24*time.Hour, "a backup that takes longer does not count")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be made and stop")
+	return cmd
+}
+
+type initReport struct {
+	Repository string `json:"repository"`
+	ID         string `json:"id,omitempty"`
+	Encrypted  bool   `json:"encrypted"`
+	Signed     bool   `json:"signed"`
+	DryRun     bool   `json:"dryRun,omitempty"`
+}
+
+func printInit(a *cli.App, url string, c record.Config) error {
+	r := initReport{Repository: url, ID: c.Repository, Encrypted: c.Encrypted(), Signed: len(c.Writers) > 0}
+	return a.Print(r, func(w io.Writer) error {
+		_, err := fmt.Fprintf(w, "made repository %s at %s, %s\n", r.ID, r.Repository, protection(r.Encrypted, r.Signed))
+		return err
+	})
+}
+
+func protection(encrypted, signed bool) string {
+	switch {
+	case encrypted:
+		return "encrypted and signed"
+	case signed:
+		return "signed, not encrypted: who can read the store can read the backups"
+	default:
+		return "neither encrypted nor signed: who can read the store can read the backups, who can write to it can forge them"
+	}
+}

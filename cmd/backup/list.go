@@ -1,0 +1,56 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"keepset/internal/cli"
+)
+
+func newList(a *cli.App) *cobra.Command {
+	var repo cli.RepositoryFlags
+	var set cli.SetFlags
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List the backups of a set, or of all sets",
+		Long: `List the backups of a set, newest first; of all sets without --set. A backup is
+complete when every member of its plan has a valid commit; others are shown as what
+they are.`,
+		Example: `
+			backup list --repository s3://backups/prod
+			backup list --set mysql/mysql --json | jq -r '.[] | select(.status == "complete") | .backup'`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			r, err := repo.Open(cmd.Context(), a)
+			if err != nil {
+				return err
+			}
+			backups, err := cli.Summaries(cmd.Context(), a, r, &set)
+			if err != nil {
+				return err
+			}
+			return a.Print(backups, func(w io.Writer) error { return printBackups(w, a, backups) })
+		},
+	}
+	repo.AddRead(cmd.Flags())
+	set.Add(cmd.Flags())
+	return cmd
+}
+
+func printBackups(w io.Writer, a *cli.App, backups []cli.BackupSummary) error {
+	if len(backups) == 0 {
+		_, err := fmt.Fprintln(w, "no backups")
+		return err
+	}
+	rows := make([][]string, 0, len(backups))
+	for _, b := range backups {
+		rows = append(rows, []string{
+			b.Set, string(b.Backup), b.Status, cli.Age(a.Clock().Sub(b.Backup.Time())), fmt.Sprintf("%d/%d", b.Committed, b.Planned),
+			cli.Count(b.Rows), cli.Bytes(b.Bytes), cli.Bytes(b.Stored), dash(strings.Join(b.Problems, "; ")),
+		})
+	}
+	return cli.Table(w, []string{"SET", "BACKUP", "STATUS", "AGE", "MEMBERS", "ROWS", "BYTES", "STORED", "PROBLEM"}, rows)
+}

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"keepset/internal/cli"
+	"keepset/internal/statefulset"
+)
+
+func newSuspend(a *cli.App) *cobra.Command {
+	return switchCommand(a, "suspend", "Suspend the scheduled backups of a set", `Suspend the set's backup CronJobs. They are marked, so that "backup resume" resumes
+exactly those and a restore, which suspends and resumes by itself, leaves them off.
+A run that is under way goes on. "kubectl patch cronjob NAME -p '{"spec":{"suspend":true}}'"
+does the same without the mark.`, true)
+}
+
+func newResume(a *cli.App) *cobra.Command {
+	return switchCommand(a, "resume", "Resume the scheduled backups of a set", `Resume the backup CronJobs that "backup suspend" suspended. A run that was missed
+meanwhile may start at once, bounded by the CronJob's startingDeadlineSeconds.`, false)
+}
+
+// switchCommand makes suspend and resume, which differ in one call.
+func switchCommand(a *cli.App, use, short, long string, suspend bool) *cobra.Command {
+	var set cli.SetFlags
+	var dryRun bool
+	cmd := &cobra.Command{
+		Use: use, Short: short, Long: long,
+		Example: "backup " + use + " --set mysql/mysql",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, name, err := set.Cluster(a)
+			if err != nil {
+				return err
+			}
+			result := struct {
+				CronJobs []string `json:"cronJobs"`
+				Action   string   `json:"action"`
+				DryRun   bool     `json:"dryRun,omitempty"`
+			}{CronJobs: []string{}, Action: use, DryRun: dryRun}
+			jobs, err := client.BackupCronJobs(cmd.Context(), name)
+			if err != nil {
+				return err
+			}
+			if len(jobs) == 0 {
+				return cli.Usage("set %s/%s has no backup CronJob in its namespace", client.Namespace(), name)
+			}
+			switch {
+			case dryRun:
+				for _, j := range jobs {
+					if j.Suspended != suspend {
+						result.CronJobs = append(result.CronJobs, j.Name)
+					}
+				}
+			case suspend:
+				result.CronJobs, err = client.SuspendBackups(cmd.Context(), name, statefulset.SuspendUser)
+			default:
+				result.CronJobs, err = client.ResumeBackups(cmd.Context(), name, statefulset.SuspendUser)
+			}
+			if err != nil {
+				return err
+			}
+			return a.Print(result, func(w io.Writer) error { return printSwitched(w, use, result.CronJobs, dryRun) })
+		},
+	}
+	set.Add(cmd.Flags())
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would change and stop")
+	return cmd
+}
+
+func printSwitched(w io.Writer, use string, names []string, dryRun bool) error {
+	did := map[string]string{"suspend": "suspended", "resume": "resumed"}[use]
+	if dryRun {
+		did = "would be " + did
+	}
+	if len(names) == 0 {
+		_, err := fmt.Fprintln(w, "nothing to "+use)
+		return err
+	}
+	for _, n := range names {
+		if _, err := fmt.Fprintf(w, "cronjob %s %s\n", n, did); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,141 @@
+package cli
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"keepset/internal/dbdump/mysql"
+)
+
+// ServerFlags say how to talk to a database server. The same flags exist for
+// the source of a backup and for the target of a restore.
+type ServerFlags struct {
+	// side is "source" or "target".
+	side                      string
+	User                      string
+	PasswordFile              string
+	Port                      int
+	TLS                       string
+	TLSCA, TLSCert, TLSKey    string
+	Connections               int
+	ConnectTimeout            time.Duration
+	LockTimeout, LockHold     time.Duration
+	LockMode                  string
+	Engine                    string
+	Databases, ExcludeObjects []string
+}
+
+// Add declares the flags of one side.
+func (f *ServerFlags) Add(fs *pflag.FlagSet, side string) {
+	f.side = side
+	fs.StringVar(&f.Engine, "engine", "mysql", "what the servers are: mysql (MySQL and MariaDB)")
+	fs.StringVar(&f.User, side+"-user", "", "account on the "+side+", where the URL does not name one")
+	fs.StringVar(&f.PasswordFile, side+"-password-file", "", "file with the account's password (or set "+f.passwordVariable()+")")
+	fs.IntVar(&f.Port, side+"-port", 0, "port of the database in the set's pods (default: the container's, else 3306)")
+	fs.StringVar(&f.TLS, side+"-tls", "preferred", "TLS to the "+side+": preferred, required (not verified) or verify")
+	fs.StringVar(&f.TLSCA, side+"-tls-ca-file", "", "CA certificates that the "+side+"'s certificate must come from, PEM (implies verify)")
+	fs.StringVar(&f.TLSCert, side+"-tls-cert-file", "", "client certificate, PEM")
+	fs.StringVar(&f.TLSKey, side+"-tls-key-file", "", "client certificate's key, PEM")
+	fs.IntVar(&f.Connections, "connections", 0, "parallel connections to each server (default: number of CPUs, at least 2)")
+	fs.DurationVar(&f.ConnectTimeout, "connect-timeout", 10*time.Second, "how long to wait for a connection")
+}
+
+// AddDump declares what only a dump needs.
+func (f *ServerFlags) AddDump(fs *pflag.FlagSet) {
+	fs.StringSliceVar(&f.Databases, "database", nil, "back up only this database or database.table; globs; repeatable")
+	fs.StringSliceVar(&f.ExcludeObjects, "exclude", nil, "leave out this database or database.table; globs; repeatable")
+	fs.DurationVar(&f.LockTimeout, "lock-timeout", 30*time.Second, "how long to wait for the lock of the consistent point")
+	fs.DurationVar(&f.LockHold, "lock-hold", 60*time.Second, "how long writers may be held up")
+	fs.StringVar(&f.LockMode, "lock-mode", "auto", "how the consistent point is made: auto, ftwrl, backup-stage, lock-tables or none")
+}
+
+func (f *ServerFlags) passwordVariable() string { return EnvName(f.side + "-password") }
+
+// Server is where a database server is and who we are there.
+type Server struct{ Engine, Address, User string }
+
+// ParseServerURL reads mysql://user@host:port.
+func (f *ServerFlags) ParseServerURL(flag, raw string) (Server, error) {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return Server{}, Usage("--%s: not a URL of the form mysql://user@host:port", flag) // the text may hold a password
+	}
+	if _, has := u.User.Password(); has {
+		return Server{}, refusePassword(flag, f.passwordVariable(), f.side+"-password-file")
+	}
+	if !slices.Contains(Engines(), u.Scheme) {
+		return Server{}, Usage("--%s %q: want mysql://user@host:port", flag, raw)
+	}
+	if u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Hostname() == "" {
+		return Server{}, Usage("--%s %q: want mysql://user@host:port and nothing after it", flag, raw)
+	}
+	s := Server{Engine: u.Scheme, User: f.User, Address: net.JoinHostPort(u.Hostname(), orDefault(u.Port(), "3306"))}
+	if u.User.Username() != "" {
+		s.User = u.User.Username()
+	}
+	if s.User == "" {
+		return Server{}, Usage("--%s %q: no account; write mysql://user@host:port or give --%s-user", flag, raw, f.side)
+	}
+	return s, nil
+}
+
+// MySQL fills the options of the mysql engine for one server.
+func (f *ServerFlags) MySQL(a *App, s Server, log *slog.Logger) (mysql.Options, error) {
+	password, err := a.Secret(f.PasswordFile, f.passwordVariable())
+	if err != nil {
+		return mysql.Options{}, err
+	}
+	opts := mysql.Options{
+		Address: s.Address, User: s.User, Password: password,
+		Workers: f.Connections, ConnectTimeout: f.ConnectTimeout,
+		LockWait: f.LockTimeout, LockHold: f.LockHold, LockMode: mysql.LockMode(f.LockMode),
+		Filter: mysql.Filter{Include: f.Databases, Exclude: f.ExcludeObjects},
+		Logger: log,
+	}
+	opts.TLS, err = f.tls()
+	return opts, err
+}
+
+func (f *ServerFlags) tls() (mysql.TLS, error) {
+	t := mysql.TLS{CA: f.TLSCA, Cert: f.TLSCert, Key: f.TLSKey}
+	switch f.TLS {
+	case "preferred":
+	case "required":
+		t.Required = true
+		t.SkipVerify = f.TLSCA == ""
+	case "verify":
+		t.Required = true
+	default:
+		return t, Usage("--%s-tls %q is not one of preferred, required, verify", f.side, f.TLS)
+	}
+	return t, nil
+}
+
+func orDefault(s, d string) string {
+	if s == "" {
+		return d
+	}
+	return s
+}
+
+// SplitHostPort reads host:port, with a default port.
+func SplitHostPort(flag, s string, port int) (string, int, error) {
+	host, text, err := net.SplitHostPort(s)
+	if err != nil {
+		if strings.Contains(s, ":") && !strings.HasPrefix(s, "[") && strings.Count(s, ":") == 1 {
+			return "", 0, Usage("--%s %q: want host:port", flag, s)
+		}
+		return strings.Trim(s, "[]"), port, nil
+	}
+	if _, err := fmt.Sscanf(text, "%d", &port); err != nil || port < 1 || port > 65535 || host == "" {
+		return "", 0, Usage("--%s %q: want host:port", flag, s)
+	}
+	return host, port, nil
+}

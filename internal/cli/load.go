@@ -1,0 +1,276 @@
+package cli
+
+import (
+	"context"
+	"path"
+	"strings"
+	"sync"
+
+	"github.com/spf13/pflag"
+
+	"keepset/internal/dbdump"
+	"keepset/internal/dbdump/mysql"
+	"keepset/internal/job"
+	"keepset/internal/record"
+)
+
+// ObjectFlags choose databases and tables of a backup.
+type ObjectFlags struct {
+	Databases, Tables []string
+}
+
+// Add declares the flags.
+func (f *ObjectFlags) Add(fs *pflag.FlagSet) {
+	fs.StringSliceVar(&f.Databases, "database", nil, "only this database; globs; repeatable")
+	fs.StringSliceVar(&f.Tables, "table", nil, "only this database.table; globs; repeatable")
+}
+
+// patterns returns "database" and "database.table".
+func (f *ObjectFlags) patterns() ([]string, error) {
+	all := append([]string{}, f.Databases...)
+	for _, t := range f.Tables {
+		if db, name, ok := strings.Cut(t, "."); !ok || db == "" || name == "" {
+			return nil, Usage("--table %q: want database.table", t)
+		}
+		all = append(all, t)
+	}
+	for _, p := range all {
+		if _, err := path.Match(p, ""); err != nil {
+			return nil, Usage("%q is no pattern: %w", p, err)
+		}
+	}
+	return all, nil
+}
+
+// UpstreamFlags say whom a restored server follows, and as whom.
+type UpstreamFlags struct {
+	Follow       string
+	User         string
+	PasswordFile string
+	TLS          bool
+}
+
+// Add declares the flags.
+func (f *UpstreamFlags) Add(fs *pflag.FlagSet, usage string) {
+	fs.StringVar(&f.Follow, "as-follower-of", "", usage)
+	fs.StringVar(&f.User, "replication-user", "", "account with which the follower replicates")
+	fs.StringVar(&f.PasswordFile, "replication-password-file", "", "file with its password (or set KEEPSET_REPLICATION_PASSWORD)")
+	fs.BoolVar(&f.TLS, "replication-tls", false, "the follower connects with TLS")
+}
+
+// Upstream reads them; nil when nobody is to be followed.
+func (f *UpstreamFlags) Upstream(a *App) (*dbdump.Upstream, error) {
+	if f.Follow == "" || f.Follow == "none" {
+		return nil, nil
+	}
+	host, port, err := SplitHostPort("as-follower-of", f.Follow, 3306)
+	if err != nil {
+		return nil, err
+	}
+	return f.account(a, host, port)
+}
+
+// account completes an upstream with the replication account.
+func (f *UpstreamFlags) account(a *App, host string, port int) (*dbdump.Upstream, error) {
+	if f.User == "" {
+		return nil, Usage("--replication-user is required to follow another server (or %s)", EnvName("replication-user"))
+	}
+	password, err := a.Secret(f.PasswordFile, EnvName("replication-password"))
+	if err != nil {
+		return nil, err
+	}
+	return &dbdump.Upstream{Host: host, Port: port, User: f.User, Password: password, TLS: f.TLS}, nil
+}
+
+// LoadFlags are the flags of `restore load`.
+type LoadFlags struct {
+	Repository RepositoryFlags
+	Set        SetFlags
+	Choice     ChoiceFlags
+	Server     ServerFlags
+	Upstream   UpstreamFlags
+	Objects    ObjectFlags
+	Target     string
+	Ordinal    int
+	Rename     []string
+	Replace    bool
+	WithUsers  bool
+	SkipBinlog bool
+	Rows       string
+}
+
+// Add declares the flags.
+func (f *LoadFlags) Add(fs *pflag.FlagSet) {
+	f.Repository.AddRead(fs)
+	f.Set.Add(fs)
+	f.Choice.Add(fs)
+	f.Server.Add(fs, "target")
+	f.Upstream.Add(fs, "host:port of the server that the target shall follow, as the target sees it")
+	f.Objects.Add(fs)
+	fs.StringVar(&f.Target, "target", "", "server to load into, mysql://user@host:port")
+	fs.IntVar(&f.Ordinal, "ordinal", 0, "which member of the backup")
+	fs.StringSliceVar(&f.Rename, "rename", nil, "load database old as new, old=new; repeatable")
+	fs.BoolVar(&f.Replace, "replace", false, "replace databases (or, with --table, tables) that the target already has")
+	fs.BoolVar(&f.WithUsers, "with-users", false, "also load accounts, roles and grants, in place of the target's")
+	fs.BoolVar(&f.SkipBinlog, "skip-binlog", false, "keep the load out of the target's binary log, and so from its followers")
+	fs.StringVar(&f.Rows, "rows", "auto", "how rows travel: auto, load-data or insert")
+}
+
+// Job makes the job. done releases what it holds and may be called twice.
+func (f *LoadFlags) Job(ctx context.Context, a *App) (l *job.Load, done func(), err error) {
+	if f.Target == "" {
+		return nil, nil, Usage("--target is required (or %s): mysql://user@host:port", EnvName("target"))
+	}
+	server, err := f.Server.ParseServerURL("target", f.Target)
+	if err != nil {
+		return nil, nil, err
+	}
+	l = &job.Load{Ordinal: f.Ordinal, Target: server.Address, Clock: a.Clock, Log: a.Log}
+	if l.Choice, err = f.Choice.Choice(); err != nil {
+		return nil, nil, err
+	}
+	if l.Upstream, err = f.Upstream.Upstream(a); err != nil {
+		return nil, nil, err
+	}
+	load, err := f.options(l.Upstream != nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	l.Part = !load.Filter.Empty()
+	opts, err := f.Server.MySQL(a, server, a.Log)
+	if err != nil {
+		return nil, nil, err
+	}
+	opts.Load = load
+	if l.Open, err = opener(server.Engine, opts); err != nil {
+		return nil, nil, err
+	}
+	if l.Repository, err = f.Repository.Open(ctx, a); err != nil {
+		return nil, nil, err
+	}
+	if l.Set, err = f.Set.Find(ctx, a, l.Repository); err != nil {
+		return nil, nil, err
+	}
+	progress, end := a.StartProgress()
+	l.Progress = progress
+	return l, sync.OnceFunc(end), nil
+}
+
+// opener returns what opens engines with opts, after it has tried once, so
+// that options that cannot be meant are found before anything is touched.
+func opener(name string, opts mysql.Options) (func() (dbdump.Engine, error), error) {
+	probe, err := OpenEngine(name, opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := probe.Close(); err != nil {
+		return nil, err
+	}
+	return func() (dbdump.Engine, error) { return OpenEngine(name, opts) }, nil
+}
+
+func (f *LoadFlags) options(follower bool) (mysql.LoadOptions, error) {
+	include, err := f.Objects.patterns()
+	if err != nil {
+		return mysql.LoadOptions{}, err
+	}
+	o := mysql.LoadOptions{
+		Replace: f.Replace, Follower: follower, SkipBinlog: f.SkipBinlog,
+		Filter: mysql.Filter{Include: include}, Rename: map[string]string{}, Rows: mysql.RowMethod(f.Rows),
+	}
+	if f.WithUsers {
+		o.Accounts = mysql.AccountsReplace
+	}
+	for _, r := range f.Rename {
+		from, to, ok := strings.Cut(r, "=")
+		if !ok || from == "" || to == "" {
+			return o, Usage("--rename %q: want old=new", r)
+		}
+		o.Rename[from] = to
+	}
+	return o, nil
+}
+
+// ExportFlags are the flags of `restore export`.
+type ExportFlags struct {
+	Repository RepositoryFlags
+	Set        SetFlags
+	Choice     ChoiceFlags
+	Objects    ObjectFlags
+	Ordinal    int
+	Streams    []string
+	To         string
+	List       bool
+	WithUsers  bool
+}
+
+// Add declares the flags.
+func (f *ExportFlags) Add(fs *pflag.FlagSet) {
+	f.Repository.AddRead(fs)
+	f.Set.Add(fs)
+	f.Choice.Add(fs)
+	f.Objects.Add(fs)
+	fs.IntVar(&f.Ordinal, "ordinal", 0, "which member of the backup")
+	fs.StringSliceVar(&f.Streams, "stream", nil, "only this stream; globs; repeatable")
+	fs.StringVar(&f.To, "to", "", "directory to write to, or - for standard output")
+	fs.BoolVar(&f.List, "list", false, "list the streams and stop")
+	fs.BoolVar(&f.WithUsers, "with-users", false, "also the streams with accounts and password hashes")
+}
+
+// Job makes the job.
+func (f *ExportFlags) Job(ctx context.Context, a *App) (*job.Export, error) {
+	include, err := f.Objects.patterns()
+	if err != nil {
+		return nil, err
+	}
+	if f.To == "" && !f.List {
+		return nil, Usage("--to is required: a directory, or - for standard output; --list shows what there is")
+	}
+	e := &job.Export{Ordinal: f.Ordinal, Archive: a.Out}
+	if f.To != "-" {
+		e.Directory = f.To
+	}
+	e.Raw = f.To == "-" && len(f.Streams) > 0
+	e.Want = f.wanted(mysql.Filter{Include: include})
+	if e.Choice, err = f.Choice.Choice(); err != nil {
+		return nil, err
+	}
+	if e.Repository, err = f.Repository.Open(ctx, a); err != nil {
+		return nil, err
+	}
+	e.Set, err = f.Set.Find(ctx, a, e.Repository)
+	return e, err
+}
+
+// wanted chooses streams: those named, else those of the chosen objects. The
+// secret ones come only when they are asked for.
+func (f *ExportFlags) wanted(filter mysql.Filter) func(record.Object, bool, string) bool {
+	return func(o record.Object, secret bool, name string) bool {
+		if len(f.Streams) > 0 {
+			for _, pattern := range f.Streams {
+				if ok, err := path.Match(pattern, name); pattern == name || err == nil && ok {
+					return true
+				}
+			}
+			return false
+		}
+		if secret && !f.WithUsers && !f.List {
+			return false
+		}
+		if filter.Empty() {
+			return true
+		}
+		switch {
+		case o.Schema == "" && o.Kind != mysql.KindSchema:
+			return false
+		case o.Kind == mysql.KindTable || o.Kind == mysql.KindView || o.Kind == mysql.KindSequence:
+			return filter.Table(o.Schema, o.Name)
+		case o.Kind == mysql.KindTrigger:
+			return filter.Table(o.Schema, o.Attributes[mysql.AttrTable])
+		case o.Kind == mysql.KindSchema:
+			return filter.Schema(orDefault(o.Schema, o.Name))
+		default:
+			return filter.Whole(o.Schema)
+		}
+	}
+}

@@ -1,0 +1,92 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"keepset/internal/dbdump/mysql"
+	"keepset/internal/storage"
+	"keepset/internal/storage/dir"
+	"keepset/internal/storage/s3"
+)
+
+// StoreFlags say where bytes live, and how they travel.
+type StoreFlags struct {
+	URL                 string
+	Upload, Download    int64
+	StorageClass        string
+	Encryption, KMSKey  string
+	LookBeforePut, Make bool
+}
+
+// Add declares the flags.
+func (f *StoreFlags) Add(fs *pflag.FlagSet) {
+	fs.StringVar(&f.URL, "repository", "", "where backups are: s3://bucket/prefix or file:///dir")
+	fs.Int64Var(&f.Download, "limit-download", 0, "KiB a second read from the store; 0: unlimited")
+}
+
+// AddWrite declares the flags of commands that write.
+func (f *StoreFlags) AddWrite(fs *pflag.FlagSet) {
+	fs.Int64Var(&f.Upload, "limit-upload", 0, "KiB a second written to the store; 0: unlimited")
+	fs.StringVar(&f.StorageClass, "s3-storage-class", "", "storage class of new objects (default: the bucket's)")
+	fs.StringVar(&f.Encryption, "s3-encryption", "", "encryption by the store: AES256, aws:kms or aws:kms:dsse (default: the bucket's)")
+	fs.StringVar(&f.KMSKey, "s3-kms-key-id", "", "key for aws:kms")
+	fs.BoolVar(&f.LookBeforePut, "s3-look-before-put", false, "for stores that ignore conditional writes: look before each write")
+}
+
+// Open is the first of the switches: where bytes live.
+func (f *StoreFlags) Open(ctx context.Context, a *App) (storage.Store, error) {
+	if f.URL == "" {
+		return nil, Usage("--repository is required (or %s): s3://bucket/prefix or file:///dir", EnvName("repository"))
+	}
+	location, err := storage.ParseURL(f.URL)
+	if err != nil {
+		return nil, Usage("--%w", err)
+	}
+	var store storage.Store
+	switch location.Scheme {
+	case "file":
+		open := dir.New
+		if f.Make {
+			open = dir.Create
+		}
+		store, err = open(dir.Options{Path: location.Path})
+	case "s3":
+		store, err = s3.New(ctx, s3.Options{
+			Bucket: location.Bucket, Prefix: location.Path, StorageClass: f.StorageClass,
+			Encryption: f.Encryption, KMSKeyID: f.KMSKey, LookBeforePut: f.LookBeforePut,
+		})
+	default:
+		return nil, Usage("--repository %q: want s3://bucket/prefix or file:///dir", f.URL)
+	}
+	if err != nil {
+		if errors.Is(err, storage.ErrInvalid) {
+			return nil, Usage("%w", err)
+		}
+		return nil, fmt.Errorf("open the store: %w", err)
+	}
+	if f.Upload > 0 || f.Download > 0 {
+		store = storage.WithBandwidth(store, storage.Bandwidth{Upload: f.Upload << 10, Download: f.Download << 10})
+	}
+	return storage.WithRetry(store, storage.Retry{Logger: a.Log}), nil
+}
+
+// Engines lists the engines, which are also the schemes of a server's URL.
+func Engines() []string { return []string{"mysql"} }
+
+// OpenEngine is the second switch: what dumps and loads a server.
+func OpenEngine(name string, opts mysql.Options) (*mysql.Engine, error) {
+	if !slices.Contains(Engines(), name) {
+		return nil, Usage("engine %q is not one of %s", name, strings.Join(Engines(), ", "))
+	}
+	engine, err := mysql.New(opts)
+	if err != nil {
+		return nil, Usage("%w", err)
+	}
+	return engine, nil
+}

@@ -1,0 +1,127 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"keepset/internal/record"
+	"keepset/internal/repository"
+)
+
+// BackupSummary is one backup as `list` shows it and --json prints it.
+type BackupSummary struct {
+	Set       string          `json:"set"`
+	Backup    record.BackupID `json:"backup"`
+	Status    string          `json:"status"`
+	CreatedAt time.Time       `json:"createdAt"`
+	// FinishedAt is when the last member was committed.
+	FinishedAt time.Time `json:"finishedAt,omitzero"`
+	Method     string    `json:"method"`
+	Engine     string    `json:"engine,omitempty"`
+	Databases  []string  `json:"databases,omitempty"`
+	Planned    int       `json:"planned"`
+	Committed  int       `json:"committed"`
+	Rows       int64     `json:"rows"`
+	Bytes      int64     `json:"bytes"`
+	Stored     int64     `json:"stored"`
+	Members    []Member  `json:"members"`
+	Problems   []string  `json:"problems,omitempty"`
+}
+
+// Member is one member of a BackupSummary. Status is complete, suspect,
+// invalid (there is a commit that does not count) or missing.
+type Member struct {
+	Ordinal    int       `json:"ordinal"`
+	Name       string    `json:"name"`
+	Node       string    `json:"node,omitempty"`
+	Role       string    `json:"role,omitempty"`
+	Status     string    `json:"status"`
+	Reasons    []string  `json:"reasons,omitempty"`
+	Rows       int64     `json:"rows"`
+	Bytes      int64     `json:"bytes"`
+	Stored     int64     `json:"stored"`
+	Objects    int64     `json:"objects"`
+	CapturedAt time.Time `json:"capturedAt,omitzero"`
+	FinishedAt time.Time `json:"finishedAt,omitzero"`
+	Claims     []string  `json:"claims,omitempty"`
+}
+
+// Summaries lists the backups of one set, or of all sets when none is named.
+func Summaries(ctx context.Context, a *App, r *repository.Repository, set *SetFlags) ([]BackupSummary, error) {
+	sets, err := r.Sets(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if set.Name != "" {
+		id, err := set.Find(ctx, a, r)
+		if err != nil {
+			return nil, err
+		}
+		sets = []record.SetID{id}
+	}
+	all := []BackupSummary{}
+	for _, id := range sets {
+		infos, err := r.Backups(ctx, id)
+		if err != nil {
+			return nil, fmt.Errorf("list the backups of %s: %w", id, err)
+		}
+		for _, info := range infos {
+			all = append(all, Summarize(info))
+		}
+	}
+	return all, nil
+}
+
+// Summarize makes the summary of one backup.
+func Summarize(info repository.BackupInfo) BackupSummary {
+	s := BackupSummary{
+		Set: info.Set.String(), Backup: info.ID, Status: string(info.Status), CreatedAt: info.Plan.CreatedAt,
+		Method: info.Plan.Method, Engine: info.Plan.Engine, Databases: info.Plan.Databases,
+		Planned: len(info.Plan.Members), Problems: info.Problems, Members: []Member{},
+	}
+	for _, planned := range info.Plan.Members {
+		m := Member{Ordinal: planned.Ordinal, Name: planned.Name, Node: planned.Node, Role: planned.Role, Status: "missing"}
+		for _, c := range planned.Claims {
+			m.Claims = append(m.Claims, c.Name)
+		}
+		if found, ok := info.Members[planned.Ordinal]; ok {
+			m.fill(found)
+		}
+		if m.Status == record.StatusComplete || m.Status == record.StatusSuspect {
+			s.Committed++
+			s.Rows, s.Bytes, s.Stored = s.Rows+m.Rows, s.Bytes+m.Bytes, s.Stored+m.Stored
+			if m.FinishedAt.After(s.FinishedAt) {
+				s.FinishedAt = m.FinishedAt
+			}
+		}
+		s.Members = append(s.Members, m)
+	}
+	return s
+}
+
+func (m *Member) fill(found repository.MemberInfo) {
+	c := found.Commit
+	m.Status, m.Reasons = c.Status, c.Reasons
+	m.Rows, m.Bytes, m.Stored, m.Objects = c.Rows, c.Bytes, c.Stored, c.Objects
+	m.CapturedAt, m.FinishedAt = c.CapturedAt, c.FinishedAt
+	if !found.Valid {
+		m.Status, m.Reasons = "invalid", []string{found.Why}
+	}
+}
+
+// Took is how long a complete backup took, 0 for others.
+func Took(info repository.BackupInfo) time.Duration {
+	if info.Status != repository.StatusComplete || len(info.Members) == 0 {
+		return 0
+	}
+	var end time.Time
+	for _, ordinal := range slices.Sorted(maps.Keys(info.Members)) {
+		if t := info.Members[ordinal].Commit.FinishedAt; t.After(end) {
+			end = t
+		}
+	}
+	return end.Sub(info.Plan.CreatedAt)
+}
