@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+
+	"keepset/test/cluster/internal/testimages"
 )
 
 func (a *app) up(ctx context.Context, args []string) error {
@@ -39,7 +41,7 @@ func (a *app) up(ctx context.Context, args []string) error {
 }
 
 func (a *app) loadTestImages(ctx context.Context) error {
-	archives, err := a.builder().All(ctx)
+	archives, err := a.buildTestImages(ctx)
 	if err != nil {
 		return err
 	}
@@ -50,6 +52,15 @@ func (a *app) loadTestImages(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+func (a *app) buildTestImages(ctx context.Context) ([]testimages.Archive, error) {
+	release, err := a.lockCache(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	return a.builder().All(ctx)
 }
 
 func (a *app) down(ctx context.Context, args []string) error {
@@ -110,7 +121,7 @@ func (a *app) images(ctx context.Context, args []string) error {
 	if err := parse(flag.NewFlagSet("images", flag.ContinueOnError), args, 0); err != nil {
 		return err
 	}
-	archives, err := a.builder().All(ctx)
+	archives, err := a.buildTestImages(ctx)
 	for _, archive := range archives {
 		fmt.Fprintf(a.out, "%s\t%s\n", archive.Name, archive.Path)
 	}

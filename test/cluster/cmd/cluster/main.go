@@ -16,6 +16,7 @@ import (
 	"strings"
 	"syscall"
 
+	"keepset/test/cluster/internal/lock"
 	"keepset/test/cluster/internal/node"
 	"keepset/test/cluster/internal/testimages"
 	"keepset/test/cluster/internal/toolchain"
@@ -33,8 +34,8 @@ const usage = `usage: cluster COMMAND
   image [--load] [--arch LIST] [--name NAME] [--output FILE]
                             build Keepset's own image
 
-environment: KEEPSET_CLUSTER_DIR (state of the cluster; default CACHE/cluster),
-XDG_CACHE_HOME (CACHE is its directory keepset; default ~/.cache/keepset)
+environment: KEEPSET_CACHE (what is built and downloaded; default ~/.cache/keepset),
+KEEPSET_CLUSTER_DIR (state of the cluster; default KEEPSET_CACHE/cluster)
 `
 
 // errUsage makes the exit status 64, as for the product's own commands.
@@ -87,16 +88,20 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 
 // open finds the directories and gets the programs, from the cache if they are there.
 func (a *app) open(ctx context.Context) error {
-	cache, err := os.UserCacheDir() // honours XDG_CACHE_HOME
+	cache, err := cacheDir()
 	if err != nil {
-		return fmt.Errorf("find cache directory: %w; set XDG_CACHE_HOME", err)
+		return err
 	}
-	cache = filepath.Join(cache, "keepset")
 	source, err := findSource()
 	if err != nil {
 		return err
 	}
 	a.toolchain = toolchain.Toolchain{Cache: cache, Source: source, Log: a.log}
+	release, err := a.lockCache(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
 	tools, err := a.toolchain.Prepare(ctx)
 	if err != nil {
 		return err
@@ -107,6 +112,25 @@ func (a *app) open(ctx context.Context) error {
 	}
 	a.node, err = node.New(dir, tools, a.log)
 	return err
+}
+
+// lockCache keeps two commands from building the same things at once.
+func (a *app) lockCache(ctx context.Context) (release func(), err error) {
+	return lock.Acquire(ctx, filepath.Join(a.toolchain.Cache, "cluster-build.lock"), func() {
+		a.log.Info("waiting for another command to fill the cache", "cache", a.toolchain.Cache)
+	})
+}
+
+// cacheDir is where what takes long to make is kept.
+func cacheDir() (string, error) {
+	if dir := os.Getenv("KEEPSET_CACHE"); dir != "" {
+		return filepath.Abs(dir)
+	}
+	dir, err := os.UserCacheDir() // honours XDG_CACHE_HOME
+	if err != nil {
+		return "", fmt.Errorf("find cache directory: %w; set KEEPSET_CACHE", err)
+	}
+	return filepath.Join(dir, "keepset"), nil
 }
 
 // findSource returns the directory of this module: the working directory, the

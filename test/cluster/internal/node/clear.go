@@ -16,6 +16,10 @@ import (
 	"keepset/test/cluster/internal/mounts"
 )
 
+// grace is how long a daemon gets to end. Nothing of the cluster is kept, so a
+// daemon that waits for its clients, as the API server does, need not be waited for.
+const grace = 2 * time.Second
+
 // clear ends everything and removes the state. The order matters: first what
 // would start something again, then the pods, then what watches them, then
 // what they stood on. It goes on after an error where that does no harm, but
@@ -28,7 +32,7 @@ func (n *Node) clear(ctx context.Context) error {
 	stop := func(names ...string) (err error) {
 		for _, r := range records {
 			if len(names) == 0 || slices.Contains(names, r.Name) {
-				err = errors.Join(err, n.procs.Stop(r, 10*time.Second))
+				err = errors.Join(err, n.procs.Stop(r, grace))
 			}
 		}
 		return err
@@ -38,6 +42,7 @@ func (n *Node) clear(ctx context.Context) error {
 		killPods(ctx),
 		stop("containerd"),
 		n.killShims(),
+		n.removeShimSockets(),
 		stop(),
 		n.unmountAll(),
 		n.restoreHost(ctx),
@@ -74,6 +79,25 @@ func (n *Node) killShims() error {
 		}
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 			errs = append(errs, fmt.Errorf("kill shim %d: %w", pid, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// removeShimSockets removes the sockets of the shims. They lie in a place that
+// is fixed in containerd's code, under a name that the task's directory keeps.
+func (n *Node) removeShimSockets() error {
+	// The only error of Glob is a bad pattern.
+	files, _ := filepath.Glob(n.path("run", "containerd", "io.containerd.runtime.v2.task", "*", "*", "address"))
+	var errs []error
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("find socket of a shim: %w", err))
+			continue
+		}
+		if socket, ok := strings.CutPrefix(strings.TrimSpace(string(data)), "unix://"); ok {
+			errs = append(errs, ignoreAbsent(os.Remove(socket)))
 		}
 	}
 	return errors.Join(errs...)

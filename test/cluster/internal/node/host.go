@@ -239,17 +239,18 @@ func withoutCounters(line string) string {
 // choose.
 func (n *Node) removeTraces(m memory) error {
 	var errs []error
-	for _, pattern := range []string{"/var/log/containers/*"} {
-		links, _ := filepath.Glob(pattern) // the only error is a bad pattern
-		for _, link := range links {
-			if target, err := os.Readlink(link); err == nil && strings.HasPrefix(target, n.Dir) {
-				errs = append(errs, os.Remove(link))
-			}
+	// The only error of Glob is a bad pattern.
+	links, _ := filepath.Glob("/var/log/containers/*")
+	for _, link := range links {
+		if target, err := os.Readlink(link); err == nil && strings.HasPrefix(target, n.Dir+"/") {
+			errs = append(errs, os.Remove(link))
 		}
 	}
-	results, _ := filepath.Glob("/var/lib/cni/results/" + networkName + "-*")
+	const prefix = "/var/lib/cni/results/" + networkName + "-"
+	results, _ := filepath.Glob(prefix + "*")
 	for _, file := range results {
-		errs = append(errs, os.Remove(file))
+		id := strings.TrimSuffix(strings.TrimPrefix(file, prefix), "-eth0")
+		errs = append(errs, os.Remove(file), ignoreAbsent(os.Remove("/var/lib/cni/results/cni-loopback-"+id+"-lo")))
 	}
 	for _, dir := range m.Absent {
 		if dir == hostPathVolumes || dir == "/run/containerd" || dir == "/var/log/containers" {
@@ -259,6 +260,13 @@ func (n *Node) removeTraces(m memory) error {
 		errs = append(errs, os.RemoveAll(dir))
 	}
 	return errors.Join(errs...)
+}
+
+func ignoreAbsent(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // removeEmptyTree removes a directory and those below it as far as they hold

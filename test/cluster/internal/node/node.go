@@ -23,6 +23,7 @@ import (
 	"syscall"
 	"time"
 
+	"keepset/test/cluster/internal/lock"
 	"keepset/test/cluster/internal/process"
 	"keepset/test/cluster/internal/toolchain"
 )
@@ -152,23 +153,10 @@ func (n *Node) path(elem ...string) string {
 	return filepath.Join(append([]string{n.Dir}, elem...)...)
 }
 
-// lock keeps two commands from working on one cluster. The kernel drops it
-// with the process. It lies beside the directory, which Down removes.
+// lock keeps two commands from working on one cluster. It lies beside the
+// directory, which Down removes.
 func (n *Node) lock(ctx context.Context) (unlock func(), err error) {
-	if err := os.MkdirAll(filepath.Dir(n.Dir), 0o755); err != nil {
-		return nil, fmt.Errorf("create state directory: %w", err)
-	}
-	file, err := os.OpenFile(n.Dir+".lock", os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open lock: %w", err)
-	}
-	err = await(ctx, 15*time.Minute, 200*time.Millisecond, func(context.Context) error {
-		return syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-	})
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("lock %s, which another command holds: %w", n.Dir, err), file.Close())
-	}
-	return func() { _ = file.Close() }, nil // closing drops the lock
+	return lock.Acquire(ctx, n.Dir+".lock", func() { n.Log.Info("waiting for another command", "dir", n.Dir) })
 }
 
 // await calls check until it returns nil, and returns its last error when the

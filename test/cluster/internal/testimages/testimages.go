@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 
 	"keepset/test/cluster/internal/image"
 	"keepset/test/cluster/internal/toolchain"
@@ -106,7 +107,7 @@ func (b Builder) cached(name, key string, build func(work, dest string) error) (
 		return Archive{}, fmt.Errorf("create image cache: %w", err)
 	}
 	sum := sha256.Sum256([]byte(name + "\n" + key))
-	base := filepath.Base(name)
+	base := strings.ReplaceAll(filepath.Base(name), ":", "-")
 	dest := filepath.Join(dir, fmt.Sprintf("%s-%s.tar", base, hex.EncodeToString(sum[:])[:12]))
 	if _, err := os.Stat(dest); err == nil {
 		return Archive{Name: name, Path: dest}, nil

@@ -1,0 +1,48 @@
+# Targets of the test cluster and of the container images. Included by the Makefile at the top, which sets GO and CACHE.
+
+CLUSTER_BIN = $(CACHE)/bin/cluster
+
+.PHONY: cluster-program
+cluster-program:
+	@mkdir -p $(CACHE)/bin
+	@$(GO) -C test/cluster build -o $(CLUSTER_BIN) ./cmd/cluster
+
+# The first time it builds Kubernetes, in about ten minutes; then it takes half a minute.
+.PHONY: cluster-up
+cluster-up: cluster-program
+	@$(CLUSTER_BIN) up
+
+.PHONY: cluster-down
+cluster-down: cluster-program
+	@$(CLUSTER_BIN) down
+
+.PHONY: cluster-status
+cluster-status: cluster-program
+	@$(CLUSTER_BIN) status
+
+# Shows that the cluster does what the end-to-end tests build on: volumes, names, exec, CronJobs, rights.
+.PHONY: cluster-smoke
+cluster-smoke: cluster-up
+	@cd test/cluster && KUBECONFIG=$$($(CLUSTER_BIN) kubeconfig) PATH=$(CACHE)/bin:$$PATH ./smoke.sh
+
+# Keepset's image from the sources as they are, put into the cluster as keepset:dev.
+.PHONY: cluster-image
+cluster-image: cluster-program
+	@$(CLUSTER_BIN) image --load
+
+# The images that the end-to-end tests run beside it.
+.PHONY: test-images
+test-images: cluster-program
+	@$(CLUSTER_BIN) images
+
+# The image for users. Each archive loads with docker, podman, skopeo and ctr; the last is both platforms in one, for a registry:
+# skopeo copy --all oci-archive:dist/keepset.tar docker://...
+.PHONY: image
+image: cluster-program
+	@$(CLUSTER_BIN) image --arch amd64 --output dist/keepset-amd64.tar
+	@$(CLUSTER_BIN) image --arch arm64 --output dist/keepset-arm64.tar
+	@$(CLUSTER_BIN) image --arch amd64,arm64 --output dist/keepset.tar
+
+.PHONY: cluster-test
+cluster-test:
+	@$(GO) -C test/cluster test ./internal/... ./cmd/cluster
