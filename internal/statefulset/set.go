@@ -137,7 +137,7 @@ func (s Set) Blocking(ordinals []int) []Problem {
 		if m.Ordinal >= slices.Max(ordinals) || slices.Contains(ordinals, m.Ordinal) {
 			continue
 		}
-		if !m.Pod.Ready || m.Pod.Seed {
+		if !m.Pod.Ready || m.Pod.Seed || m.Pod.Terminating {
 			found = append(found, Problem{
 				Ordinal: m.Ordinal, Object: "pod " + s.Namespace + "/" + m.Pod.Name, Fatal: true,
 				What: "is not ready, and the set starts its pods in order: recover ordinal " + strconv.Itoa(m.Ordinal) + " first",
