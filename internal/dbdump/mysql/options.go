@@ -245,6 +245,10 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	var err error
+	if o.Load, err = o.Load.withDefaults(); err != nil {
+		return o, err
+	}
 	return o, o.Filter.validate()
 }
 

@@ -1,0 +1,330 @@
+package mysql
+
+import (
+	"context"
+	"fmt"
+	"math/big"
+	"slices"
+	"strings"
+	"sync"
+
+	"keepset/internal/record"
+)
+
+// tableLayout is what all pieces of a table share, and where they report.
+type tableLayout struct {
+	columns     []record.Column
+	expressions string
+	encodings   []fieldEncoding
+
+	mu      sync.Mutex
+	streams []string
+	rows    int64
+}
+
+func (l *tableLayout) add(stream string, rows int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.streams = append(l.streams, stream)
+	l.rows += rows
+}
+
+// piece is a range of a table's rows that one query reads.
+type piece struct {
+	table  *table
+	layout *tableLayout
+	// part is the number of the partition, n that of the range within it.
+	part, n int
+	// partition restricts the query; empty: the whole table.
+	partition string
+	// key orders the rows; nil leaves the order to the engine.
+	key *key
+	// low and high are conditions; empty: no bound. Of two neighbours, one's
+	// high is the negation of the other's low.
+	low, high string
+}
+
+// query is the statement that reads the piece.
+func (p piece) query() string {
+	var b strings.Builder
+	b.WriteString("SELECT ")
+	b.WriteString(p.layout.expressions)
+	b.WriteString(" FROM ")
+	b.WriteString(p.table.from(p.partition, p.key))
+	if p.low != "" || p.high != "" {
+		b.WriteString(" WHERE ")
+		b.WriteString(strings.Join(slices.DeleteFunc([]string{p.low, p.high}, func(s string) bool { return s == "" }), " AND "))
+	}
+	if p.key != nil {
+		b.WriteString(" ORDER BY ")
+		b.WriteString(p.key.list())
+	}
+	return b.String()
+}
+
+// from is the table reference of a query, with partition, history and index.
+func (t *table) from(partition string, k *key) string {
+	ref := t.String()
+	if partition != "" {
+		ref += " PARTITION (" + quoteIdentifier(partition) + ")"
+	}
+	if t.versioned() {
+		ref += " FOR SYSTEM_TIME ALL"
+	}
+	if k != nil {
+		ref += " FORCE INDEX (" + quoteIdentifier(k.name) + ")"
+	}
+	return ref
+}
+
+// list is the key's columns for ORDER BY.
+func (k *key) list() string {
+	quoted := make([]string, len(k.columns))
+	for i, c := range k.columns {
+		quoted[i] = quoteIdentifier(c)
+	}
+	return strings.Join(quoted, ", ")
+}
+
+// clustered is the key whose order is that of the rows on disk: the primary
+// key, or what InnoDB takes in its place. Only such a key is worth reading by.
+func (t *table) clustered() *key {
+	if !t.transactional || t.versioned() {
+		return nil
+	}
+	for i := range t.keys {
+		if t.keys[i].usable {
+			return &t.keys[i]
+		}
+		if t.keys[i].name == "PRIMARY" {
+			return nil
+		}
+	}
+	return nil
+}
+
+// planTable cuts a table into pieces and hands them to emit, in order.
+func (d *dump) planTable(ctx context.Context, s *session, t *table, emit func(piece) error) error {
+	columns, expressions := d.dataColumns(t)
+	layout := &tableLayout{columns: columns, expressions: strings.Join(expressions, ", "), encodings: fieldEncodings(columns, t)}
+	d.mu.Lock()
+	d.layouts[t] = layout
+	d.mu.Unlock()
+	whole := piece{table: t, layout: layout, key: t.clustered()}
+	if len(t.partitions) == 0 || t.versioned() {
+		return d.planRange(ctx, s, whole, t.rows, emit)
+	}
+	for i, part := range t.partitions {
+		p := whole
+		p.part, p.partition = i, part.name
+		if err := d.planRange(ctx, s, p, part.rows, emit); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// planRange cuts one partition, or a table without any. rows is an estimate
+// and decides nothing but the size of the pieces.
+func (d *dump) planRange(ctx context.Context, s *session, p piece, rows int64, emit func(piece) error) error {
+	perPiece := d.rowsPerPiece(p.table)
+	if p.key == nil || rows < perPiece+perPiece/2 {
+		return emit(p)
+	}
+	first := p.table.column(p.key.columns[0])
+	if integerTypes[first.dataType] {
+		done, err := d.planIntegers(ctx, s, p, first, rows, perPiece, emit)
+		if done || err != nil {
+			return err
+		}
+	}
+	return d.planSamples(ctx, s, p, perPiece, emit)
+}
+
+// rowsPerPiece is how many rows make ChunkBytes.
+func (d *dump) rowsPerPiece(t *table) int64 {
+	width := int64(1)
+	if t.rows > 0 {
+		width = max(1, t.size/t.rows)
+	}
+	return max(1, d.opts.ChunkBytes/width)
+}
+
+func (t *table) column(name string) column {
+	for _, c := range t.columns {
+		if strings.EqualFold(c.name, name) {
+			return c
+		}
+	}
+	return column{}
+}
+
+var integerTypes = map[string]bool{"tinyint": true, "smallint": true, "mediumint": true, "int": true, "bigint": true}
+
+// planIntegers cuts at multiples of a power of two: replicas and later dumps,
+// whose estimates differ a little, mostly cut at the same keys. The values
+// span up to 64 bits, signed or not, hence big integers.
+//
+// It declines (done is false) where the key's first column does not cut the
+// table well: a single value would be a piece that is too large.
+func (d *dump) planIntegers(ctx context.Context, s *session, p piece, first column, rows, perPiece int64, emit func(piece) error) (done bool, err error) {
+	name := quoteIdentifier(first.name)
+	var low, high *string
+	query := fmt.Sprintf("SELECT MIN(%s), MAX(%s) FROM %s", name, name, p.table.from(p.partition, p.key))
+	if err := s.queryRow(ctx, query, &low, &high); err != nil {
+		return false, fmt.Errorf("plan table %s: %w", p.table, err)
+	}
+	if low == nil || high == nil {
+		return true, emit(p)
+	}
+	from, to := new(big.Int), new(big.Int)
+	if _, ok := from.SetString(*low, 10); !ok {
+		return false, fmt.Errorf("plan table %s: key %s is not an integer", p.table, first.name)
+	}
+	if _, ok := to.SetString(*high, 10); !ok {
+		return false, fmt.Errorf("plan table %s: key %s is not an integer", p.table, first.name)
+	}
+	span := new(big.Int).Add(new(big.Int).Sub(to, from), big.NewInt(1))
+	pieces := (rows + perPiece - 1) / perPiece
+	step := powerOfTwo(new(big.Int).Div(span, big.NewInt(pieces)))
+	if len(p.key.columns) > 1 && span.Cmp(big.NewInt(4*pieces)) < 0 {
+		return false, nil
+	}
+	bound := new(big.Int).Mul(new(big.Int).Add(new(big.Int).Div(from, step), big.NewInt(1)), step)
+	for ; bound.Cmp(to) <= 0; bound.Add(bound, step) {
+		p.high = fmt.Sprintf("%s < %s", name, bound)
+		if err := emit(p); err != nil {
+			return false, err
+		}
+		p.low = fmt.Sprintf("%s >= %s", name, bound)
+		p.n++
+	}
+	p.high = ""
+	return true, emit(p)
+}
+
+// powerOfTwo is the largest power of two not above v, at least 1.
+func powerOfTwo(v *big.Int) *big.Int {
+	n := v.BitLen()
+	if v.Sign() <= 0 || n == 0 {
+		return big.NewInt(1)
+	}
+	return new(big.Int).Lsh(big.NewInt(1), uint(n-1))
+}
+
+// planSamples walks the key and cuts after every perPiece rows. It works for
+// every type and any number of columns, since the server itself compares.
+func (d *dump) planSamples(ctx context.Context, s *session, p piece, perPiece int64, emit func(piece) error) error {
+	parts := make([]keyPart, len(p.key.columns))
+	selects := make([]string, len(parts))
+	for i, name := range p.key.columns {
+		parts[i] = newKeyPart(p.table.column(name))
+		selects[i] = parts[i].read
+	}
+	from := p.table.from(p.partition, p.key)
+	for {
+		where := ""
+		if p.low != "" {
+			where = " WHERE " + p.low
+		}
+		query := fmt.Sprintf("SELECT %s FROM %s%s ORDER BY %s LIMIT %d, 1", strings.Join(selects, ", "), from, where, p.key.list(), perPiece-1)
+		found := false
+		err := s.each(ctx, query, func(r row) error {
+			found = true
+			for i := range parts {
+				parts[i].value = parts[i].literal(r.at(i))
+			}
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("plan table %s: %w", p.table, err)
+		}
+		if !found {
+			p.high = ""
+			return emit(p)
+		}
+		p.high = upTo(parts)
+		if err := emit(p); err != nil {
+			return err
+		}
+		p.low = after(parts)
+		p.n++
+	}
+}
+
+// keyPart is one column of a key and its value at a boundary, as a literal
+// that compares with the column as the column's own values do.
+type keyPart struct {
+	column  string
+	read    string
+	value   string
+	literal func(string) string
+}
+
+func newKeyPart(c column) keyPart {
+	name := quoteIdentifier(c.name)
+	k := keyPart{column: name, read: name}
+	switch {
+	case c.charset != "" && c.dataType != "enum" && c.dataType != "set":
+		// The bytes as they are, in the column's own character set and order.
+		k.read = "HEX(" + name + ")"
+		k.literal = func(v string) string { return fmt.Sprintf("_%s 0x%s COLLATE %s", c.charset, v, c.collation) }
+		k.literal = emptyHex(k.literal, fmt.Sprintf("_%s '' COLLATE %s", c.charset, c.collation))
+	case c.dataType == "binary", c.dataType == "varbinary":
+		k.read = "HEX(" + name + ")"
+		k.literal = emptyHex(func(v string) string { return "_binary 0x" + v }, "_binary ''")
+	case c.dataType == "enum", c.dataType == "set", c.dataType == "bit":
+		k.read = name + " + 0"
+		k.literal = func(v string) string { return v }
+	case c.dataType == "float", c.dataType == "double":
+		k.read = "CAST(" + name + " * 1e0 AS CHAR)"
+		k.literal = func(v string) string { return doubleLiteral(v) }
+	case integerTypes[c.dataType], c.dataType == "decimal", c.dataType == "year":
+		k.literal = func(v string) string { return v }
+	default:
+		// Dates, times, UUIDs, addresses: text that the server reads back.
+		k.literal = quoteString
+	}
+	return k
+}
+
+// emptyHex stands in for 0x without digits, which is no literal.
+func emptyHex(literal func(string) string, empty string) func(string) string {
+	return func(v string) string {
+		if v == "" {
+			return empty
+		}
+		return literal(v)
+	}
+}
+
+// doubleLiteral makes sure that the number is read as a double, not a decimal.
+func doubleLiteral(v string) string {
+	if strings.ContainsAny(v, "eE") {
+		return v
+	}
+	return v + "e0"
+}
+
+// after is the condition of the rows behind the boundary, in the key's order.
+// It is written out, since servers do not use an index for (a, b) > (x, y).
+func after(parts []keyPart) string {
+	last := len(parts) - 1
+	cond := parts[last].column + " > " + parts[last].value
+	for i := last - 1; i >= 0; i-- {
+		p := parts[i]
+		cond = fmt.Sprintf("%s > %s OR (%s = %s AND (%s))", p.column, p.value, p.column, p.value, cond)
+	}
+	return "(" + cond + ")"
+}
+
+// upTo is the negation of after.
+func upTo(parts []keyPart) string {
+	last := len(parts) - 1
+	cond := parts[last].column + " <= " + parts[last].value
+	for i := last - 1; i >= 0; i-- {
+		p := parts[i]
+		cond = fmt.Sprintf("%s < %s OR (%s = %s AND (%s))", p.column, p.value, p.column, p.value, cond)
+	}
+	return "(" + cond + ")"
+}

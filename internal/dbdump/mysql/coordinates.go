@@ -1,0 +1,206 @@
+package mysql
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"keepset/internal/record"
+)
+
+// readCoordinates reads, under the lock, where a copy of this server would
+// have to continue: in its own binary log, and in its upstream's.
+func (d *dump) readCoordinates(ctx context.Context, s *session) (record.Coordinates, error) {
+	c, err := d.ownCoordinates(ctx, s)
+	if err != nil {
+		return c, fmt.Errorf("read the binary log position: %w", err)
+	}
+	channels, err := d.channels(ctx, s)
+	if err != nil {
+		return c, fmt.Errorf("read the position in the upstream: %w", err)
+	}
+	if len(channels) > 0 {
+		c.Upstream = &channels[0].UpstreamCoordinates
+	}
+	for _, other := range channels[min(1, len(channels)):] {
+		d.warn(fmt.Sprintf("the server follows several upstreams; only the first is in the coordinates. Channel %q: %s:%d file %s position %d gtid %q",
+			other.name, other.Host, other.Port, other.File, other.Position, other.GTID))
+	}
+	return c, nil
+}
+
+// ownCoordinates is the server's own position. A server without a binary log
+// has none.
+func (d *dump) ownCoordinates(ctx context.Context, s *session) (record.Coordinates, error) {
+	var c record.Coordinates
+	identity, gtid := "@@server_uuid", "@@global.gtid_executed"
+	if d.server.MariaDB() {
+		identity, gtid = "@@server_id", "@@global.gtid_binlog_pos"
+	}
+	if err := s.queryRow(ctx, "SELECT "+identity, &c.Server); err != nil {
+		return c, err
+	}
+	var log bool
+	if err := s.queryRow(ctx, "SELECT @@global.log_bin", &log); err != nil {
+		return c, err
+	}
+	if !log {
+		d.warn("the server writes no binary log: nothing can follow it from this dump, and no point in time after it can be reached")
+	}
+	query := "SHOW MASTER STATUS"
+	if !d.server.MariaDB() && d.server.AtLeast(8, 2, 0) {
+		query = "SHOW BINARY LOG STATUS"
+	}
+	err := s.each(ctx, query, func(r row) error {
+		c.File = r.get("File")
+		c.Position = unsigned(r.get("Position"))
+		return nil
+	})
+	if err != nil {
+		return c, err
+	}
+	if log && c.File == "" {
+		return c, fmt.Errorf("%s returned nothing although the binary log is on", query)
+	}
+	if err := s.queryRow(ctx, "SELECT "+gtid, &c.GTID); err != nil {
+		return c, err
+	}
+	c.GTID = strings.ReplaceAll(c.GTID, "\n", "")
+	return c, nil
+}
+
+// channel is one upstream of the server.
+type channel struct {
+	record.UpstreamCoordinates
+	name string
+	// sql tells whether the applier runs.
+	sql bool
+	// gtid tells whether the channel positions itself by GTID.
+	gtid bool
+}
+
+// channels reads the replication status, one entry per upstream.
+func (d *dump) channels(ctx context.Context, s *session) ([]channel, error) {
+	query, words := "SHOW SLAVE STATUS", "Master"
+	switch {
+	case d.server.MariaDB():
+		query = "SHOW ALL SLAVES STATUS"
+	case d.server.AtLeast(8, 0, 22):
+		query, words = "SHOW REPLICA STATUS", "Source"
+	}
+	var list []channel
+	err := s.each(ctx, query, func(r row) error {
+		list = append(list, parseChannel(r, words))
+		return nil
+	})
+	if err != nil || len(list) == 0 {
+		return nil, err
+	}
+	var position string
+	variable := "@@global.gtid_executed"
+	if d.server.MariaDB() {
+		variable = "@@global.gtid_slave_pos"
+	}
+	if err := s.queryRow(ctx, "SELECT "+variable, &position); err != nil {
+		return nil, err
+	}
+	for i := range list {
+		list[i].GTID = strings.ReplaceAll(position, "\n", "")
+	}
+	return list, nil
+}
+
+// parseChannel reads one line of the replication status. words is what this
+// version calls the upstream.
+func parseChannel(r row, words string) channel {
+	replica := "Slave"
+	if words == "Source" {
+		replica = "Replica"
+	}
+	c := channel{name: r.get("Connection_name") + r.get("Channel_Name")}
+	c.Host = r.get(words + "_Host")
+	c.Port = int(number(r.get(words + "_Port")))
+	c.File = r.get("Relay_" + words + "_Log_File")
+	c.Position = unsigned(r.get("Exec_" + words + "_Log_Pos"))
+	c.sql = r.get(replica+"_SQL_Running") == "Yes"
+	c.Running = c.sql && r.get(replica+"_IO_Running") == "Yes"
+	c.LagSeconds = -1
+	if lag, err := strconv.ParseInt(r.get("Seconds_Behind_"+words), 10, 64); err == nil {
+		c.LagSeconds = lag
+	}
+	using := r.get("Using_Gtid")
+	c.gtid = (using != "" && using != "No") || r.get("Auto_Position") == "1"
+	return c
+}
+
+// settleReplica makes sure that the position in the upstream will be exact.
+// Without GTIDs, a follower with several appliers may have applied later
+// transactions than the position that it shows: only a stopped applier has
+// none of these gaps. It returns how to start it again.
+func (d *dump) settleReplica(ctx context.Context, s *session) (restart func(context.Context) error, err error) {
+	nothing := func(context.Context) error { return nil }
+	parallel, err := d.appliers(ctx, s)
+	if err != nil || parallel == 0 {
+		return nothing, err
+	}
+	channels, err := d.channels(ctx, s)
+	if err != nil {
+		return nothing, err
+	}
+	running := false
+	for _, c := range channels {
+		running = running || c.sql && !c.gtid
+	}
+	if !running {
+		return nothing, nil
+	}
+	if !d.opts.AllowStoppingReplica {
+		return nothing, fmt.Errorf("the server follows its upstream without GTIDs and with %d parallel appliers: its position is not exact while they run; turn GTIDs on, or allow the dump to stop the appliers for a moment", parallel)
+	}
+	stop, start := "STOP SLAVE SQL_THREAD", "START SLAVE SQL_THREAD"
+	switch {
+	case d.server.MariaDB():
+		stop, start = "STOP ALL SLAVES SQL_THREAD", "START ALL SLAVES SQL_THREAD"
+	case d.server.AtLeast(8, 0, 22):
+		stop, start = "STOP REPLICA SQL_THREAD", "START REPLICA SQL_THREAD"
+	}
+	if err := s.exec(ctx, stop); err != nil {
+		return nothing, fmt.Errorf("stop the appliers: %w", err)
+	}
+	d.log.Info("appliers stopped while the coordinates are read")
+	return func(ctx context.Context) error {
+		if err := s.exec(ctx, start); err != nil {
+			return fmt.Errorf("start the appliers again (run %s on the server): %w", start, err)
+		}
+		return nil
+	}, nil
+}
+
+// appliers is the number of parallel appliers; 0 when there is one, or when
+// the server numbers its transactions so that gaps do not matter.
+func (d *dump) appliers(ctx context.Context, s *session) (int, error) {
+	var n int
+	if d.server.MariaDB() {
+		err := s.queryRow(ctx, "SELECT @@global.slave_parallel_threads", &n)
+		return n, err
+	}
+	var mode string
+	if err := s.queryRow(ctx, "SELECT @@global.gtid_mode", &mode); err != nil || mode == "ON" {
+		return 0, err
+	}
+	variable := "@@global.slave_parallel_workers"
+	if d.server.AtLeast(8, 0, 26) {
+		variable = "@@global.replica_parallel_workers"
+	}
+	err := s.queryRow(ctx, "SELECT "+variable, &n)
+	return n, err
+}
+
+func unsigned(s string) uint64 {
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}

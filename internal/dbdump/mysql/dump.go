@@ -1,0 +1,307 @@
+package mysql
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"keepset/internal/dbdump"
+	"keepset/internal/record"
+)
+
+// dump is one run of Dump.
+type dump struct {
+	opts     Options
+	log      *slog.Logger
+	server   Server
+	grants   *grants
+	sessions *sessions
+	out      *writer
+	// coordinator holds the lock; workers hold the consistent reads, and so
+	// does planner, which looks for boundaries ahead of them.
+	coordinator, planner *session
+	workers              []*session
+	catalog              *catalog
+	accounts             string // fingerprint
+	definitionsHeld      bool
+
+	buffers sync.Pool
+	mu      sync.Mutex
+	layouts map[*table]*tableLayout
+	// known are the tables and views of the dump, as schema.name.
+	known map[string]bool
+	// server-wide objects and accounts, as found.
+	serverObjects bool
+	users         []userObject
+	report        record.Report
+}
+
+// Dump writes everything that the options select to w.
+func (e *Engine) Dump(ctx context.Context, w dbdump.Sink) (report record.Report, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	d := &dump{
+		opts: e.opts, log: e.opts.Logger, out: &writer{sink: w},
+		layouts: map[*table]*tableLayout{}, known: map[string]bool{},
+		buffers: sync.Pool{New: func() any { return &rowWriter{buf: make([]byte, 0, flushAt+flushAt/4)} }},
+	}
+	if d.server, err = e.server(ctx); err != nil {
+		return record.Report{}, err
+	}
+	d.sessions = &sessions{engine: e, setup: slices.Concat(activateRoles(d.server), dumpSetup(d.server))}
+	defer func() { d.sessions.close(ctx, err != nil) }()
+	d.report = record.Report{Engine: "mysql", Layout: Layout, Flavor: d.server.Flavor, Version: d.server.Version}
+	if err := d.run(ctx, cancel); err != nil {
+		if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
+			err = errors.Join(cause, err)
+		}
+		return record.Report{}, err
+	}
+	d.report.Bytes = d.out.bytes.Load()
+	return d.report, nil
+}
+
+// run is the order of things. The comments of lock.go say why it is this one.
+func (d *dump) run(ctx context.Context, cancel context.CancelCauseFunc) error {
+	if err := d.prepare(ctx); err != nil {
+		return err
+	}
+	if err := d.consistentPoint(ctx); err != nil {
+		return err
+	}
+	stop := d.keepAlive(ctx, cancel)
+	defer stop()
+	if err := d.writeDefinitions(ctx); err != nil {
+		return err
+	}
+	if err := d.writeTables(ctx, func(t *table) bool { return t.transactional }, d.planner); err != nil {
+		return err
+	}
+	stop()
+	if err := d.checkCounts(ctx); err != nil {
+		return err
+	}
+	if err := d.checkDrift(ctx); err != nil {
+		return err
+	}
+	return d.assemble()
+}
+
+// prepare is everything that needs no lock.
+func (d *dump) prepare(ctx context.Context) (err error) {
+	if d.coordinator, err = d.sessions.get(ctx); err != nil {
+		return err
+	}
+	if d.grants, err = readGrants(ctx, d.coordinator, d.server); err != nil {
+		return err
+	}
+	if err := d.checkPrivileges(); err != nil {
+		return err
+	}
+	if d.catalog, err = d.readCatalog(ctx, d.coordinator); err != nil {
+		return err
+	}
+	if err := d.judgeTables(); err != nil {
+		return err
+	}
+	if d.accounts, err = d.accountsFingerprint(ctx, d.coordinator); err != nil {
+		return err
+	}
+	for range d.opts.Workers {
+		s, err := d.sessions.get(ctx)
+		if err != nil {
+			return err
+		}
+		d.workers = append(d.workers, s)
+	}
+	d.planner, err = d.sessions.get(ctx)
+	return err
+}
+
+// judgeTables says what will not be dumped with its rows, and refuses what the
+// policy does not allow.
+func (d *dump) judgeTables() error {
+	for t := range d.catalog.tables() {
+		d.known[t.schema.name+"."+t.name] = true
+		if t.structureOnly != "" {
+			d.omit(fmt.Sprintf("rows of table %s: %s", t, t.structureOnly))
+			continue
+		}
+		if t.versioned() && !d.keepsHistory(t) {
+			d.omit(fmt.Sprintf("history of table %s: it is versioned by transaction numbers, which mean nothing in another server; current rows are kept", t))
+		}
+		if t.base() && !t.transactional && (d.opts.NonTransactional == NonTransactionalRefuse || d.opts.LockMode == LockNone) {
+			return fmt.Errorf("table %s has engine %s, which has no consistent reads, and the options do not allow to read it under the lock: exclude it, convert it to InnoDB, or choose the lock policy", t, t.engine)
+		}
+	}
+	return nil
+}
+
+// consistentPoint locks, opens the consistent reads, reads all that has to be
+// read under the lock, and lets writers go on.
+func (d *dump) consistentPoint(ctx context.Context) error {
+	mode, err := d.chooseLock()
+	if err != nil {
+		return err
+	}
+	restart, err := d.settleReplica(ctx, d.coordinator)
+	if err != nil {
+		return err
+	}
+	err = d.underLock(ctx, mode)
+	return errors.Join(err, restart(context.WithoutCancel(ctx)))
+}
+
+func (d *dump) underLock(ctx context.Context, mode LockMode) error {
+	l, err := d.acquire(ctx, mode)
+	if err != nil {
+		return err
+	}
+	heldCtx, cancel := d.held(ctx, l)
+	defer cancel()
+	if err := d.openReads(heldCtx, l); err != nil {
+		return err
+	}
+	if err := d.readSequences(heldCtx, d.coordinator); err != nil {
+		return err
+	}
+	if l.writers {
+		locked := func(t *table) bool { return !t.transactional }
+		if err := d.writeTables(heldCtx, locked, d.planner); err != nil {
+			return err
+		}
+	}
+	if err := context.Cause(heldCtx); err != nil {
+		return err
+	}
+	d.report.Consistency = l.recipe
+	err = d.unlock(ctx, l)
+	d.definitionsHeld = l.definitions
+	return err
+}
+
+// openReads opens the consistent read of every worker and reads the
+// coordinates of that moment. Where no lock covers the whole server, the
+// position must not have moved meanwhile.
+func (d *dump) openReads(ctx context.Context, l *lock) error {
+	const start = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
+	limit := time.Now().Add(d.opts.LockHold) //nolint:forbidigo // elapsed time
+	for {
+		before, err := d.readCoordinates(ctx, d.coordinator)
+		if err != nil {
+			return err
+		}
+		for _, s := range append(slices.Clone(d.workers), d.planner) {
+			if err := s.exec(ctx, start); err != nil {
+				return fmt.Errorf("open a consistent read: %w", err)
+			}
+		}
+		var now string
+		if err := d.coordinator.queryRow(ctx, "SELECT UTC_TIMESTAMP(6)", &now); err != nil {
+			return err
+		}
+		if d.report.CapturedAt, err = time.Parse("2006-01-02 15:04:05.999999", now); err != nil {
+			return fmt.Errorf("read the server's clock: %w", err)
+		}
+		d.report.Coordinates = before
+		if l.global {
+			return nil
+		}
+		if before.File == "" && before.GTID == "" {
+			if l.recipe == string(LockNone) && len(d.workers) > 0 {
+				return fmt.Errorf("lock mode none: %w: without a binary log there is no telling whether the %d connections see the same moment", dbdump.ErrDrift, len(d.workers)+1)
+			}
+			return nil
+		}
+		later, err := d.ownCoordinates(ctx, d.coordinator)
+		if err != nil {
+			return err
+		}
+		if later.File == before.File && later.Position == before.Position && later.GTID == before.GTID {
+			return nil
+		}
+		if time.Now().After(limit) { //nolint:forbidigo // elapsed time
+			return fmt.Errorf("%w: no lock covers the whole server (mode %s) and it never stopped writing while the consistent reads were opened; give the account RELOAD", dbdump.ErrDrift, l.recipe)
+		}
+	}
+}
+
+// keepAlive shows the server that the coordinator lives, so that its lock on
+// definitions stays, and ends the dump when it does not.
+func (d *dump) keepAlive(ctx context.Context, cancel context.CancelCauseFunc) (stop func()) {
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(lockGrace / 3)
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			if err := d.coordinator.exec(ctx, "DO 1"); err != nil {
+				cancel(fmt.Errorf("the connection that holds the lock was lost: %w", err))
+				return
+			}
+		}
+	}()
+	return sync.OnceFunc(func() { close(done); <-ended })
+}
+
+// checkDrift compares what is there with what was there before the lock.
+func (d *dump) checkDrift(ctx context.Context) error {
+	if err := d.coordinator.exec(ctx, "DO 1"); err != nil {
+		return fmt.Errorf("the connection that held the lock was lost: %w", err)
+	}
+	later, err := d.readCatalog(ctx, d.coordinator)
+	if err != nil {
+		return err
+	}
+	diff := d.catalog.differences(later)
+	accounts, err := d.accountsFingerprint(ctx, d.coordinator)
+	if err != nil {
+		return err
+	}
+	if accounts != d.accounts {
+		diff = append(diff, "accounts or grants changed")
+	}
+	if len(diff) > 0 {
+		const most = 10
+		more := ""
+		if len(diff) > most {
+			more = fmt.Sprintf(" and %d more", len(diff)-most)
+			diff = diff[:most]
+		}
+		return fmt.Errorf("%w: definitions changed between its start and its end: %s%s; run it again when no DDL runs", dbdump.ErrDrift, strings.Join(diff, ", "), more)
+	}
+	return nil
+}
+
+func (d *dump) warn(message string) {
+	d.log.Warn(message)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !slices.Contains(d.report.Warnings, message) {
+		d.report.Warnings = append(d.report.Warnings, message)
+	}
+}
+
+func (d *dump) omit(what string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.report.Omitted = append(d.report.Omitted, what)
+}
+
+func (d *dump) progress(p Progress) {
+	if d.opts.Progress != nil {
+		d.opts.Progress(p)
+	}
+}

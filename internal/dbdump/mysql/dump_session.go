@@ -1,0 +1,115 @@
+package mysql
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+// dumpSetup are the statements that make a session fit to read from: the
+// server's defaults must not colour what it answers, nor its time limits end
+// a long read.
+func dumpSetup(s Server) []string {
+	set := []string{
+		"SET NAMES utf8mb4",
+		// Text arrives in the bytes of its own character set.
+		"SET SESSION character_set_results = NULL",
+		"SET SESSION sql_mode = '', time_zone = '+00:00', sql_quote_show_create = 1, autocommit = 1",
+		"SET SESSION sql_big_selects = 1, sql_select_limit = 18446744073709551615, sql_safe_updates = 0, max_join_size = 18446744073709551615",
+		"SET SESSION net_write_timeout = 86400, net_read_timeout = 86400, wait_timeout = 86400, lock_wait_timeout = 600",
+		"SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+	}
+	if s.MariaDB() {
+		return append(set, "SET SESSION max_statement_time = 0, idle_transaction_timeout = 0, idle_readonly_transaction_timeout = 0")
+	}
+	set = append(set, "SET SESSION max_execution_time = 0")
+	if s.AtLeast(8, 0, 3) {
+		// Cached statistics may be a day old, and filling the cache writes.
+		set = append(set, "SET SESSION information_schema_stats_expiry = 0")
+	}
+	if s.AtLeast(8, 0, 17) {
+		set = append(set, "SET SESSION print_identified_with_as_hex = ON")
+	}
+	if s.AtLeast(8, 0, 30) {
+		set = append(set, "SET SESSION show_gipk_in_create_table_and_information_schema = ON")
+	}
+	return set
+}
+
+// sessions keeps track of what is open, so that a failed or cancelled dump
+// leaves nothing running in the server.
+type sessions struct {
+	engine *Engine
+	setup  []string
+	mu     sync.Mutex
+	open   []*session
+}
+
+// get opens one more session with the dump's settings and the given ones.
+func (p *sessions) get(ctx context.Context, more ...string) (*session, error) {
+	s, err := p.engine.openSession(ctx, slices.Concat(p.setup, more)...)
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.open = append(p.open, s)
+	return s, nil
+}
+
+// put closes a session before the others.
+func (p *sessions) put(s *session) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.open = slices.DeleteFunc(p.open, func(o *session) bool { return o == s })
+	s.Close()
+}
+
+// killTimeout bounds the clean-up after a failure.
+const killTimeout = 5 * time.Second
+
+// close ends all sessions. After a failure they are killed in the server too:
+// it does not notice a closed socket while it waits for a lock or scans, and
+// a FLUSH TABLES that nobody waits for any more would go on blocking writers.
+func (p *sessions) close(ctx context.Context, failed bool) {
+	p.mu.Lock()
+	open := p.open
+	p.open = nil
+	p.mu.Unlock()
+	if failed && len(open) > 0 {
+		p.kill(context.WithoutCancel(ctx), open)
+	}
+	for _, s := range open {
+		s.Close()
+	}
+}
+
+func (p *sessions) kill(ctx context.Context, open []*session) {
+	ctx, cancel := context.WithTimeout(ctx, killTimeout)
+	defer cancel()
+	killer, err := p.engine.openSession(ctx)
+	if err != nil {
+		p.engine.opts.Logger.Warn("could not connect to kill the dump's own sessions; they end when the server notices", "error", err)
+		return
+	}
+	defer killer.Close()
+	for _, s := range open {
+		// A session that has ended by itself is unknown: nothing to do.
+		if err := killer.exec(ctx, fmt.Sprintf("KILL CONNECTION %d", s.ID)); err != nil {
+			p.engine.opts.Logger.Debug("session was gone already", "connection", s.ID)
+		}
+	}
+}
+
+// ids are the connection ids of all open sessions, as text.
+func (p *sessions) ids() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ids := make([]string, len(p.open))
+	for i, s := range p.open {
+		ids[i] = fmt.Sprint(s.ID)
+	}
+	return ids
+}
