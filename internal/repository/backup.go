@@ -2,94 +2,222 @@ package repository
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
 
 	"keepset/internal/record"
 )
 
-// Backup is a backup being written.
-type Backup struct{}
+// Backup is a backup being written by one attempt. Its members may be
+// written at the same time; they share one index, so that what one has stored
+// another does not store again.
+type Backup struct {
+	r        *Repository
+	layout   layout
+	attempt  record.AttemptID
+	plan     record.Plan
+	planHash hash
+	planTime time.Time
 
-var errSoon = errors.New("being written")
+	mu       sync.Mutex
+	closed   bool
+	pipeline *pipeline
+	members  []*MemberWriter // being written
+	stop     context.CancelFunc
+	done     chan struct{}
 
-// Begin writes the plan, or adopts the one that an earlier attempt wrote.
+	// The rest belongs to whoever loads the index, and then to the
+	// goroutine that writes checkpoints.
+	condemned *condemned
+	started   bool
+	absorbed  map[writerName]int
+	previous  []record.ObjectRef
+	sequence  int
+	noted     int
+}
+
+// Begin writes the plan, or adopts the one that an earlier attempt at the same
+// backup wrote: [Backup.Plan] says which. The caller fills ID, Set, Origin,
+// CreatedAt, Method, Engine, Members and what else it knows. ErrOrigin when
+// the set's keys belong to another cluster; ErrNoKey when a key is missing.
 func (r *Repository) Begin(ctx context.Context, plan record.Plan, attempt record.AttemptID) (*Backup, error) {
-	return nil, errSoon
+	plan.Header = record.NewHeader(record.KindPlan)
+	plan.Repository = r.config.Repository
+	if err := plan.Validate(); err != nil {
+		return nil, err
+	}
+	if err := attempt.Validate(); err != nil {
+		return nil, err
+	}
+	if err := r.canWrite(); err != nil {
+		return nil, err
+	}
+	l := layout{plan.Set}
+	if err := r.claimOrigin(ctx, l, plan.Origin); err != nil {
+		return nil, err
+	}
+	b := &Backup{r: r, layout: l, attempt: attempt, absorbed: make(map[writerName]int)}
+	if err := b.storePlan(ctx, &plan); err != nil {
+		return nil, err
+	}
+	return b, nil
 }
 
-// Plan as stored.
-func (b *Backup) Plan() record.Plan { return record.Plan{} }
+// claimOrigin writes the set's origin, or compares it.
+func (r *Repository) claimOrigin(ctx context.Context, l layout, origin string) error {
+	mine := record.Origin{Header: record.NewHeader(record.KindOrigin), Set: l.set, Origin: origin}
+	data, err := getAll(ctx, r.store, l.origin())
+	if isNotExist(err) {
+		encoded, err := record.Encode(&mine, r.keys.Writer)
+		if err != nil {
+			return err
+		}
+		err = putContent(ctx, r.store, l.origin(), encoded)
+		if err != nil {
+			return fmt.Errorf("claim the set: %w", err)
+		}
+		data, err = getAll(ctx, r.store, l.origin()) // another may have been faster
+		if err != nil {
+			return fmt.Errorf("claim the set: %w", err)
+		}
+	} else if err != nil {
+		return fmt.Errorf("read origin of the set: %w", err)
+	}
+	var stored record.Origin
+	if _, err := record.Decode(data, &stored, nil); err != nil {
+		return fmt.Errorf("read %s: %w", l.origin(), err)
+	}
+	if stored.Set != l.set || stored.Origin != origin {
+		return fmt.Errorf("%w: %s is written by %q, and this is %q; use another set name or another repository", ErrOrigin, l.set, stored.Origin, origin)
+	}
+	return nil
+}
 
-// Committed returns the valid commit of a member, if there is one.
+// storePlan writes the plan; when there is one already, that one counts.
+func (b *Backup) storePlan(ctx context.Context, plan *record.Plan) error {
+	data, err := record.Encode(plan, b.r.keys.Writer)
+	if err != nil {
+		return err
+	}
+	key := b.layout.plan(plan.ID)
+	_, err = b.r.store.Stat(ctx, key)
+	if isNotExist(err) {
+		err = putContent(ctx, b.r.store, key, data)
+	}
+	if err != nil {
+		return fmt.Errorf("store plan: %w", err)
+	}
+	object, err := b.r.store.Stat(ctx, key)
+	if err != nil {
+		return fmt.Errorf("look at the stored plan: %w", err)
+	}
+	stored, sum, err := b.r.readPlan(ctx, b.layout, plan.ID, object.LastModified)
+	if err != nil {
+		return fmt.Errorf("read the stored plan %s: %w", key, err)
+	}
+	if sum != hash(sha256.Sum256(data)) {
+		b.r.log.Info("continuing a backup that was begun before", "backup", plan.ID, "planned", stored.CreatedAt)
+	}
+	b.plan, b.planHash, b.planTime = stored, sum, object.LastModified
+	return nil
+}
+
+// Plan returns the plan as it is stored. It may be an earlier attempt's, and
+// it is the one that counts.
+func (b *Backup) Plan() record.Plan { return b.plan }
+
+// Committed returns the valid commit of a member that an earlier attempt, or
+// another pod, has written.
 func (b *Backup) Committed(ctx context.Context, ordinal int) (record.Commit, bool, error) {
-	return record.Commit{}, false, errSoon
+	info, err := b.r.Backup(ctx, b.plan.Set, b.plan.ID)
+	if err != nil {
+		return record.Commit{}, false, err
+	}
+	member := info.Members[ordinal]
+	return member.Commit, member.Valid, nil
 }
 
-// Member starts a member.
-func (b *Backup) Member(ctx context.Context, ordinal int) (*MemberWriter, error) { return nil, errSoon }
-
-// Report stores the report of the run.
-func (b *Backup) Report(ctx context.Context, report any) error { return errSoon }
-
-// Close ends the backup and frees what it holds.
-func (b *Backup) Close() error { return nil }
-
-// MemberWriter takes the streams of one member.
-type MemberWriter struct{}
-
-// StreamOptions describe a stream.
-type StreamOptions struct {
-	// Secret streams are not deduplicated.
-	Secret bool
-	// Fixed cuts chunks of this many bytes instead of by content.
-	Fixed int
+// Member starts writing one planned member. The first call reads the index.
+func (b *Backup) Member(ctx context.Context, ordinal int) (*MemberWriter, error) {
+	planned, ok := b.plan.Member(ordinal)
+	if !ok {
+		return nil, fmt.Errorf("ordinal %d is not in the plan of %s", ordinal, b.plan.ID)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil, fmt.Errorf("backup %s: %w", b.plan.ID, ErrClosed)
+	}
+	if b.pipeline == nil {
+		if err := b.start(ctx); err != nil {
+			return nil, err
+		}
+	}
+	w := newMemberWriter(b, planned)
+	b.members = append(b.members, w)
+	return w, nil
 }
 
-// Create begins a stream.
-func (w *MemberWriter) Create(ctx context.Context, name string, o StreamOptions) (*StreamWriter, error) {
-	return nil, errSoon
+// start makes the pipeline, fills its index, and begins to write checkpoints.
+func (b *Backup) start(ctx context.Context) error {
+	p, err := newPipeline(b.r, b.layout)
+	if err != nil {
+		return err
+	}
+	b.pipeline = p
+	if err := b.loadIndex(ctx); err != nil {
+		b.pipeline = nil
+		return errors.Join(err, p.close())
+	}
+	run, stop := context.WithCancel(p.ctx)
+	b.stop, b.done = stop, make(chan struct{})
+	go b.checkpoints(run)
+	return nil
 }
 
-// CommitStatus of a member.
-type CommitStatus struct {
-	Suspect bool
-	Reasons []string
+// forget is called when a member is committed or aborted.
+func (b *Backup) forget(w *MemberWriter) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.members = slices.DeleteFunc(b.members, func(other *MemberWriter) bool { return other == w })
 }
 
-// Commit makes the member part of the backup.
-func (w *MemberWriter) Commit(ctx context.Context, report record.Report, status CommitStatus) (record.Commit, error) {
-	return record.Commit{}, errSoon
+// Report stores the report of the run, encrypted to I.
+func (b *Backup) Report(ctx context.Context, report any) error {
+	plain, err := json.Marshal(report)
+	if err != nil {
+		return fmt.Errorf("encode report: %w", err)
+	}
+	data, _, err := b.r.codec.seal(append(plain, '\n'), b.r.partRecipient())
+	if err != nil {
+		return fmt.Errorf("store report: %w", err)
+	}
+	err = putContent(ctx, b.r.store, b.layout.report(b.plan.ID, b.attempt), data)
+	if err != nil {
+		return fmt.Errorf("store report: %w", err)
+	}
+	return nil
 }
 
-// Abort gives the member up.
-func (w *MemberWriter) Abort() {}
-
-// Stats so far.
-func (w *MemberWriter) Stats() Stats { return Stats{} }
-
-// Stats count bytes.
-type Stats struct {
-	// Read from the caller.
-	Read int64
-	// Holes of it were zeros that take no room.
-	Holes int64
-	// Deduplicated of it were in the store already.
-	Deduplicated int64
-	// New of it were not.
-	New int64
-	// Stored is what New took, compressed.
-	Stored  int64
-	Streams int64
+// Close ends the backup and frees what it holds. Members that are not
+// committed are given up.
+func (b *Backup) Close() error {
+	b.mu.Lock()
+	members, p, closed := b.members, b.pipeline, b.closed
+	b.members, b.closed = nil, true
+	b.mu.Unlock()
+	if closed || p == nil {
+		return nil
+	}
+	for _, w := range members {
+		w.giveUp(ErrClosed)
+	}
+	b.stop()
+	<-b.done
+	return p.close()
 }
-
-// StreamWriter is one stream being written.
-type StreamWriter struct{}
-
-// Write appends.
-func (s *StreamWriter) Write(p []byte) (int, error) { return 0, errSoon }
-
-// Close ends the stream.
-func (s *StreamWriter) Close() error { return errSoon }
-
-// Abort discards the stream and with it the member.
-func (s *StreamWriter) Abort(err error) {}

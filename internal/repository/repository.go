@@ -145,6 +145,7 @@ type Repository struct {
 	config  record.Config
 	keys    Keys
 	secrets secrets
+	codec   codec
 	options Options
 	log     *slog.Logger
 }

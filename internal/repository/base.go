@@ -1,0 +1,312 @@
+package repository
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+
+	"filippo.io/age"
+	"golang.org/x/sync/errgroup"
+
+	"keepset/internal/record"
+	"keepset/internal/storage"
+)
+
+// This file fills the index of a run: from the base, which is the newest
+// complete backup, and from what earlier attempts at this backup, or other
+// pods at work on it, have noted in commits and checkpoints.
+
+// putSealed stores content under the name of its stored bytes.
+func (r *Repository) putSealed(ctx context.Context, prefix string, plain []byte, to age.Recipient) (record.ObjectRef, error) {
+	data, name, err := r.codec.seal(plain, to)
+	if err != nil {
+		return record.ObjectRef{}, err
+	}
+	if err := putContent(ctx, r.store, prefix+name.String(), data); err != nil {
+		return record.ObjectRef{}, err
+	}
+	return record.ObjectRef{SHA256: name, Size: int64(len(data))}, nil
+}
+
+// getContent reads an object and compares it with its name.
+func (r *Repository) getContent(ctx context.Context, key string, ref record.ObjectRef) ([]byte, error) {
+	data, err := getAll(ctx, r.store, key)
+	if err != nil {
+		return nil, err
+	}
+	if sum := hash(sha256.Sum256(data)); sum != ref.SHA256 {
+		return nil, fmt.Errorf("%w: %s has %d bytes with the hash %s", ErrDamaged, key, len(data), sum)
+	}
+	return data, nil
+}
+
+// readPart reads a part of the index.
+func (r *Repository) readPart(ctx context.Context, l layout, ref record.ObjectRef) (*partRows, error) {
+	data, err := r.getContent(ctx, l.part(ref.SHA256), ref)
+	if err != nil {
+		return nil, err
+	}
+	plain, err := r.codec.open(data, r.secrets.index)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", l.part(ref.SHA256), err)
+	}
+	return parsePart(plain)
+}
+
+// readRefs reads and checks the refs that a commit names.
+func (r *Repository) readRefs(ctx context.Context, l layout, c *record.Commit) (record.Refs, error) {
+	var refs record.Refs
+	key := l.ref(c.Refs)
+	data, err := r.getContent(ctx, key, record.ObjectRef{SHA256: c.Refs, Size: c.RefsSize})
+	if err != nil {
+		return refs, err
+	}
+	if _, err := record.Decode(data, &refs, nil); err != nil {
+		return record.Refs{}, fmt.Errorf("read %s: %w", key, err)
+	}
+	if refs.Backup != c.Backup || refs.Set != c.Set || refs.Ordinal != c.Ordinal || refs.Attempt != c.Attempt {
+		return record.Refs{}, fmt.Errorf("%w: %s belongs to ordinal %d of %s", ErrForged, key, refs.Ordinal, refs.Backup)
+	}
+	return refs, nil
+}
+
+// loadIndex is called once a run, after the plan is stored.
+func (b *Backup) loadIndex(ctx context.Context) error {
+	condemned, err := b.r.condemned(ctx, b.layout)
+	if err != nil {
+		return err
+	}
+	b.condemned = condemned
+	if condemned.all {
+		return nil
+	}
+	parts, err := b.baseParts(ctx)
+	if err != nil {
+		return err
+	}
+	if err := b.addParts(ctx, parts); err != nil {
+		return err
+	}
+	if _, err := b.absorb(ctx); err != nil {
+		return err
+	}
+	b.started = true
+	return b.listPacks(ctx)
+}
+
+// baseParts are the parts of the base, and of members of this backup that
+// are committed already.
+func (b *Backup) baseParts(ctx context.Context) ([]record.ObjectRef, error) {
+	all, err := b.r.findBackups(ctx, b.layout, "")
+	if err != nil {
+		return nil, err
+	}
+	ids := make([]record.BackupID, 0, len(all))
+	for id := range all {
+		ids = append(ids, id)
+	}
+	slices.SortFunc(ids, func(x, y record.BackupID) int { return cmp.Compare(y, x) })
+	var parts []record.ObjectRef
+	base := false
+	for _, id := range ids {
+		own := id == b.plan.ID
+		if base && !own {
+			continue
+		}
+		info := BackupInfo{Set: b.layout.set, ID: id, Condemned: b.condemned.hasBackup(id)}
+		if err := b.r.judge(ctx, b.layout, &info, all[id]); err != nil {
+			return nil, err
+		}
+		if !own && ineligible(&info) != "" {
+			continue
+		}
+		list, err := b.partsOf(ctx, &info)
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, list...)
+		if !own {
+			base = true
+			b.r.log.Info("base chosen", "backup", id, "parts", len(list))
+		}
+	}
+	return parts, nil
+}
+
+func (b *Backup) partsOf(ctx context.Context, info *BackupInfo) ([]record.ObjectRef, error) {
+	var parts []record.ObjectRef
+	for ordinal, member := range info.Members {
+		if !member.Valid {
+			continue
+		}
+		refs, err := b.r.readRefs(ctx, b.layout, &member.Commit)
+		if isNotExist(err) || unreadable(err) {
+			b.r.log.Warn("refs cannot be used; their chunks may be stored again", "backup", info.ID, "ordinal", ordinal, "error", err)
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, refs.Parts...)
+	}
+	return parts, nil
+}
+
+// partReads is how many parts are read at the same time.
+const partReads = 4
+
+// addParts reads parts into the index. One that is missing or damaged costs
+// bytes in the store, nothing else.
+func (b *Backup) addParts(ctx context.Context, refs []record.ObjectRef) error {
+	slices.SortFunc(refs, compareRefs)
+	refs = slices.CompactFunc(refs, func(x, y record.ObjectRef) bool { return x.SHA256 == y.SHA256 })
+	x := b.pipeline.index
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(partReads)
+	for _, ref := range refs {
+		group.Go(func() error {
+			x.mu.Lock()
+			known := x.byName[ref.SHA256] != nil
+			x.mu.Unlock()
+			if known {
+				return nil
+			}
+			rows, err := b.r.readPart(ctx, b.layout, ref)
+			if isNotExist(err) || errors.Is(err, ErrDamaged) {
+				b.r.log.Warn("index part cannot be used; its chunks may be stored again", "part", ref.SHA256, "error", err)
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			x.mu.Lock()
+			defer x.mu.Unlock()
+			x.add(ref, rows, false, b.condemned.hasPart(ref.SHA256))
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return fmt.Errorf("read index: %w", err)
+	}
+	return nil
+}
+
+// absorb reads the checkpoints of other attempts at this backup that are new
+// since the last call, and returns how many there were.
+func (b *Backup) absorb(ctx context.Context) (int, error) {
+	newest, err := b.newestCheckpoints(ctx)
+	if err != nil {
+		return 0, err
+	}
+	absorbed := 0
+	for name, sequence := range newest {
+		if last, seen := b.absorbed[name]; seen && last >= sequence {
+			continue
+		}
+		key := b.layout.checkpoint(b.plan.ID, name.ordinal, name.attempt, sequence)
+		parts, err := b.readCheckpoint(ctx, key)
+		if err != nil {
+			if !isNotExist(err) && !unreadable(err) {
+				return absorbed, err
+			}
+			b.r.log.Warn("checkpoint cannot be used", "key", key, "error", err)
+		} else if err := b.addParts(ctx, parts); err != nil {
+			return absorbed, err
+		}
+		if name.attempt == b.attempt {
+			b.previous = append(b.previous, parts...)
+		}
+		b.absorbed[name] = sequence
+		absorbed++
+	}
+	return absorbed, nil
+}
+
+// writerName is one attempt at one member.
+type writerName struct {
+	ordinal int
+	attempt record.AttemptID
+}
+
+func (b *Backup) newestCheckpoints(ctx context.Context) (map[writerName]int, error) {
+	newest := make(map[writerName]int)
+	for object, err := range b.r.store.List(ctx, b.layout.backup(b.plan.ID)) {
+		if err != nil {
+			return nil, fmt.Errorf("list checkpoints: %w", err)
+		}
+		_, rest, _ := b.layout.parseBackupKey(object.Key)
+		ordinal, attempt, sequence, ok := parseCheckpoint(rest)
+		if !ok || attempt == b.attempt && b.started {
+			continue // our own; those of an earlier container of this pod count
+		}
+		if attempt == b.attempt {
+			b.sequence = max(b.sequence, sequence+1)
+		}
+		name := writerName{ordinal, attempt}
+		if last, seen := newest[name]; !seen || sequence > last {
+			newest[name] = sequence
+		}
+	}
+	return newest, nil
+}
+
+func (b *Backup) readCheckpoint(ctx context.Context, key string) ([]record.ObjectRef, error) {
+	data, err := getAll(ctx, b.r.store, key)
+	if err != nil {
+		return nil, err
+	}
+	var c record.Checkpoint
+	if _, err := record.Decode(data, &c, b.r.trusted()); err != nil {
+		return nil, err
+	}
+	if c.Backup != b.plan.ID || c.Set != b.layout.set || c.Repository != b.r.config.Repository {
+		return nil, fmt.Errorf("%w: it is a checkpoint of %s of %s", ErrForged, c.Backup, c.Set)
+	}
+	return c.Parts, nil
+}
+
+// listPacks lets the listing judge all packs that the index names: only those
+// that are there in their right size, and not condemned, are reused.
+func (b *Backup) listPacks(ctx context.Context) error {
+	table, prefix := b.pipeline.index.packs, b.layout.packs()
+	for object, err := range b.r.store.List(ctx, prefix) {
+		if err != nil {
+			return fmt.Errorf("list packs: %w", err)
+		}
+		if name, ok := parseHashKey(object.Key, prefix); ok {
+			table.listed(name, object.Size, b.condemned.hasPack(name))
+		}
+	}
+	if missing := len(table.unlisted()); missing > 0 {
+		b.r.log.Warn("packs of the base are missing; their chunks are stored again", "packs", missing)
+	}
+	return nil
+}
+
+// listNewPacks does the same for few packs, one by one.
+func (b *Backup) listNewPacks(ctx context.Context) error {
+	table := b.pipeline.index.packs
+	for _, name := range table.unlisted() {
+		for object, err := range b.r.store.List(ctx, b.layout.pack(name)) {
+			if err != nil {
+				return fmt.Errorf("look for pack %s: %w", name, err)
+			}
+			table.listed(name, object.Size, b.condemned.hasPack(name))
+		}
+	}
+	return nil
+}
+
+// putContent stores an object that is named after its content. One of that
+// name is this one, after a lost reply: a listing compares sizes before a commit.
+func putContent(ctx context.Context, store storage.Store, key string, data []byte) error {
+	err := store.Put(ctx, key, bytes.NewReader(data))
+	if err != nil && !errors.Is(err, storage.ErrExists) {
+		return fmt.Errorf("put %s: %w", key, err)
+	}
+	return nil
+}
