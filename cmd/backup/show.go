@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"keepset/internal/cli"
+	"keepset/internal/repository"
 )
 
 func newShow(a *cli.App) *cobra.Command {
@@ -26,14 +27,11 @@ backup from before it. Incomplete and suspect backups are shown by their ID.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			// What can be looked at is wider than what is restored without a word.
-			selected := cli.SelectFlag{AllowIncomplete: true, AllowSuspect: true}
-			if len(args) == 1 {
-				selected.Backup = args[0]
-			}
-			selector, err := selected.Selector()
+			selector, err := repository.ParseSelector(strings.Join(args, ""))
 			if err != nil {
-				return err
+				return cli.Usage("%w", err)
 			}
+			selector.Allow = true
 			r, err := repo.Open(cmd.Context(), a)
 			if err != nil {
 				return err

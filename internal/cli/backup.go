@@ -14,7 +14,6 @@ import (
 	"keepset/internal/dbdump/mysql"
 	"keepset/internal/job"
 	"keepset/internal/record"
-	"keepset/internal/statefulset"
 )
 
 // BackupFlags are the flags of `backup run`, and what turns them into a job.
@@ -133,12 +132,12 @@ func (f *BackupFlags) inCluster(ctx context.Context, a *App, b *job.Backup) erro
 		b.Share = job.Share{Index: run.Index, Of: run.Completions}
 	}
 	b.Guard = &job.LeaseGuard{Client: client, Set: name}
-	b.Discover = job.FromCluster(client, name, statefulset.DiscoverOptions{Container: f.Container, Port: f.Server.Port, DefaultPort: 3306})
+	b.Discover = job.FromCluster(client, name, endpointOf(f.Container, f.Server.Port))
 	f.engines(a, b, func(m job.Member) Server {
 		return Server{Engine: f.Server.Engine, Address: m.Address, User: f.Server.User}
 	})
 	f.events = func(ctx context.Context, warning bool, reason, message string) error {
-		set, err := client.Discover(ctx, name, statefulset.DiscoverOptions{Container: f.Container, Port: f.Server.Port, DefaultPort: 3306})
+		set, err := client.Discover(ctx, name, endpointOf(f.Container, f.Server.Port))
 		if err != nil {
 			return err
 		}

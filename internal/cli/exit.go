@@ -45,9 +45,12 @@ func (e *UsageError) Unwrap() error { return e.err }
 // that does. How a job ended comes first: an incomplete backup is incomplete
 // whatever kept the member from being captured.
 func ExitCode(err error) int {
+	var child *childError
 	switch {
 	case err == nil:
 		return ExitComplete
+	case errors.As(err, &child):
+		return child.exitCode()
 	case isAny(err, job.ErrIncomplete):
 		return ExitIncomplete
 	case isAny(err, job.ErrSuspect):
@@ -58,6 +61,24 @@ func ExitCode(err error) int {
 		return ExitBusy
 	case isUsage(err):
 		return ExitUsage
+	default:
+		return ExitFailed
+	}
+}
+
+// childError is the failure of a Job that ran the same program.
+type childError struct {
+	code int
+	text string
+}
+
+func (e *childError) Error() string { return e.text }
+
+// exitCode hands on the codes of the list; anything else is a failure.
+func (e *childError) exitCode() int {
+	switch e.code {
+	case ExitIncomplete, ExitSuspect, ExitBusy, ExitUsage:
+		return e.code
 	default:
 		return ExitFailed
 	}

@@ -65,6 +65,26 @@ type Follower interface {
 	Shutdown(ctx context.Context) error
 }
 
+// Leader is the power of an engine whose servers replicate: a loaded server is
+// made the head of a replication tree of its own.
+type Leader interface {
+	// Lead takes the server's replication history away and has it continue
+	// from c, the coordinates of the dump that it was loaded with.
+	Lead(ctx context.Context, c record.Coordinates) error
+	// Origin returns where a server that was loaded with the same dump begins
+	// to follow up, on which Lead was called with c. ErrCoordinates when
+	// what came since has been purged.
+	Origin(ctx context.Context, c record.Coordinates, up Upstream) (record.Coordinates, error)
+}
+
+// Prober asks a server simple questions.
+type Prober interface {
+	// Ping returns nil once the server takes our account.
+	Ping(ctx context.Context) error
+	// Replicates says whether the server is set up to follow another one.
+	Replicates(ctx context.Context) (bool, error)
+}
+
 // Upstream is the server that a follower follows, as the follower sees it.
 type Upstream struct {
 	Host     string

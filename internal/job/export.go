@@ -55,8 +55,11 @@ type ExportedStream struct {
 
 // List says what Run would write.
 func (e *Export) List(ctx context.Context) (*ExportReport, error) {
-	_, report, err := e.open(ctx)
-	return report, err
+	member, report, err := e.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return report, member.Close()
 }
 
 // Run writes the streams. Each is verified to its end; on an error what was
@@ -74,7 +77,7 @@ func (e *Export) Run(ctx context.Context) (*ExportReport, error) {
 	default:
 		err = e.archive(ctx, member, report)
 	}
-	return report, err
+	return report, errors.Join(err, member.Close())
 }
 
 func (e *Export) open(ctx context.Context) (*repository.MemberReader, *ExportReport, error) {
@@ -84,10 +87,10 @@ func (e *Export) open(ctx context.Context) (*repository.MemberReader, *ExportRep
 	}
 	member, err := e.Repository.OpenMember(ctx, info, e.Ordinal)
 	if err != nil {
-		return nil, nil, fmt.Errorf("open ordinal %d of backup %s: %w", e.Ordinal, info.Plan.ID, err)
+		return nil, nil, fmt.Errorf("open ordinal %d of backup %s: %w", e.Ordinal, info.ID, err)
 	}
 	report := &ExportReport{
-		Set: e.Set.String(), Backup: info.Plan.ID, Ordinal: e.Ordinal,
+		Set: e.Set.String(), Backup: info.ID, Ordinal: e.Ordinal,
 		CapturedAt: member.Report().CapturedAt, Streams: []ExportedStream{},
 	}
 	owners := ownersOf(member.Report())
@@ -98,7 +101,8 @@ func (e *Export) open(ctx context.Context) (*repository.MemberReader, *ExportRep
 		}
 	}
 	if len(report.Streams) == 0 {
-		return nil, nil, fmt.Errorf("%w: backup %s holds nothing that was asked for; `restore export --list` shows what it holds", ErrConfig, info.Plan.ID)
+		err := fmt.Errorf("%w: backup %s holds nothing that was asked for; `restore export --list` shows what it holds", ErrConfig, info.ID)
+		return nil, nil, errors.Join(err, member.Close())
 	}
 	return member, report, nil
 }

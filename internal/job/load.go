@@ -2,6 +2,7 @@ package job
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -27,6 +28,12 @@ type Load struct {
 	Open func() (dbdump.Engine, error)
 	// Upstream is whom the target shall follow after the load; nil for nobody.
 	Upstream *dbdump.Upstream
+	// Beginning says that the upstream was itself loaded from the same member
+	// and has logged nothing of it: the position is the beginning of its log.
+	Beginning bool
+	// Lead makes a target that follows nobody continue the dumped server's
+	// replication history in place of its own.
+	Lead bool
 	// Part says that only some objects are loaded, so that the totals cannot
 	// be compared with the member's.
 	Part     bool
@@ -62,7 +69,7 @@ func (l *Load) Run(ctx context.Context) (*LoadReport, error) {
 		return nil, err
 	}
 	loaded, err := l.load(ctx, member)
-	if err != nil {
+	if err = errors.Join(err, member.Close()); err != nil {
 		return report, err
 	}
 	report.Rows, report.Bytes, report.Objects = loaded.Rows, loaded.Bytes, len(loaded.Objects)
@@ -80,7 +87,7 @@ func (l *Load) DryRun(ctx context.Context) (*LoadReport, error) {
 	r := member.Report()
 	report.Rows, report.Bytes, report.Objects, report.Omitted = r.Rows, r.Bytes, len(r.Objects), r.Omitted
 	report.DryRun = true
-	return report, nil
+	return report, member.Close()
 }
 
 func (l *Load) prepare(ctx context.Context) (*repository.MemberReader, *LoadReport, error) {
@@ -90,16 +97,16 @@ func (l *Load) prepare(ctx context.Context) (*repository.MemberReader, *LoadRepo
 	}
 	member, err := l.Repository.OpenMember(ctx, info, l.Ordinal)
 	if err != nil {
-		return nil, nil, fmt.Errorf("open ordinal %d of backup %s: %w", l.Ordinal, info.Plan.ID, err)
+		return nil, nil, fmt.Errorf("open ordinal %d of backup %s: %w", l.Ordinal, info.ID, err)
 	}
 	r := member.Report()
 	report := &LoadReport{
-		Set: l.Set.String(), Backup: info.Plan.ID, Ordinal: l.Ordinal, Target: l.Target, CapturedAt: r.CapturedAt,
+		Set: l.Set.String(), Backup: info.ID, Ordinal: l.Ordinal, Target: l.Target, CapturedAt: r.CapturedAt,
 	}
 	if l.Upstream != nil {
 		report.Follows = hostPort(l.Upstream)
 		if err := l.checkUpstream(ctx, r.Coordinates); err != nil {
-			return nil, nil, err
+			return nil, nil, errors.Join(err, member.Close())
 		}
 	}
 	return member, report, nil
@@ -111,10 +118,8 @@ func (l *Load) checkUpstream(ctx context.Context, c record.Coordinates) error {
 		return err
 	}
 	defer done()
-	if err := f.Check(ctx, CoordinatesFor(c, l.Upstream), *l.Upstream); err != nil {
-		return fmt.Errorf("check that %s can be followed: %w", hostPort(l.Upstream), err)
-	}
-	return nil
+	_, err = l.position(ctx, f, c)
+	return err
 }
 
 // load loads, compares, and follows.
@@ -138,10 +143,13 @@ func (l *Load) load(ctx context.Context, member *repository.MemberReader) (recor
 		return loaded, fmt.Errorf("load ordinal %d into %s: %w: %d rows arrived of %d", l.Ordinal, l.Target, dbdump.ErrMismatch, loaded.Rows, want)
 	}
 	l.Log.Info("member loaded", "ordinal", l.Ordinal, "target", l.Target, "rows", loaded.Rows, "objects", len(loaded.Objects))
-	if l.Upstream == nil {
-		return loaded, nil
+	switch {
+	case l.Upstream != nil:
+		err = l.follow(ctx, member.Report().Coordinates)
+	case l.Lead:
+		err = l.lead(ctx, member.Report().Coordinates)
 	}
-	return loaded, l.follow(ctx, member.Report().Coordinates)
+	return loaded, err
 }
 
 func (l *Load) follow(ctx context.Context, c record.Coordinates) error {
@@ -150,15 +158,52 @@ func (l *Load) follow(ctx context.Context, c record.Coordinates) error {
 		return err
 	}
 	defer done()
-	c = CoordinatesFor(c, l.Upstream)
-	if err := f.Check(ctx, c, *l.Upstream); err != nil {
-		return fmt.Errorf("check that %s can be followed: %w", hostPort(l.Upstream), err)
+	// Asked again: logs may have been purged while the rows were loaded.
+	if c, err = l.position(ctx, f, c); err != nil {
+		return err
 	}
 	if err := f.Follow(ctx, c, *l.Upstream); err != nil {
 		return fmt.Errorf("make %s follow %s: %w", l.Target, hostPort(l.Upstream), err)
 	}
 	l.Log.Info("follower has caught up", "target", l.Target, "upstream", hostPort(l.Upstream))
 	return nil
+}
+
+// lead makes the target the head of a replication tree.
+func (l *Load) lead(ctx context.Context, c record.Coordinates) error {
+	engine, err := l.Open()
+	if err != nil {
+		return err
+	}
+	defer closeEngine(engine)
+	leader, ok := engine.(dbdump.Leader)
+	if !ok {
+		return nil // its servers do not replicate
+	}
+	if err := leader.Lead(ctx, c); err != nil {
+		return fmt.Errorf("make %s continue from the backup's coordinates: %w", l.Target, err)
+	}
+	return nil
+}
+
+// position returns the coordinates from which the target follows, after the
+// upstream has been asked whether it can serve them.
+func (l *Load) position(ctx context.Context, f dbdump.Follower, c record.Coordinates) (record.Coordinates, error) {
+	if l.Beginning {
+		leader, ok := f.(dbdump.Leader)
+		if !ok {
+			return c, fmt.Errorf("%w: this engine cannot restore a replicating set", ErrConfig)
+		}
+		origin, err := leader.Origin(ctx, c, *l.Upstream)
+		if err != nil {
+			return c, fmt.Errorf("find the beginning of %s: %w", hostPort(l.Upstream), err)
+		}
+		c = origin
+	}
+	if err := f.Check(ctx, c, *l.Upstream); err != nil {
+		return c, fmt.Errorf("check that %s can be followed: %w", hostPort(l.Upstream), err)
+	}
+	return c, nil
 }
 
 // follower opens an engine that can follow.
@@ -182,20 +227,6 @@ func (l *Load) watch(source *countingSource, expected int64) (stop func()) {
 	return every(time.Second, func(done bool) {
 		l.Progress(Event{Ordinal: l.Ordinal, Name: l.Target, Bytes: source.bytes.Load(), Expected: expected, Done: done})
 	})
-}
-
-// CoordinatesFor chooses the position from which a copy of a dumped server
-// continues when it follows up. A dump has two: the server's own, for those
-// that follow it, and, when it was itself a follower, its upstream's, for its
-// siblings. The result has no Upstream: there is one position left.
-func CoordinatesFor(c record.Coordinates, up *dbdump.Upstream) record.Coordinates {
-	own := c
-	own.Upstream = nil
-	if c.Upstream == nil || up == nil {
-		return own
-	}
-	u := c.Upstream
-	return record.Coordinates{GTID: u.GTID, File: u.File, Position: u.Position}
 }
 
 func hostPort(up *dbdump.Upstream) string { return net.JoinHostPort(up.Host, strconv.Itoa(up.Port)) }

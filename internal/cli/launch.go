@@ -1,0 +1,90 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"keepset/internal/statefulset"
+)
+
+// LaunchFlags say how `restore run` gets into the cluster.
+type LaunchFlags struct {
+	CronJob string
+	Name    string
+	Local   bool
+}
+
+// Add declares the flags.
+func (f *LaunchFlags) Add(fs *pflag.FlagSet) {
+	fs.StringVar(&f.CronJob, "cronjob", "keepset-restore", "outside of the cluster: the CronJob that is the template of restore Jobs")
+	fs.StringVar(&f.Name, "job-name", "", "outside of the cluster: name of the Job (default: made from the set and the time)")
+	fs.BoolVar(&f.Local, "local", false, "work from here instead of creating a Job")
+}
+
+// Outside says whether a Job has to be made: neither in a pod nor --local.
+func (f *LaunchFlags) Outside(a *App) bool { return !f.Local && !a.InPod() }
+
+// localFlags concern this process alone and are not handed to the Job.
+var localFlags = map[string]bool{
+	"cronjob": true, "job-name": true, "local": true, "kubeconfig": true, "context": true, "namespace": true, "dry-run": true,
+	"json": true, "verbose": true, "no-progress": true, "log-format": true, "help": true,
+	"target-password-file": true, "replication-password-file": true, "restore-identity-file": true, "seed-patch-file": true,
+	"target-tls-ca-file": true, "target-tls-cert-file": true, "target-tls-key-file": true,
+}
+
+// Launch creates the Job from the CronJob, with the flags that were given as
+// variables, and follows it. Files of this machine are not handed over: what
+// is secret comes from the CronJob's own Secrets.
+func (f *LaunchFlags) Launch(ctx context.Context, a *App, cmd *cobra.Command, set *SetFlags) error {
+	client, name, err := set.Cluster(a)
+	if err != nil {
+		return err
+	}
+	env := map[string]string{}
+	var refused []string
+	cmd.Flags().Visit(func(flag *pflag.Flag) {
+		switch {
+		case !localFlags[flag.Name]:
+			env[EnvName(flag.Name)] = flagText(flag)
+		case strings.HasSuffix(flag.Name, "-file"):
+			refused = append(refused, "--"+flag.Name)
+		}
+	})
+	if len(refused) > 0 {
+		return Usage("%s names a file of this machine, which the Job does not see; put its content into the CronJob's Secret, or use --local", strings.Join(refused, ", "))
+	}
+	jobName := f.Name
+	if jobName == "" {
+		jobName = fmt.Sprintf("restore-%.40s-%s", name, a.Clock().UTC().Format("20060102150405"))
+	}
+	ref, err := client.CreateJobFrom(ctx, f.CronJob, jobName, env, nil)
+	if err != nil {
+		return err
+	}
+	a.Log.Info("job created", "job", client.Namespace()+"/"+jobName, "cronjob", f.CronJob)
+	result, err := client.FollowJob(ctx, ref, a.Out)
+	if err != nil {
+		return err
+	}
+	return jobOutcome(jobName, result)
+}
+
+// jobOutcome turns the Job's exit code into our own.
+func jobOutcome(name string, r statefulset.JobResult) error {
+	if r.Succeeded {
+		return nil
+	}
+	return &childError{code: r.ExitCode, text: fmt.Sprintf("job %s failed: %s", name, oneLine(orDefault(r.Message, "its pod left no message")))}
+}
+
+// flagText is a flag's value as its variable takes it.
+func flagText(flag *pflag.Flag) string {
+	if list, ok := flag.Value.(pflag.SliceValue); ok {
+		return strings.Join(list.GetSlice(), ",")
+	}
+	return flag.Value.String()
+}

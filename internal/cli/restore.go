@@ -1,0 +1,214 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"keepset/internal/dbdump"
+	"keepset/internal/dbdump/mysql"
+	"keepset/internal/job"
+	"keepset/internal/record"
+	"keepset/internal/statefulset"
+)
+
+// RestoreFlags are the flags of `restore plan` and `restore run`.
+type RestoreFlags struct {
+	Repository     RepositoryFlags
+	Set            SetFlags
+	FromSet        string
+	Choice         ChoiceFlags
+	Server         ServerFlags
+	Upstream       UpstreamFlags
+	Request        job.Request
+	Container      string
+	InitContainers []string
+	Containers     []string
+	ClaimTemplates []string
+	SeedPatchFile  string
+	ForcePod       bool
+	SeedTimeout    time.Duration
+	ReadyTimeout   time.Duration
+	BackupTimeout  time.Duration
+	LeaseDuration  time.Duration
+	LeaseWait      time.Duration
+}
+
+// Add declares the flags.
+func (f *RestoreFlags) Add(fs *pflag.FlagSet) {
+	f.Repository.AddRead(fs)
+	f.Set.Add(fs)
+	f.Choice.Add(fs)
+	f.Server.Add(fs, "target")
+	f.Upstream.Add(fs, "host:port of the upstream, or none (default: what the backup says, at the set's first ordinal)")
+	fs.StringVar(&f.FromSet, "from-set", "", "the set's [namespace/]name in the repository, where it is not --set's")
+	q := &f.Request
+	fs.IntVar(&q.Replicas, "replicas", 0, "scale the set up to as many replicas, each new one seeded")
+	fs.IntSliceVar(&q.Ordinals, "ordinal", nil, "recover this ordinal in place; repeatable")
+	fs.BoolVar(&q.All, "all", false, "restore the whole set, which stands at zero replicas")
+	fs.BoolVar(&q.Replace, "replace", false, "delete what the ordinals' claims hold (a volume goes by its reclaim policy)")
+	fs.BoolVar(&q.Keep, "keep", false, "let pods come up on claims that exist, as they are")
+	fs.IntVar(&q.Base, "base", -1, "which member of the backup is loaded (default: the healthiest follower's for followers, the ordinal's own otherwise)")
+	fs.BoolVar(&q.AllowRollback, "allow-rollback", false, "restore a primary although followers live on")
+	fs.StringVar(&f.Container, "container", "", "the database's container (default: the one with the database's port)")
+	fs.StringSliceVar(&f.InitContainers, "init-container", nil, "init container that mounts a claim and runs in the seed pod all the same; repeatable")
+	fs.StringSliceVar(&f.Containers, "sidecar", nil, "container that runs beside the database in the seed pod; repeatable")
+	fs.StringSliceVar(&f.ClaimTemplates, "claim-template", nil, "claim templates to fill (default: those that the database's container mounts)")
+	fs.StringVar(&f.SeedPatchFile, "seed-patch-file", "", "strategic merge patch of the seed pod, YAML (or set KEEPSET_SEED_PATCH to its text)")
+	fs.BoolVar(&f.ForcePod, "force-pod", false, "delete the ordinal's pod without waiting for its node, which is known to be dead")
+	fs.DurationVar(&f.SeedTimeout, "seed-timeout", 10*time.Minute, "how long a seed pod may take to start and its database to accept connections")
+	fs.DurationVar(&f.ReadyTimeout, "ready-timeout", 10*time.Minute, "how long the real pod may take to become Ready")
+	fs.DurationVar(&f.BackupTimeout, "backup-timeout", time.Hour, "how long to wait for a running backup to end")
+	fs.DurationVar(&f.LeaseDuration, "lease-duration", statefulset.DefaultLeaseDuration, "how long a killed restore keeps the set busy")
+	fs.DurationVar(&f.LeaseWait, "lease-wait", 0, "how long to wait for another restore to end")
+}
+
+// Job makes the job.
+func (f *RestoreFlags) Job(ctx context.Context, a *App) (*job.Restore, error) {
+	client, name, err := f.Set.Cluster(a)
+	if err != nil {
+		return nil, err
+	}
+	if f.Server.User == "" {
+		return nil, Usage("--target-user is required (or %s): the account that fills the databases, which the image creates", EnvName("target-user"))
+	}
+	r := &job.Restore{
+		Cluster: client, Set: name, Request: f.Request, Lease: statefulset.LeaseOptions{Duration: f.LeaseDuration, Wait: f.LeaseWait},
+		BackupWait: f.BackupTimeout, ServerWait: f.SeedTimeout, ReadyWait: f.ReadyTimeout,
+		Clock: a.Clock, Log: a.Log,
+	}
+	if r.Choice, err = f.Choice.Choice(); err != nil {
+		return nil, err
+	}
+	if r.Seed, err = f.seed(a); err != nil {
+		return nil, err
+	}
+	if r.From, err = f.from(client.Namespace(), name); err != nil {
+		return nil, err
+	}
+	servers := &mysqlServers{app: a, server: &f.Server, upstream: &f.Upstream}
+	if _, err := servers.options("127.0.0.1:3306"); err != nil {
+		return nil, err
+	}
+	r.Servers = servers
+	if r.Repository, err = f.Repository.Open(ctx, a); err != nil {
+		return nil, err
+	}
+	r.Run, err = client.Self(ctx, a.Getenv)
+	return r, err
+}
+
+// from is the set's name in the repository.
+func (f *RestoreFlags) from(namespace, name string) (record.SetID, error) {
+	if f.FromSet == "" {
+		return record.SetID{Namespace: namespace, Name: name}, nil
+	}
+	other := SetFlags{Name: f.FromSet}
+	ns, name, err := other.split()
+	if err != nil {
+		return record.SetID{}, Usage("--from-%w", err)
+	}
+	return record.SetID{Namespace: orDefault(ns, namespace), Name: name}, nil
+}
+
+// seed reads the form of the seed pods.
+func (f *RestoreFlags) seed(a *App) (statefulset.SeedSpec, error) {
+	spec := statefulset.SeedSpec{
+		DiscoverOptions: f.endpoint(),
+		InitContainers:  f.InitContainers, Containers: f.Containers, ClaimTemplates: f.ClaimTemplates,
+		ForcePod: f.ForcePod, StartTimeout: f.SeedTimeout,
+		Patch: []byte(a.Getenv(EnvName("seed-patch"))),
+	}
+	if f.SeedPatchFile != "" {
+		patch, err := os.ReadFile(f.SeedPatchFile)
+		if err != nil {
+			return spec, Usage("--seed-patch-file: %w", err)
+		}
+		spec.Patch = patch
+	}
+	if len(spec.Patch) == 0 {
+		spec.Patch = nil
+	}
+	return spec, nil
+}
+
+func (f *RestoreFlags) endpoint() statefulset.DiscoverOptions {
+	return endpointOf(f.Container, f.Server.Port)
+}
+
+// endpointOf says which container of the pods is the database. MySQL and
+// MariaDB images keep their files in one and the same place.
+func endpointOf(container string, port int) statefulset.DiscoverOptions {
+	return statefulset.DiscoverOptions{Container: container, Port: port, PortName: "mysql", DefaultPort: 3306, DataDir: "/var/lib/mysql"}
+}
+
+// mysqlServers opens the servers of a restore.
+type mysqlServers struct {
+	app      *App
+	server   *ServerFlags
+	upstream *UpstreamFlags
+}
+
+func (s *mysqlServers) options(address string) (mysql.Options, error) {
+	return s.server.MySQL(s.app, Server{Engine: s.server.Engine, Address: address, User: s.server.User}, s.app.Log)
+}
+
+// Target implements job.Servers. A seed is loaded without writing its binary
+// log, and gets the accounts of the backup, since a fresh volume has only those
+// of the image.
+func (s *mysqlServers) Target(address string, follower bool) (dbdump.Engine, error) {
+	opts, err := s.options(address)
+	if err != nil {
+		return nil, err
+	}
+	opts.Load = mysql.LoadOptions{Follower: follower, SkipBinlog: true, Accounts: mysql.AccountsReplace}
+	return OpenEngine(s.server.Engine, opts)
+}
+
+// Ready implements job.Servers.
+func (s *mysqlServers) Ready(ctx context.Context, address string) error {
+	opts, err := s.options(address)
+	if err != nil {
+		return err
+	}
+	engine, err := OpenEngine(s.server.Engine, opts)
+	if err != nil {
+		return err
+	}
+	return errors.Join(engine.Ping(ctx), engine.Close())
+}
+
+// Upstream implements job.Servers.
+func (s *mysqlServers) Upstream(address string) (dbdump.Upstream, error) {
+	host, text, err := net.SplitHostPort(address)
+	if err != nil {
+		return dbdump.Upstream{}, Usage("--as-follower-of %q: want host:port", address)
+	}
+	port, err := strconv.Atoi(text)
+	if err != nil {
+		return dbdump.Upstream{}, Usage("--as-follower-of %q: want host:port", address)
+	}
+	up, err := s.upstream.account(s.app, host, port)
+	if err != nil {
+		return dbdump.Upstream{}, err
+	}
+	return *up, nil
+}
+
+// Event records on the set how a restore ended. Its failure is only logged.
+func (f *RestoreFlags) Event(ctx context.Context, a *App, r *job.Restore, warning bool, reason, message string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	set, err := r.Cluster.Discover(ctx, r.Set, f.endpoint())
+	if err == nil {
+		err = r.Cluster.Event(ctx, set, warning, reason, oneLine(message))
+	}
+	if err != nil {
+		a.Log.Warn("event not written", "error", err)
+	}
+}

@@ -1,0 +1,83 @@
+package job
+
+import (
+	"strconv"
+	"strings"
+
+	"keepset/internal/record"
+)
+
+// backedUpMember is a member of a backup with what its engine said of it.
+type backedUpMember struct {
+	record.PlannedMember
+	report record.Report
+}
+
+// backedUp are the valid members of a backup, by ordinal.
+type backedUp []backedUpMember
+
+// find returns the report of an ordinal.
+func (b backedUp) find(ordinal int) (record.Report, bool) {
+	for _, m := range b {
+		if m.Ordinal == ordinal {
+			return m.report, true
+		}
+	}
+	return record.Report{}, false
+}
+
+// report is find for an ordinal that is known to be there.
+func (b backedUp) report(ordinal int) record.Report {
+	r, _ := b.find(ordinal)
+	return r
+}
+
+// primary is the first member that followed nobody, else the healthiest follower.
+func (b backedUp) primary() int {
+	for _, m := range b {
+		if m.report.Coordinates.Upstream == nil {
+			return m.Ordinal
+		}
+	}
+	return b.healthiest()
+}
+
+// healthiest is the follower whose replication ran and that was least behind,
+// of equal ones the one captured last; without a follower, the first member.
+func (b backedUp) healthiest() int {
+	best := -1
+	for i, m := range b {
+		if m.report.Coordinates.Upstream == nil {
+			continue
+		}
+		if best < 0 || healthier(m.report, b[best].report) {
+			best = i
+		}
+	}
+	return b[max(best, 0)].Ordinal
+}
+
+// healthier compares two followers.
+func healthier(a, b record.Report) bool {
+	x, y := a.Coordinates.Upstream, b.Coordinates.Upstream
+	if x.Running != y.Running {
+		return x.Running
+	}
+	// A lag of -1 means that the server could not say.
+	if (x.LagSeconds < 0) != (y.LagSeconds < 0) {
+		return x.LagSeconds >= 0
+	}
+	if x.LagSeconds != y.LagSeconds {
+		return x.LagSeconds < y.LagSeconds
+	}
+	return a.CapturedAt.After(b.CapturedAt)
+}
+
+// ordinals lists them for a message.
+func (b backedUp) ordinals() string {
+	texts := make([]string, 0, len(b))
+	for _, m := range b {
+		texts = append(texts, strconv.Itoa(m.Ordinal))
+	}
+	return strings.Join(texts, ", ")
+}

@@ -1,0 +1,93 @@
+package job
+
+import (
+	"fmt"
+	"slices"
+
+	"keepset/internal/statefulset"
+)
+
+// Request is what a user asks of a restore: exactly one of Replicas, Ordinals
+// and All (All may carry Replicas).
+type Request struct {
+	// Replicas scales the set up to as many, seeding each new ordinal.
+	Replicas int
+	// Ordinals are recovered in place.
+	Ordinals []int
+	// All restores the whole set, which stands at zero replicas.
+	All bool
+	// Replace consents to the loss of what an ordinal's claims hold; Keep lets
+	// pods come up on claims that exist.
+	Replace, Keep bool
+	// Base is the ordinal of the backup that is loaded; -1 lets the job choose.
+	Base int
+	// Follow is host:port, "none", or empty to let the job choose.
+	Follow string
+	// AllowRollback consents to restoring a primary behind live followers.
+	AllowRollback bool
+}
+
+// The modes of a restore.
+const (
+	ModeScaleUp  = "scale-up"
+	ModeRecovery = "recovery"
+	ModeWholeSet = "whole-set"
+)
+
+// mode says which of the three was asked for.
+func (q Request) mode() (string, error) {
+	switch {
+	case q.Replace && q.Keep:
+		return "", fmt.Errorf("%w: --replace and --keep exclude each other", ErrConfig)
+	case q.All && len(q.Ordinals) == 0:
+		return ModeWholeSet, nil
+	case q.Replicas > 0 && len(q.Ordinals) == 0 && !q.All:
+		return ModeScaleUp, nil
+	case len(q.Ordinals) > 0 && q.Replicas == 0 && !q.All:
+		return ModeRecovery, nil
+	default:
+		return "", fmt.Errorf("%w: give exactly one of --replicas, --ordinal and --all", ErrConfig)
+	}
+}
+
+// targets are the ordinals to fill, in order, and the replicas that the set
+// then has. planned is how many members the backup's set had.
+func (q Request) targets(set statefulset.Set, planned int) (ordinals []int, replicas int, err error) {
+	mode, err := q.mode()
+	if err != nil {
+		return nil, 0, err
+	}
+	switch mode {
+	case ModeScaleUp:
+		if q.Replicas <= set.Replicas {
+			return nil, 0, fmt.Errorf("%w: the set has %d replicas; --replicas %d adds none (a lost replica comes back with --ordinal)", ErrConfig, set.Replicas, q.Replicas)
+		}
+		return span(set.Start+set.Replicas, set.Start+q.Replicas), q.Replicas, nil
+	case ModeWholeSet:
+		if set.Replicas != 0 {
+			return nil, 0, fmt.Errorf("%w: --all restores a set that stands at zero replicas, and this one has %d; recover its ordinals with --ordinal, or scale it to zero", ErrConfig, set.Replicas)
+		}
+		replicas = q.Replicas
+		if replicas == 0 {
+			replicas = planned
+		}
+		return span(set.Start, set.Start+replicas), replicas, nil
+	default:
+		ordinals = set.RecoveryOrder(q.Ordinals)
+		ordinals = slices.Compact(ordinals)
+		for _, o := range ordinals {
+			if !set.Wanted(o) {
+				return nil, 0, fmt.Errorf("%w: ordinal %d is not one of the set's, which has %d replicas from ordinal %d; a new one comes with --replicas", ErrConfig, o, set.Replicas, set.Start)
+			}
+		}
+		return ordinals, set.Replicas, nil
+	}
+}
+
+func span(from, to int) []int {
+	var list []int
+	for i := from; i < to; i++ {
+		list = append(list, i)
+	}
+	return list
+}

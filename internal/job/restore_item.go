@@ -1,0 +1,190 @@
+package job
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"keepset/internal/dbdump"
+	"keepset/internal/repository"
+	"keepset/internal/statefulset"
+)
+
+// What became of an ordinal.
+const (
+	ActionSeeded   = "seeded"
+	ActionReleased = "released"
+	ActionKept     = "kept"
+	ActionBefore   = "done before"
+)
+
+// item brings one ordinal to a Ready replica. Every step may be repeated: a
+// retry finds by the seed's state where an earlier attempt stopped.
+func (r *Restore) item(ctx context.Context, hold *statefulset.Hold, plan *RestorePlan, item RestoreItem) (RestoreResult, error) {
+	start := r.Clock()
+	result := RestoreResult{Ordinal: item.Ordinal, Follows: item.Follow}
+	set, err := r.discover(ctx)
+	if err != nil {
+		return result, err
+	}
+	if set.UID != plan.SetUID {
+		return result, fmt.Errorf("%w: the StatefulSet was deleted and made anew since this restore was planned; start a new restore", ErrConfig)
+	}
+	seed, err := r.Cluster.NewSeed(set, r.spec(item), r.Run, hold.Check)
+	if err != nil {
+		return result, err
+	}
+	if result.Action, result.Rows, err = r.fill(ctx, seed, plan, item); err != nil {
+		return result, err
+	}
+	if err := hold.Check(ctx); err != nil {
+		return result, err
+	}
+	if err := r.Cluster.ScaleTo(ctx, r.Set, item.Ordinal+1-set.Start); err != nil {
+		return result, err
+	}
+	if err := r.Cluster.WaitReady(ctx, set, item.Ordinal, r.ReadyWait); err != nil {
+		return result, err
+	}
+	result.Seconds = r.Clock().Sub(start).Seconds()
+	r.Log.Info("ordinal is ready", "ordinal", item.Ordinal, "action", result.Action, "seconds", int(result.Seconds))
+	return result, nil
+}
+
+func (r *Restore) spec(item RestoreItem) statefulset.SeedSpec {
+	spec := r.Seed
+	spec.Ordinal, spec.Replace = item.Ordinal, item.Replace
+	return spec
+}
+
+// fill brings the ordinal's claims to a loaded database, as far as an earlier
+// attempt has not done so, and releases its name.
+func (r *Restore) fill(ctx context.Context, seed *statefulset.Seed, plan *RestorePlan, item RestoreItem) (action string, rows int64, err error) {
+	status, err := seed.Inspect(ctx)
+	if err != nil {
+		return "", 0, err
+	}
+	r.Log.Info("ordinal inspected", "ordinal", item.Ordinal, "state", status.State.String(), "text", status.Text)
+	ours := status.Backup == string(plan.Backup) && status.Run == r.Run.ID
+	switch {
+	case status.State == statefulset.SeedReleased:
+		return ActionBefore, 0, seed.Release(ctx)
+	case status.State == statefulset.SeedClaimsExist && item.Keep:
+		return ActionKept, 0, nil
+	case status.State == statefulset.SeedLoaded && ours:
+		return ActionReleased, 0, seed.Release(ctx)
+	case status.State == statefulset.SeedLoaded:
+		err = seed.PlaceAnew(ctx)
+	default:
+		err = seed.Place(ctx)
+	}
+	if err != nil {
+		return "", 0, err
+	}
+	for _, note := range seed.Notes() {
+		r.Log.Info("seed pod", "ordinal", item.Ordinal, "note", note)
+	}
+	if rows, err = r.loadSeed(ctx, seed, plan, item); err != nil {
+		return "", 0, err
+	}
+	return ActionSeeded, rows, seed.Release(ctx)
+}
+
+// loadSeed loads the database in the seed pod, makes it follow where it shall,
+// shuts it down cleanly, and marks it as loaded once it has ended well.
+func (r *Restore) loadSeed(ctx context.Context, seed *statefulset.Seed, plan *RestorePlan, item RestoreItem) (int64, error) {
+	address, err := seed.WaitRunning(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if err := r.waitServer(ctx, address); err != nil {
+		return 0, err
+	}
+	load, err := r.load(plan, item, address)
+	if err != nil {
+		return 0, err
+	}
+	report, err := load.Run(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if err := r.shutdown(ctx, address); err != nil {
+		return 0, err
+	}
+	if err := seed.WaitExit(ctx); err != nil {
+		return 0, err
+	}
+	return report.Rows, seed.MarkLoaded(ctx, string(plan.Backup))
+}
+
+// load makes the Load of one item.
+func (r *Restore) load(plan *RestorePlan, item RestoreItem, address string) (*Load, error) {
+	l := &Load{
+		Repository: r.Repository, Set: plan.From, Ordinal: item.Base, Target: address,
+		// The plan has been frozen: its backup was allowed when it was chosen.
+		Choice:    Choice{Selector: repository.Selector{ID: plan.Backup}, AllowIncomplete: plan.Incomplete, AllowSuspect: plan.Suspect},
+		Open:      func() (dbdump.Engine, error) { return r.Servers.Target(address, item.Follow != "") },
+		Beginning: item.Beginning, Lead: item.Follow == "",
+		Clock: r.Clock, Log: r.Log, Progress: r.Progress,
+	}
+	if item.Follow != "" {
+		up, err := r.Servers.Upstream(item.Follow)
+		if err != nil {
+			return nil, err
+		}
+		l.Upstream = &up
+	}
+	return l, nil
+}
+
+// waitServer waits until the database accepts our account. While an image
+// initialises its database nothing listens; a refused password may be the
+// image's doing for a moment as well, but not for long.
+func (r *Restore) waitServer(ctx context.Context, address string) error {
+	const refusedFor = 30 * time.Second
+	start := r.Clock()
+	for {
+		err := r.Servers.Ready(ctx, address)
+		waited := r.Clock().Sub(start)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, dbdump.ErrAccess) && waited < refusedFor, errors.Is(err, dbdump.ErrUnreachable) && waited < r.ServerWait:
+		case errors.Is(err, dbdump.ErrAccess):
+			return fmt.Errorf("log in to the seed's database: %w; a fresh volume has the accounts that the image makes, so --target-user must be one of those (root)", err)
+		default:
+			return fmt.Errorf("wait for the seed's database: %w", err)
+		}
+		if err := sleep(ctx, time.Second); err != nil {
+			return err
+		}
+	}
+}
+
+func (r *Restore) shutdown(ctx context.Context, address string) error {
+	engine, err := r.Servers.Target(address, false)
+	if err != nil {
+		return err
+	}
+	defer closeEngine(engine)
+	f, ok := engine.(dbdump.Follower)
+	if !ok {
+		return fmt.Errorf("%w: this engine cannot shut its server down", ErrConfig)
+	}
+	if err := f.Shutdown(ctx); err != nil {
+		return fmt.Errorf("shut down the seed's database: %w", err)
+	}
+	return nil
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

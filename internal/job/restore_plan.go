@@ -1,0 +1,279 @@
+package job
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"keepset/internal/dbdump"
+	"keepset/internal/record"
+	"keepset/internal/repository"
+	"keepset/internal/statefulset"
+)
+
+const restorePlanFormat = 1
+
+// RestorePlan is a resolved restore. It is stored under the Job's UID, so that
+// a retry restores the same backup to the same ordinals.
+type RestorePlan struct {
+	Format     int             `json:"format"`
+	Run        string          `json:"run"`
+	Mode       string          `json:"mode"`
+	Set        string          `json:"set"`
+	SetUID     string          `json:"setUID"`
+	From       record.SetID    `json:"from"`
+	Backup     record.BackupID `json:"backup"`
+	CapturedAt time.Time       `json:"capturedAt"`
+	// Incomplete and Suspect: the user allowed a backup that is.
+	Incomplete bool `json:"incomplete,omitempty"`
+	Suspect    bool `json:"suspect,omitempty"`
+	// Replicas before and after.
+	ReplicasNow  int           `json:"replicasNow"`
+	ReplicasThen int           `json:"replicasThen"`
+	Items        []RestoreItem `json:"items"`
+	// Notes are what the user should know before it is run.
+	Notes []string `json:"notes,omitempty"`
+}
+
+// RestoreItem is one ordinal of a RestorePlan.
+type RestoreItem struct {
+	Ordinal int `json:"ordinal"`
+	// Base is the member of the backup that is loaded.
+	Base int `json:"base"`
+	// Follow is the upstream's host:port; empty for a server that follows nobody.
+	Follow string `json:"follow,omitempty"`
+	// Beginning: the upstream is itself restored from Base by this restore, so
+	// that the follower starts at the beginning of its binary log.
+	Beginning     bool `json:"beginning,omitempty"`
+	Replace, Keep bool `json:",omitempty"`
+	// Steps say what will be done, in words.
+	Steps []string `json:"steps,omitempty"`
+}
+
+// Resolve makes the plan and checks everything that can be checked before
+// something is touched. It changes nothing.
+func (r *Restore) Resolve(ctx context.Context) (*RestorePlan, error) {
+	set, err := r.discover(ctx)
+	if err != nil {
+		return nil, err
+	}
+	info, err := r.Choice.resolve(ctx, r.Repository, r.From)
+	if err != nil {
+		return nil, err
+	}
+	ordinals, replicas, err := r.Request.targets(set, info.Plan.Replicas)
+	if err != nil {
+		return nil, err
+	}
+	mode, err := r.Request.mode()
+	if err != nil {
+		return nil, err
+	}
+	plan := &RestorePlan{
+		Format: restorePlanFormat, Run: r.Run.ID, Mode: mode, Set: set.Namespace + "/" + set.Name, SetUID: set.UID,
+		From: r.From, Backup: info.ID, Incomplete: info.Status == repository.StatusIncomplete, Suspect: suspect(info),
+		ReplicasNow: set.Replicas, ReplicasThen: replicas,
+	}
+	if blocking := set.Blocking(ordinals); len(blocking) > 0 {
+		return nil, fmt.Errorf("%w: %s", ErrConfig, blocking[0])
+	}
+	members, err := r.members(ctx, info)
+	if err != nil {
+		return nil, err
+	}
+	for _, ordinal := range ordinals {
+		item, err := r.resolveItem(set, members, mode, ordinal)
+		if err != nil {
+			return nil, err
+		}
+		plan.Items = append(plan.Items, item)
+	}
+	plan.CapturedAt = members.report(plan.Items[0].Base).CapturedAt
+	if err := r.checkRollback(set, plan); err != nil {
+		return nil, err
+	}
+	if err := r.checkUpstreams(ctx, set, plan, members); err != nil {
+		return nil, err
+	}
+	return plan, r.addSteps(ctx, set, plan)
+}
+
+// members opens every member of the backup that may be loaded.
+func (r *Restore) members(ctx context.Context, info repository.BackupInfo) (backedUp, error) {
+	var found backedUp
+	for _, planned := range info.Plan.Members {
+		if m := info.Members[planned.Ordinal]; !m.Valid {
+			continue
+		}
+		reader, err := r.Repository.OpenMember(ctx, info, planned.Ordinal)
+		if err != nil {
+			return nil, fmt.Errorf("open ordinal %d of backup %s: %w", planned.Ordinal, info.ID, err)
+		}
+		found = append(found, backedUpMember{planned, reader.Report()})
+		if err := reader.Close(); err != nil {
+			return nil, err
+		}
+	}
+	if len(found) == 0 {
+		return nil, fmt.Errorf("%w: %s of %s has no member that could be loaded", repository.ErrNoEligible, info.ID, r.From)
+	}
+	return found, nil
+}
+
+// resolveItem decides what one ordinal is filled with and whom it follows.
+func (r *Restore) resolveItem(set statefulset.Set, members backedUp, mode string, ordinal int) (RestoreItem, error) {
+	item := RestoreItem{Ordinal: ordinal, Replace: r.Request.Replace, Keep: r.Request.Keep}
+	follows := r.Request.Follow != "none" && ordinal != set.Start
+	if own, ok := members.find(ordinal); ok && r.Request.Follow == "" {
+		// What the ordinal was when it was backed up, it becomes again; the
+		// first ordinal may follow as well, when another is the primary.
+		follows = own.Coordinates.Upstream != nil
+	}
+	if mode == ModeWholeSet {
+		follows = r.Request.Follow != "none" && ordinal != set.Start
+		item.Beginning = follows
+	}
+	if r.Request.Follow != "" && r.Request.Follow != "none" {
+		follows, item.Follow, item.Beginning = true, r.Request.Follow, false
+	}
+	base, err := r.base(members, mode, ordinal, follows)
+	if err != nil {
+		return item, err
+	}
+	item.Base = base
+	if follows && item.Follow == "" {
+		item.Follow, err = r.upstreamOf(set, ordinal)
+	}
+	return item, err
+}
+
+// base chooses the member that is loaded. A server that follows nobody gets
+// what its own ordinal held; a follower what the healthiest follower held,
+// which disturbs the primary least and says whom it followed; a whole set one
+// and the same member, the primary's if there is one.
+func (r *Restore) base(members backedUp, mode string, ordinal int, follows bool) (int, error) {
+	if r.Request.Base >= 0 {
+		if _, ok := members.find(r.Request.Base); !ok {
+			return 0, fmt.Errorf("%w: --base %d: the backup has no valid member of that ordinal; it has %s", ErrConfig, r.Request.Base, members.ordinals())
+		}
+		return r.Request.Base, nil
+	}
+	if mode == ModeWholeSet {
+		return members.primary(), nil
+	}
+	if !follows {
+		if _, ok := members.find(ordinal); ok {
+			return ordinal, nil
+		}
+		return 0, fmt.Errorf("%w: the backup has no valid member of ordinal %d, and no upstream is to be followed; name one of %s with --base", ErrConfig, ordinal, members.ordinals())
+	}
+	return members.healthiest(), nil
+}
+
+// upstreamOf is whom a follower of the set follows by default: the first
+// ordinal, which is where a StatefulSet of MySQL keeps its primary.
+func (r *Restore) upstreamOf(set statefulset.Set, ordinal int) (string, error) {
+	host := set.Host(set.Start)
+	if host == "" || ordinal == set.Start {
+		return "", fmt.Errorf("%w: ordinal %d follows another server, and which one is not known; give --as-follower-of host:port", ErrConfig, ordinal)
+	}
+	port := 3306
+	if m, ok := set.Member(set.Start); ok && m.Port > 0 {
+		port = m.Port
+	}
+	return net.JoinHostPort(host, strconv.Itoa(port)), nil
+}
+
+// checkRollback refuses to bring a primary back to an older state while its
+// followers live on: they would be ahead of it and break.
+func (r *Restore) checkRollback(set statefulset.Set, plan *RestorePlan) error {
+	if r.Request.AllowRollback || plan.Mode != ModeRecovery {
+		return nil
+	}
+	for _, item := range plan.Items {
+		if item.Follow != "" {
+			continue
+		}
+		var live []string
+		for _, m := range set.Members {
+			planned := slices.ContainsFunc(plan.Items, func(i RestoreItem) bool { return i.Ordinal == m.Ordinal })
+			if !planned && m.Pod.Ready {
+				live = append(live, m.Pod.Name)
+			}
+		}
+		if len(live) > 0 {
+			return fmt.Errorf("%w: ordinal %d follows nobody, and %s live on: if they follow it, they are ahead of the backup and will break; "+
+				"take a fresh backup of the most advanced of them and restore from that, or consent with --allow-rollback", ErrNeedsConsent, item.Ordinal, strings.Join(live, ", "))
+		}
+	}
+	return nil
+}
+
+// checkUpstreams asks each upstream that exists by now whether it still has
+// the logs from the coordinates on. From outside of the cluster it may not be
+// reachable; then the run inside of it will ask.
+func (r *Restore) checkUpstreams(ctx context.Context, set statefulset.Set, plan *RestorePlan, members backedUp) error {
+	for _, item := range plan.Items {
+		if item.Follow == "" || item.Beginning || item.Keep {
+			continue
+		}
+		err := r.checkUpstream(ctx, item, members.report(item.Base).Coordinates)
+		if errors.Is(err, dbdump.ErrUnreachable) && r.Run.Local {
+			plan.Notes = append(plan.Notes, fmt.Sprintf("not checked from here whether %s still has the logs that ordinal %d needs; the restore checks it before it touches anything", item.Follow, item.Ordinal))
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("check that %s can be followed by ordinal %d of %s: %w", item.Follow, item.Ordinal, set.Name, err)
+		}
+	}
+	return nil
+}
+
+func (r *Restore) checkUpstream(ctx context.Context, item RestoreItem, c record.Coordinates) error {
+	up, err := r.Servers.Upstream(item.Follow)
+	if err != nil {
+		return err
+	}
+	engine, err := r.Servers.Target(item.Follow, true)
+	if err != nil {
+		return err
+	}
+	defer closeEngine(engine)
+	f, ok := engine.(dbdump.Follower)
+	if !ok {
+		return fmt.Errorf("%w: this engine's servers cannot follow another", ErrConfig)
+	}
+	return f.Check(ctx, c, up)
+}
+
+// addSteps says in words what each ordinal's seed will do, and thereby finds
+// out whether it would refuse.
+func (r *Restore) addSteps(ctx context.Context, set statefulset.Set, plan *RestorePlan) error {
+	for i := range plan.Items {
+		item := &plan.Items[i]
+		seed, err := r.Cluster.NewSeed(set, r.spec(*item), r.Run, func(context.Context) error { return nil })
+		if err != nil {
+			return err
+		}
+		status, err := seed.Inspect(ctx)
+		if err != nil {
+			return err
+		}
+		if item.Keep && status.State == statefulset.SeedClaimsExist {
+			item.Steps = []string{"keep what is there: " + status.Text}
+			continue
+		}
+		if item.Steps, err = seed.Plan(ctx); err != nil {
+			return err
+		}
+		if item.Ordinal >= set.Start+set.Replicas {
+			item.Steps = append(item.Steps, fmt.Sprintf("scale the set to %d", item.Ordinal+1-set.Start))
+		}
+	}
+	return nil
+}
