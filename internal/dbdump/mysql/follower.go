@@ -1,0 +1,421 @@
+package mysql
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"keepset/internal/dbdump"
+	"keepset/internal/record"
+)
+
+// start is the point in an upstream's history where a follower begins: a GTID position, or a file and an offset.
+type start struct {
+	gtid     string
+	file     string
+	position uint64
+}
+
+func (s start) String() string {
+	if s.gtid != "" {
+		return "GTID position " + s.gtid
+	}
+	return fmt.Sprintf("%s:%d", s.file, s.position)
+}
+
+// upstream is an open connection to the server that is to be followed.
+type upstream struct {
+	engine *Engine
+	*session
+	server   Server
+	identity identity
+}
+
+// close ends the connection.
+func (u *upstream) close() {
+	u.session.Close()
+	_ = u.engine.Close() // its only connection is closed
+}
+
+// openUpstream connects to the upstream as the follower would.
+func (e *Engine) openUpstream(ctx context.Context, up dbdump.Upstream) (*upstream, error) {
+	opts := Options{
+		Address: net.JoinHostPort(up.Host, strconv.Itoa(up.Port)), User: up.User, Password: up.Password,
+		ConnectTimeout: e.opts.ConnectTimeout, Logger: e.opts.Logger,
+	}
+	if up.TLS {
+		opts.TLS = TLS{Required: true, SkipVerify: true} // as the follower: encrypted, the name not checked
+	}
+	engine, err := New(opts)
+	if err != nil {
+		return nil, fmt.Errorf("connect to upstream: %w", err)
+	}
+	u := &upstream{engine: engine}
+	if u.session, err = engine.openSession(ctx); err != nil {
+		return nil, fmt.Errorf("connect to upstream: %w", errors.Join(err, engine.Close()))
+	}
+	if u.server, err = detect(ctx, u.session); err == nil {
+		u.identity, err = readIdentity(ctx, u.session, u.server)
+	}
+	if err != nil {
+		u.close()
+		return nil, fmt.Errorf("ask upstream %s: %w", opts.Address, err)
+	}
+	return u, nil
+}
+
+// Check implements dbdump.Follower.
+func (e *Engine) Check(ctx context.Context, c record.Coordinates, up dbdump.Upstream) error {
+	u, err := e.openUpstream(ctx, up)
+	if err != nil {
+		return err
+	}
+	defer u.close()
+	_, err = u.startFrom(ctx, c, up)
+	return err
+}
+
+// startFrom chooses the coordinates that belong to the upstream, and makes sure that it still has what follows them.
+//
+// An upstream that is the dumped server itself continues its own log. Any other one is taken for the upstream that the
+// dumped server had: its followers continue from where that server was. With GTIDs this holds for every server of the
+// same replication tree; a file and an offset mean something in one server's log only.
+func (u *upstream) startFrom(ctx context.Context, c record.Coordinates, up dbdump.Upstream) (start, error) {
+	from := start{gtid: c.GTID, file: c.File, position: c.Position}
+	if u.identity.recorded() != c.Server {
+		if c.Upstream != nil {
+			from = start{gtid: c.Upstream.GTID, file: c.Upstream.File, position: c.Upstream.Position}
+			if from.gtid == "" && !sameHost(c.Upstream, up) {
+				return start{}, fmt.Errorf("%w: without GTIDs the backup can only be continued from %s:%d, which the dumped server followed, or from that server itself",
+					dbdump.ErrCoordinates, c.Upstream.Host, c.Upstream.Port)
+			}
+		} else if from.gtid == "" {
+			return start{}, fmt.Errorf("%w: without GTIDs the backup of server %s can only be continued from that server, and %s:%d is %s",
+				dbdump.ErrCoordinates, c.Server, up.Host, up.Port, u.identity.recorded())
+		}
+	}
+	if from.gtid != "" {
+		usable, err := u.usesGTIDs(ctx)
+		if err != nil {
+			return start{}, err
+		}
+		if usable {
+			return from, u.checkGTID(ctx, from)
+		}
+		from.gtid = ""
+	}
+	if from.file == "" {
+		return start{}, fmt.Errorf("%w: the backup holds no position: the dumped server wrote no binary log", dbdump.ErrCoordinates)
+	}
+	return from, u.checkFile(ctx, from)
+}
+
+// sameHost compares the recorded upstream with the given one; a host may be named with or without its domain.
+func sameHost(c *record.UpstreamCoordinates, up dbdump.Upstream) bool {
+	short := func(host string) string {
+		if net.ParseIP(host) != nil {
+			return host
+		}
+		name, _, _ := strings.Cut(host, ".")
+		return name
+	}
+	return c.Port == up.Port && strings.EqualFold(short(c.Host), short(up.Host))
+}
+
+// usesGTIDs tells whether a follower may position itself by GTID.
+func (u *upstream) usesGTIDs(ctx context.Context) (bool, error) {
+	if u.server.MariaDB() {
+		return true, nil
+	}
+	var mode string
+	err := u.queryRow(ctx, "SELECT @@GLOBAL.gtid_mode", &mode)
+	return strings.EqualFold(mode, "ON"), err
+}
+
+// checkGTID makes sure that the upstream has everything up to the position, and still has everything after it.
+func (u *upstream) checkGTID(ctx context.Context, from start) error {
+	if u.server.MariaDB() {
+		return u.checkMariaDBPosition(ctx, from.gtid)
+	}
+	var missing, ahead string
+	query := "SELECT GTID_SUBTRACT(@@GLOBAL.gtid_purged, " + quoteString(from.gtid) + "), GTID_SUBTRACT(" + quoteString(from.gtid) + ", @@GLOBAL.gtid_executed)"
+	if err := u.queryRow(ctx, query, &missing, &ahead); err != nil {
+		return err
+	}
+	if ahead != "" {
+		return fmt.Errorf("%w: the backup holds transactions that the upstream does not have (%s): it is ahead of the upstream, or of another history",
+			dbdump.ErrCoordinates, oneLine(ahead))
+	}
+	if missing != "" {
+		return fmt.Errorf("%w: the upstream has purged transactions that come after the backup (%s): take a new backup", dbdump.ErrCoordinates, oneLine(missing))
+	}
+	return nil
+}
+
+// checkFile makes sure that the upstream still has the binary log and that it reaches the position.
+func (u *upstream) checkFile(ctx context.Context, from start) error {
+	first, size, found := "", uint64(0), false
+	err := u.each(ctx, "SHOW BINARY LOGS", func(r row) error {
+		if first == "" {
+			first = r.get("Log_name")
+		}
+		if r.get("Log_name") == from.file {
+			found, size = true, unsigned(r.get("File_size"))
+		}
+		return nil
+	})
+	if err != nil {
+		return privilegeError(err, "see which binary logs the upstream has (REPLICATION CLIENT, on MariaDB BINLOG MONITOR)")
+	}
+	switch {
+	case !found:
+		return fmt.Errorf("%w: the upstream has no binary log %s, its first one is %s: it was purged, take a new backup", dbdump.ErrCoordinates, from.file, first)
+	case size < from.position:
+		return fmt.Errorf("%w: the upstream's %s ends at %d, the backup was taken at %d: the upstream is behind or of another history",
+			dbdump.ErrCoordinates, from.file, size, from.position)
+	}
+	return nil
+}
+
+// oneLine removes the line breaks that MySQL puts into GTID sets.
+func oneLine(set string) string { return strings.Join(strings.Fields(set), "") }
+
+// Follow implements dbdump.Follower.
+func (e *Engine) Follow(ctx context.Context, c record.Coordinates, up dbdump.Upstream) error {
+	u, err := e.openUpstream(ctx, up)
+	if err != nil {
+		return err
+	}
+	defer u.close()
+	s, err := e.openSession(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	server, err := detect(ctx, s)
+	if err != nil {
+		return err
+	}
+	if err := e.checkFollower(ctx, s, server, u); err != nil {
+		return fmt.Errorf("follow %s:%d: %w", up.Host, up.Port, err)
+	}
+	from, err := u.startFrom(ctx, c, up)
+	if err != nil {
+		return fmt.Errorf("follow %s:%d: %w", up.Host, up.Port, err)
+	}
+	goal, err := u.now(ctx, from)
+	if err != nil {
+		return fmt.Errorf("follow %s:%d: read its position: %w", up.Host, up.Port, err)
+	}
+	if err := resetIdentity(ctx, s, server); err != nil {
+		return fmt.Errorf("follow %s:%d: %w", up.Host, up.Port, err)
+	}
+	if err := startReplication(ctx, s, server, from, up); err != nil {
+		return fmt.Errorf("follow %s:%d from %s: %w", up.Host, up.Port, from, err)
+	}
+	e.opts.Logger.Info("replication started", "upstream", up.Host, "from", from.String(), "until", goal.String())
+	if err := e.waitFor(ctx, s, server, goal); err != nil {
+		return fmt.Errorf("follow %s:%d from %s: %w", up.Host, up.Port, from, err)
+	}
+	return nil
+}
+
+// checkFollower refuses a server that must not follow the upstream.
+func (e *Engine) checkFollower(ctx context.Context, s *session, server Server, u *upstream) error {
+	if server.Flavor != u.server.Flavor {
+		return fmt.Errorf("the upstream is %s %s, the server %s %s", u.server.Flavor, u.server.Version, server.Flavor, server.Version)
+	}
+	own, err := readIdentity(ctx, s, server)
+	if err != nil {
+		return err
+	}
+	if err := checkUnique(ctx, own, u.identity, u.session, u.server); err != nil {
+		return err
+	}
+	return checkIsolated(ctx, s, server)
+}
+
+// now returns the position that the upstream has reached, of the same kind as from.
+func (u *upstream) now(ctx context.Context, from start) (start, error) {
+	var goal start
+	if from.gtid != "" {
+		variable := "@@GLOBAL.gtid_executed"
+		if u.server.MariaDB() {
+			variable = "@@GLOBAL.gtid_binlog_pos"
+		}
+		err := u.queryRow(ctx, "SELECT "+variable, &goal.gtid)
+		goal.gtid = oneLine(goal.gtid)
+		return goal, err
+	}
+	err := u.each(ctx, wordsOf(u.server).logStatus, func(r row) error {
+		goal.file, goal.position = r.get("File"), unsigned(r.get("Position"))
+		return nil
+	})
+	return goal, privilegeError(err, "read the upstream's position (REPLICATION CLIENT, on MariaDB BINLOG MONITOR)")
+}
+
+// startReplication tells the server whom to follow and from where. The statement holds a password: errors do not
+// quote it.
+func startReplication(ctx context.Context, s *session, server Server, from start, up dbdump.Upstream) error {
+	if from.gtid != "" {
+		variable := "gtid_purged"
+		if server.MariaDB() {
+			variable = "gtid_slave_pos"
+		}
+		if err := s.exec(ctx, "SET GLOBAL "+variable+"="+quoteString(from.gtid)); err != nil {
+			return privilegeError(err, "set the server's GTID position")
+		}
+	}
+	if _, err := s.ExecContext(ctx, changeSource(server, from, up)); err != nil {
+		return privilegeError(fmt.Errorf("tell the server whom to follow: %w", err), "make the server a follower")
+	}
+	return privilegeError(s.exec(ctx, wordsOf(server).start), "start replication")
+}
+
+// changeSource writes CHANGE MASTER TO, or what the version calls it.
+func changeSource(server Server, from start, up dbdump.Upstream) string {
+	word, head := "MASTER", "CHANGE MASTER TO "
+	if !server.MariaDB() && server.AtLeast(8, 0, 23) {
+		word, head = "SOURCE", "CHANGE REPLICATION SOURCE TO "
+	}
+	list := []string{
+		word + "_HOST=" + quoteString(up.Host), word + "_PORT=" + strconv.Itoa(up.Port), word + "_USER=" + quoteString(up.User),
+		word + "_PASSWORD=" + quoteString(up.Password), word + "_CONNECT_RETRY=5",
+	}
+	switch {
+	case from.gtid == "":
+		list = append(list, word+"_LOG_FILE="+quoteString(from.file), word+"_LOG_POS="+strconv.FormatUint(from.position, 10))
+		if server.MariaDB() {
+			list = append(list, "MASTER_USE_GTID=no")
+		} else {
+			list = append(list, word+"_AUTO_POSITION=0")
+		}
+	case server.MariaDB():
+		list = append(list, "MASTER_USE_GTID=slave_pos")
+	default:
+		list = append(list, word+"_AUTO_POSITION=1")
+	}
+	if up.TLS {
+		list = append(list, word+"_SSL=1")
+		if server.MariaDB() {
+			list = append(list, "MASTER_SSL_VERIFY_SERVER_CERT=0")
+		}
+	} else if !server.MariaDB() && server.AtLeast(8, 0, 0) {
+		// caching_sha2_password over a plain connection: the password travels under the upstream's public key.
+		list = append(list, "GET_"+word+"_PUBLIC_KEY=1")
+	}
+	return head + strings.Join(list, ", ")
+}
+
+// connectPatience is how long the upstream may be unreachable for the follower before that counts as an error: a
+// name that is just being published, a connection that was cut.
+const connectPatience = 30 * time.Second
+
+// waitFor returns when the server has applied everything up to the goal.
+func (e *Engine) waitFor(ctx context.Context, s *session, server Server, goal start) error {
+	ticker := time.NewTicker(200 * time.Millisecond)
+	defer ticker.Stop()
+	var connecting time.Duration
+	last := time.Now() //nolint:forbidigo // durations only
+	for {
+		list, err := readReplicas(ctx, s, server)
+		if err != nil {
+			return err
+		}
+		if len(list) != 1 {
+			return fmt.Errorf("the server shows %d upstreams, want 1", len(list))
+		}
+		status := list[0]
+		now := time.Now() //nolint:forbidigo // durations only
+		if status.io == "Connecting" && status.ioError != "" {
+			connecting += now.Sub(last)
+		} else {
+			connecting = 0
+		}
+		last = now
+		if err := status.failure(connecting > connectPatience); err != nil {
+			return err
+		}
+		reached, err := status.reached(ctx, s, server, goal)
+		if err != nil {
+			return err
+		}
+		if reached && status.io == "Yes" && status.sql == "Yes" {
+			return nil
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return fmt.Errorf("wait until the server has caught up to %s (now at %s:%d, %s s behind, receiver %s, applier %s, last error %q): %w",
+				goal, status.file, status.position, status.secondsBehind, status.io, status.sql, status.ioError+status.sqlError, ctx.Err())
+		}
+	}
+}
+
+// failure returns the reason why replication will not go on by itself.
+func (r replicaStatus) failure(impatient bool) error {
+	switch {
+	case r.sqlError != "":
+		return fmt.Errorf("replication stopped: %s", r.sqlError)
+	case r.ioError != "" && r.io == "No":
+		if r.ioErrno == "1236" || r.ioErrno == "13114" {
+			return fmt.Errorf("%w: %s", dbdump.ErrCoordinates, r.ioError)
+		}
+		return fmt.Errorf("replication cannot read from the upstream: %s", r.ioError)
+	case impatient:
+		return fmt.Errorf("the server cannot connect to its upstream: %s", r.ioError)
+	}
+	return nil
+}
+
+// reached tells whether everything up to the goal is applied.
+func (r replicaStatus) reached(ctx context.Context, s *session, server Server, goal start) (bool, error) {
+	switch {
+	case goal.gtid == "" && goal.file == "":
+		return true, nil // the upstream's log is empty
+	case goal.gtid == "":
+		return r.file > goal.file && len(r.file) >= len(goal.file) || r.file == goal.file && r.position >= goal.position, nil
+	case server.MariaDB():
+		var position string
+		if err := s.queryRow(ctx, "SELECT @@GLOBAL.gtid_slave_pos", &position); err != nil {
+			return false, err
+		}
+		return includesMariaDB(position, goal.gtid)
+	default:
+		var done bool
+		err := s.queryRow(ctx, "SELECT GTID_SUBSET("+quoteString(goal.gtid)+", @@GLOBAL.gtid_executed)", &done)
+		return done, err
+	}
+}
+
+// Shutdown implements dbdump.Follower. It returns when the server does not answer any more.
+func (e *Engine) Shutdown(ctx context.Context) error {
+	s, err := e.openSession(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	if err := s.exec(ctx, "SHUTDOWN"); err != nil && !lost(err) {
+		return fmt.Errorf("shut down %s: %w", e.opts.Address, privilegeError(err, "the account lacks SHUTDOWN"))
+	}
+	ticker := time.NewTicker(100 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		probe, err := e.openSession(ctx)
+		switch {
+		case err == nil:
+			probe.Close()
+		case errors.Is(err, dbdump.ErrUnreachable) && ctx.Err() == nil:
+			return nil
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return fmt.Errorf("shut down %s: it still answers: %w", e.opts.Address, ctx.Err())
+		}
+	}
+}

@@ -1,0 +1,145 @@
+package mysql
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"keepset/internal/dbdump"
+)
+
+// mariaGTID is one element domain-server-sequence of a MariaDB GTID position.
+type mariaGTID struct {
+	domain, server uint64
+	sequence       uint64
+}
+
+// parseMariaDB reads a comma-separated GTID position or state.
+func parseMariaDB(position string) ([]mariaGTID, error) {
+	var list []mariaGTID
+	for element := range strings.SplitSeq(position, ",") {
+		if element = strings.TrimSpace(element); element == "" {
+			continue
+		}
+		parts := strings.Split(element, "-")
+		if len(parts) != 3 {
+			return nil, fmt.Errorf("GTID %q: want domain-server-sequence", element)
+		}
+		var numbers [3]uint64
+		for i, part := range parts {
+			n, err := strconv.ParseUint(part, 10, 64)
+			if err != nil {
+				return nil, fmt.Errorf("GTID %q: want domain-server-sequence", element)
+			}
+			numbers[i] = n
+		}
+		list = append(list, mariaGTID{domain: numbers[0], server: numbers[1], sequence: numbers[2]})
+	}
+	return list, nil
+}
+
+// newest returns the highest sequence number by domain.
+func newest(list []mariaGTID) map[uint64]uint64 {
+	sequences := make(map[uint64]uint64)
+	for _, g := range list {
+		sequences[g.domain] = max(sequences[g.domain], g.sequence)
+	}
+	return sequences
+}
+
+// includesMariaDB tells whether the position has reached the goal in every domain.
+func includesMariaDB(position, goal string) (bool, error) {
+	have, err := parseMariaDB(position)
+	if err != nil {
+		return false, err
+	}
+	want, err := parseMariaDB(goal)
+	if err != nil {
+		return false, err
+	}
+	sequences := newest(have)
+	for _, g := range want {
+		if sequences[g.domain] < g.sequence {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// checkMariaDBPosition compares the position with the upstream's binary log: what it has written by domain and server,
+// and what was already purged when its oldest file began.
+func (u *upstream) checkMariaDBPosition(ctx context.Context, position string) error {
+	from, err := parseMariaDB(position)
+	if err != nil {
+		return err
+	}
+	var state string
+	if err := u.queryRow(ctx, "SELECT @@GLOBAL.gtid_binlog_state", &state); err != nil {
+		return err
+	}
+	written, err := parseMariaDB(state)
+	if err != nil {
+		return err
+	}
+	for _, g := range from {
+		if !wrote(written, g) {
+			return fmt.Errorf("%w: the backup is at %d-%d-%d, which the upstream (%s) has not: it is ahead of the upstream, or of another history",
+				dbdump.ErrCoordinates, g.domain, g.server, g.sequence, state)
+		}
+	}
+	return u.checkMariaDBPurged(ctx, from)
+}
+
+// wrote tells whether the log with that state holds the transaction: its server wrote it, or a later one.
+func wrote(state []mariaGTID, g mariaGTID) bool {
+	for _, w := range state {
+		if w.domain == g.domain && w.server == g.server && w.sequence >= g.sequence {
+			return true
+		}
+	}
+	return false
+}
+
+// checkMariaDBPurged makes sure that nothing after the position has been purged.
+func (u *upstream) checkMariaDBPurged(ctx context.Context, from []mariaGTID) error {
+	first := ""
+	err := u.each(ctx, "SHOW BINARY LOGS", func(r row) error {
+		if first == "" {
+			first = r.get("Log_name")
+		}
+		return nil
+	})
+	switch number := errorNumber(err); {
+	case number == errSpecificAccess:
+		// The replication account may not look. START SLAVE will: the upstream refuses a position that it lacks.
+		u.engine.opts.Logger.Warn("the replication account lacks BINLOG MONITOR on the upstream: whether the logs are still there is seen only when replication starts")
+		return nil
+	case number == errNoBinaryLog:
+		return fmt.Errorf("%w: the upstream writes no binary log", dbdump.ErrCoordinates)
+	case err != nil:
+		return err
+	}
+	var oldest *string
+	if err := u.queryRow(ctx, "SELECT BINLOG_GTID_POS("+quoteString(first)+", 4)", &oldest); err != nil {
+		return err
+	}
+	if oldest == nil {
+		return fmt.Errorf("read the GTID position at the start of %s: the upstream gave none", first)
+	}
+	purged, err := parseMariaDB(*oldest)
+	if err != nil {
+		return err
+	}
+	have := newest(from)
+	for domain, sequence := range newest(purged) {
+		if have[domain] < sequence {
+			return fmt.Errorf("%w: the upstream has purged its binary logs up to sequence %d of domain %d, the backup is at %d: take a new backup",
+				dbdump.ErrCoordinates, sequence, domain, have[domain])
+		}
+	}
+	return nil
+}
+
+// errNoBinaryLog: SHOW BINARY LOGS on a server without one.
+const errNoBinaryLog = 1381

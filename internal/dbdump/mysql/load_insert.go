@@ -1,0 +1,184 @@
+package mysql
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"keepset/internal/dbdump"
+)
+
+// insertBytes is how long an INSERT statement is when the rows allow it. Longer ones gain nothing.
+const insertBytes = 1 << 20
+
+// insertReadBuffer is how much of a stream is read at a time.
+const insertReadBuffer = 256 << 10
+
+// insertRows sends the rows as INSERT statements of many rows each, for servers that do not allow LOAD DATA LOCAL. The
+// statements are strict: a value that does not fit is an error.
+//
+// The fields of a .tsv stream are escaped as a string literal is, but for the quote: a row becomes SQL by copying.
+func (l *loader) insertRows(ctx context.Context, s *session, o loadObject, r io.Reader) (int64, error) {
+	in := &inserter{session: s, prefix: insertPrefix(o), limit: min(insertBytes, l.maxPacket-packetRoom), most: l.maxPacket - packetRoom}
+	encodings := make([]string, len(o.Columns))
+	for i, c := range o.Columns {
+		encodings[i] = c.Encoding
+	}
+	lines := bufio.NewReaderSize(r, insertReadBuffer)
+	var line []byte
+	for {
+		var err error
+		if line, err = readLine(lines, line[:0]); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return 0, err
+		}
+		if err := in.add(ctx, line, encodings); err != nil {
+			return 0, err
+		}
+	}
+	return in.rows, in.flush(ctx)
+}
+
+// packetRoom is what a packet holds beside the statement, generously.
+const packetRoom = 64
+
+// insertPrefix writes INSERT up to and with VALUES.
+func insertPrefix(o loadObject) []byte {
+	b := []byte("INSERT INTO " + quoteQualified(o.Target, o.Name) + " (")
+	for i, c := range o.Columns {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, quoteIdentifier(c.Name)...)
+	}
+	return append(b, ") VALUES "...)
+}
+
+// readLine appends the next line without its end to buf. A stream whose last line has no end was cut off.
+func readLine(r *bufio.Reader, buf []byte) ([]byte, error) {
+	for {
+		part, err := r.ReadSlice('\n')
+		buf = append(buf, part...)
+		switch {
+		case err == nil:
+			return buf[:len(buf)-1], nil
+		case errors.Is(err, bufio.ErrBufferFull):
+		case errors.Is(err, io.EOF) && len(buf) > 0:
+			return nil, fmt.Errorf("%w: the stream ends within a row", dbdump.ErrMismatch)
+		default:
+			return nil, err
+		}
+	}
+}
+
+// inserter collects rows into statements.
+type inserter struct {
+	session *session
+	prefix  []byte
+	limit   int64 // length at which a statement is sent
+	most    int64 // length that the server takes
+	buf     []byte
+	row     []byte
+	pending int64
+	rows    int64
+}
+
+// add puts a line of a .tsv stream into the current statement.
+func (in *inserter) add(ctx context.Context, line []byte, encodings []string) error {
+	var err error
+	if in.row, err = appendRow(in.row[:0], line, encodings); err != nil {
+		return err
+	}
+	if in.pending > 0 && int64(len(in.buf)+1+len(in.row)) > in.limit {
+		if err := in.flush(ctx); err != nil {
+			return err
+		}
+	}
+	if need := int64(len(in.prefix) + len(in.row)); need > in.most {
+		return fmt.Errorf("a row of %d bytes is longer than the server takes in a statement (max_allowed_packet %d): "+
+			"raise max_allowed_packet, or set local_infile to ON", need, in.most+packetRoom)
+	}
+	if in.pending == 0 {
+		in.buf = append(in.buf[:0], in.prefix...)
+	} else {
+		in.buf = append(in.buf, ',')
+	}
+	in.buf = append(in.buf, in.row...)
+	in.pending++
+	return nil
+}
+
+// flush sends the current statement.
+func (in *inserter) flush(ctx context.Context) error {
+	if in.pending == 0 {
+		return nil
+	}
+	result, err := in.session.ExecContext(ctx, string(in.buf))
+	if err != nil {
+		return queryError(string(in.prefix)+"...", err)
+	}
+	n, err := result.RowsAffected()
+	if err != nil {
+		return err
+	}
+	if n != in.pending {
+		return fmt.Errorf("%w: %d of %d rows arrived", dbdump.ErrMismatch, n, in.pending)
+	}
+	if err := checkWarnings(ctx, in.session); err != nil {
+		return err
+	}
+	in.rows += n
+	in.pending = 0
+	const keep = 8 << 20
+	if cap(in.buf) > keep { // one long row must not hold its memory for good
+		in.buf, in.row = nil, nil
+	}
+	return nil
+}
+
+// appendRow turns a line into a parenthesised list of literals.
+func appendRow(dst, line []byte, encodings []string) ([]byte, error) {
+	dst = append(dst, '(')
+	for i, encoding := range encodings {
+		field, rest, more := bytes.Cut(line, []byte{'\t'})
+		if more != (i < len(encodings)-1) {
+			return nil, fmt.Errorf("%w: a row has %d fields, want %d", dbdump.ErrMismatch, i+1+bytes.Count(rest, []byte{'\t'}), len(encodings))
+		}
+		line = rest
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		if len(field) == 2 && field[0] == '\\' && field[1] == 'N' {
+			dst = append(dst, "NULL"...)
+			continue
+		}
+		switch encoding {
+		case EncodingHex:
+			dst = append(append(append(dst, "x'"...), field...), '\'')
+		case EncodingJSON:
+			dst = appendLiteral(append(dst, "_utf8mb4"...), field)
+		case EncodingDouble:
+			dst = appendLiteral(dst, field)
+		default:
+			dst = appendLiteral(append(dst, "_binary"...), field)
+		}
+	}
+	return append(dst, ')'), nil
+}
+
+// appendLiteral writes an escaped field as a string literal.
+func appendLiteral(dst, field []byte) []byte {
+	dst = append(dst, '\'')
+	for {
+		i := bytes.IndexByte(field, '\'')
+		if i < 0 {
+			return append(append(dst, field...), '\'')
+		}
+		dst = append(append(dst, field[:i]...), "''"...)
+		field = field[i+1:]
+	}
+}

@@ -1,0 +1,219 @@
+package mysql
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"keepset/internal/dbdump"
+)
+
+// prepareTarget asks the target what it is, refuses what must not be overwritten, drops what is to be replaced, and
+// returns what puts back the settings of the server that the load had to change.
+func (l *loader) prepareTarget(ctx context.Context) (undo func() error, err error) {
+	undo = func() error { return nil }
+	s, err := l.engine.openSession(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	if l.server, err = detect(ctx, s); err != nil {
+		return nil, err
+	}
+	if err := l.checkServer(ctx, s); err != nil {
+		return nil, err
+	}
+	if l.settings, err = planSettings(ctx, s, !l.opts.Follower && !l.opts.SkipBinlog); err != nil {
+		return nil, err
+	}
+	if err := l.settings.prepare(ctx, s); err != nil {
+		return nil, err
+	}
+	conflicts, err := l.conflicts(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	if len(conflicts) > 0 && !l.opts.Replace {
+		return nil, fmt.Errorf("%w: it holds %s: load into an empty server, or choose to replace", dbdump.ErrNotEmpty, shorten(conflicts))
+	}
+	if undo, err = l.liftReadOnly(ctx, s); err != nil {
+		return nil, err
+	}
+	if err := l.drop(ctx, s); err != nil {
+		return nil, errors.Join(err, undo())
+	}
+	return undo, nil
+}
+
+// checkServer refuses a target that cannot take the dump, and learns how rows can travel.
+func (l *loader) checkServer(ctx context.Context, s *session) error {
+	if l.dump.Flavor != l.server.Flavor {
+		return fmt.Errorf("the dump is of %s %s, the target is %s %s: definitions are not translated between the two",
+			l.dump.Flavor, l.dump.Version, l.server.Flavor, l.server.Version)
+	}
+	if newer(l.dump.Version, l.server.Version) {
+		l.warn("the target is %s %s, older than the dump's %s: what it does not know will fail", l.server.Flavor, l.server.Version, l.dump.Version)
+	}
+	if err := l.plan.checkCase(l.server); err != nil {
+		return err
+	}
+	if l.opts.Follower {
+		if err := checkIsolated(ctx, s, l.server); err != nil {
+			return err
+		}
+	}
+	var localInfile bool
+	if err := s.queryRow(ctx, "SELECT @@GLOBAL.local_infile, @@max_allowed_packet", &localInfile, &l.maxPacket); err != nil {
+		return err
+	}
+	l.insert = l.opts.Rows == RowsInsert || !localInfile
+	if l.opts.Rows == RowsLoadData && !localInfile {
+		return fmt.Errorf("the server does not allow LOAD DATA LOCAL: set its local_infile to ON, or let the load choose")
+	}
+	return nil
+}
+
+// newer tells whether version a is of a later release series than b.
+func newer(a, b string) bool {
+	_, x, errX := parseVersion(a)
+	_, y, errY := parseVersion(b)
+	return errX == nil && errY == nil && x/100 > y/100
+}
+
+// conflicts lists what the target holds that the load must not touch unless told.
+func (l *loader) conflicts(ctx context.Context, s *session) ([]string, error) {
+	// Everything counts when everything is loaded; else only what the load would create.
+	everything := l.opts.Filter.Empty()
+	created := make(map[string]bool)
+	for _, list := range [][]loadObject{l.plan.tables, l.plan.views, l.plan.sequences} {
+		for _, o := range list {
+			created[quoteQualified(o.Target, o.Name)] = true
+		}
+	}
+	var found []string
+	note := func(schema, name, what string) {
+		whole, ours := l.plan.whole[schema]
+		if everything && len(l.opts.Rename) == 0 || ours && (whole || created[quoteQualified(schema, name)]) {
+			found = append(found, what+" "+quoteQualified(schema, name))
+		}
+	}
+	for _, q := range []string{
+		"SELECT TABLE_SCHEMA, TABLE_NAME, LOWER(TABLE_TYPE) FROM information_schema.TABLES WHERE TABLE_SCHEMA NOT IN " + systemSchemaList,
+		"SELECT ROUTINE_SCHEMA, ROUTINE_NAME, LOWER(ROUTINE_TYPE) FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA NOT IN " + systemSchemaList,
+		"SELECT EVENT_SCHEMA, EVENT_NAME, 'event' FROM information_schema.EVENTS WHERE EVENT_SCHEMA NOT IN " + systemSchemaList,
+	} {
+		err := s.each(ctx, q, func(r row) error {
+			note(r.at(0), r.at(1), strings.TrimPrefix(r.at(2), "base "))
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+const systemSchemaList = "('mysql','information_schema','performance_schema','sys')"
+
+// shorten lists the first few of many.
+func shorten(list []string) string {
+	const most = 8
+	if len(list) <= most {
+		return strings.Join(list, ", ")
+	}
+	return strings.Join(list[:most], ", ") + " and " + strconv.Itoa(len(list)-most) + " more"
+}
+
+// drop removes what is replaced: whole databases where they are loaded whole, else the tables that come again. A
+// database that holds nothing is no loss and goes as well, to get the dump's own character set.
+func (l *loader) drop(ctx context.Context, s *session) error {
+	existing := make(map[string]bool)
+	err := s.each(ctx, "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA", func(r row) error {
+		existing[r.at(0)] = true
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, schema := range l.plan.schemas {
+		if !existing[schema.Target] || isSystemSchema(schema.Target) {
+			continue
+		}
+		if l.plan.whole[schema.Target] {
+			if err := s.exec(ctx, "DROP DATABASE "+quoteIdentifier(schema.Target)); err != nil {
+				return privilegeError(err, "replace "+schema.String())
+			}
+			continue
+		}
+		if err := l.dropTables(ctx, s, schema.Target); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dropTables drops those tables, views and sequences of the schema that the load creates.
+func (l *loader) dropTables(ctx context.Context, s *session, schema string) error {
+	for _, drop := range []struct {
+		what string
+		list []loadObject
+	}{{"VIEW", l.plan.views}, {"TABLE", l.plan.tables}, {"SEQUENCE", l.plan.sequences}} {
+		for _, o := range drop.list {
+			if o.Target != schema {
+				continue
+			}
+			if err := s.exec(ctx, "DROP "+drop.what+" IF EXISTS "+quoteQualified(schema, o.Name)); err != nil {
+				return privilegeError(err, "replace "+o.String())
+			}
+		}
+	}
+	return nil
+}
+
+// liftReadOnly makes a follower writable for as long as the load takes, and returns what makes it read-only again.
+func (l *loader) liftReadOnly(ctx context.Context, s *session) (undo func() error, err error) {
+	variables := []string{"read_only"}
+	if !l.server.MariaDB() {
+		variables = []string{"super_read_only", "read_only"}
+	}
+	var on []string
+	for _, name := range variables {
+		var value string
+		if err := s.queryRow(ctx, "SELECT @@GLOBAL."+name, &value); err != nil {
+			return nil, err
+		}
+		if value != "0" && !strings.EqualFold(value, "OFF") {
+			on = append(on, name)
+		}
+	}
+	if len(on) == 0 {
+		return func() error { return nil }, nil
+	}
+	if !l.opts.Follower {
+		return nil, fmt.Errorf("the target is read-only (%s is ON), as followers are: load into the primary, or switch it off", on[0])
+	}
+	for _, name := range on {
+		if err := s.exec(ctx, "SET GLOBAL "+name+"=OFF"); err != nil {
+			return nil, privilegeError(err, "make the follower writable for the load")
+		}
+	}
+	return func() error {
+		// The load's context may be over by now; the server must be read-only again all the same.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.engine.opts.ConnectTimeout)
+		defer cancel()
+		s, err := l.engine.openSession(ctx)
+		if err != nil {
+			return fmt.Errorf("make the server read-only again: %w", err)
+		}
+		defer s.Close()
+		for _, name := range slices.Backward(on) {
+			if err := s.exec(ctx, "SET GLOBAL "+name+"=ON"); err != nil {
+				return fmt.Errorf("make the server read-only again: %w", err)
+			}
+		}
+		return nil
+	}, nil
+}
