@@ -74,21 +74,21 @@ const (
 	fieldHex
 	fieldFloat
 	fieldDouble
+	fieldYear
 )
 
 func fieldEncodings(columns []record.Column, t *table) []fieldEncoding {
 	out := make([]fieldEncoding, len(columns))
 	for i, c := range columns {
-		switch c.Encoding {
-		case EncodingHex:
+		switch dataType := t.column(c.Name).dataType; {
+		case c.Encoding == EncodingHex:
 			out[i] = fieldHex
-		case EncodingDouble:
+		case dataType == "float":
+			out[i] = fieldFloat
+		case dataType == "double":
 			out[i] = fieldDouble
-			for _, tc := range t.columns {
-				if tc.name == c.Name && tc.dataType == "float" {
-					out[i] = fieldFloat
-				}
-			}
+		case dataType == "year":
+			out[i] = fieldYear
 		}
 	}
 	return out
@@ -126,6 +126,10 @@ func appendField(buf []byte, v driver.Value, e fieldEncoding) ([]byte, error) {
 		}
 		return appendEscaped(buf, v), nil
 	case int64:
+		if e == fieldYear && v == 0 {
+			// The text "0" would be read as the year 2000.
+			return append(buf, "0000"...), nil
+		}
 		return strconv.AppendInt(buf, v, 10), nil
 	case uint64:
 		return strconv.AppendUint(buf, v, 10), nil
