@@ -34,9 +34,10 @@ setting() {
 	printf '%s' "${2:-}"
 }
 
-quote() { # as an SQL string
+# quote STRING: as a literal of SQL.
+quote() {
 	local s=${1//\\/\\\\}
-	printf "'%s'" "${s//\'/\\\'}"
+	printf "'%s'" "${s//"'"/"''"}"
 }
 
 [ "${1:0:1}" != "-" ] || set -- "$(command -v mariadbd >/dev/null && echo mariadbd || echo mysqld)" "$@"
@@ -120,6 +121,10 @@ create_accounts() {
 	password=$(setting PASSWORD)
 	{
 		echo "SET SESSION sql_log_bin = 0;"
+		if [ "$server" = mariadbd ]; then
+			# mariadb-install-db makes root without password at each of the machine's names.
+			echo "DROP USER IF EXISTS 'root'@'127.0.0.1', 'root'@'::1', 'root'@$(quote "$(hostname)"), ''@'localhost', ''@$(quote "$(hostname)");"
+		fi
 		if [ "$host" != localhost ]; then
 			echo "CREATE USER 'root'@$(quote "$host") IDENTIFIED BY $(quote "$root_password");"
 			echo "GRANT ALL ON *.* TO 'root'@$(quote "$host") WITH GRANT OPTION;"
