@@ -224,6 +224,9 @@ func status(err error) int {
 
 // plain strips what the SDK puts around an error of the network.
 func plain(err error) error {
+	if credentials, ok := errors.AsType[*credentialsError](err); ok {
+		return credentials
+	}
 	if op, ok := errors.AsType[*smithy.OperationError](err); ok {
 		err = op.Err
 	}

@@ -152,7 +152,7 @@ func (s *Store) again(ctx context.Context, request func() error) error {
 	err := request()
 	switch code(err) {
 	case "ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired":
-		s.credentials.Invalidate()
+		s.renew()
 	case "RequestTimeTooSkewed":
 	default:
 		return err

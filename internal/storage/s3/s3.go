@@ -87,14 +87,14 @@ type Credentials struct {
 // Store keeps objects in a bucket. Use [New]. It holds idle connections until
 // [Store.Close].
 type Store struct {
-	client      *s3.Client
-	credentials *aws.CredentialsCache
-	idle        func()
-	bucket      string
-	prefix      string // empty or ending in a slash
-	class       types.StorageClass
-	encryption  types.ServerSideEncryption
-	kmsKey      string
+	client     *s3.Client
+	renew      func() // drops the cached credentials
+	idle       func() // closes idle connections
+	bucket     string
+	prefix     string // empty or ending in a slash
+	class      types.StorageClass
+	encryption types.ServerSideEncryption
+	kmsKey     string
 
 	// What the store turned out not to support.
 	noCondition atomic.Bool
@@ -126,10 +126,11 @@ func New(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	creds := aws.NewCredentialsCache(taggedCredentials{cfg.Credentials})
+	tagged := taggedCredentials{cfg.Credentials}
+	creds := aws.NewCredentialsCache(tagged)
 	s := &Store{
-		credentials: creds, idle: idle, bucket: o.Bucket,
-		class: types.StorageClass(o.StorageClass), encryption: types.ServerSideEncryption(o.Encryption), kmsKey: o.KMSKeyID,
+		renew: func() { tagged.Invalidate(); creds.Invalidate() },
+		idle:  idle, bucket: o.Bucket, class: types.StorageClass(o.StorageClass), encryption: types.ServerSideEncryption(o.Encryption), kmsKey: o.KMSKeyID,
 	}
 	if o.Prefix != "" {
 		s.prefix = o.Prefix + "/"

@@ -8,11 +8,13 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/smithy-go"
+	"golang.org/x/sys/unix"
 
 	"keepset/internal/storage"
 )
@@ -23,6 +25,7 @@ const (
 	// flight at a time; that many connections are kept.
 	parallel   = 64
 	bufferSize = 64 << 10
+	unsentSize = 256 << 10
 )
 
 // newHTTPClient returns the client for the store and for whoever issues its
@@ -46,6 +49,7 @@ func newHTTPClient(o Options) (*awshttp.BuildableClient, error) {
 			if err != nil {
 				return nil, err
 			}
+			sendSoon(conn)
 			return &activeConn{Conn: conn, idle: idle}, nil
 		}
 		tr.MaxIdleConns, tr.MaxIdleConnsPerHost = parallel, parallel
@@ -72,6 +76,23 @@ func freeze(cfg *aws.Config) (func(), error) {
 	}
 	cfg.HTTPClient = client
 	return client.CloseIdleConnections, nil
+}
+
+// sendSoon keeps what was written and not yet sent below unsentSize, so that
+// on a slow line a write lasts about as long as its sending, and silence means silence. It is
+// of no consequence where the system cannot do that.
+func sendSoon(conn net.Conn) {
+	c, ok := conn.(syscall.Conn)
+	if !ok {
+		return
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) { //nolint:errcheck // see above
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsentSize) //nolint:errcheck // see above
+	})
 }
 
 func readCABundle(name string) (*x509.CertPool, error) {
@@ -154,7 +175,10 @@ func (t taggedCredentials) Retrieve(ctx context.Context) (aws.Credentials, error
 	if !noInstance && (serverFault || errors.As(err, &network)) {
 		return creds, err
 	}
-	return creds, &credentialsError{err}
+	if noInstance {
+		return creds, &credentialsError{err: err, says: "none in the environment, in files, from a web identity or an instance role"}
+	}
+	return creds, &credentialsError{err: err, says: err.Error()}
 }
 
 // Invalidate makes the next Retrieve ask the source again.
@@ -164,9 +188,13 @@ func (t taggedCredentials) Invalidate() {
 	}
 }
 
-var errNoCredentials = &credentialsError{errors.New("no credentials are configured")}
+var errNoCredentials = &credentialsError{err: storage.ErrCredentials, says: "none are configured"}
 
-type credentialsError struct{ err error }
+// credentialsError says why there are no credentials.
+type credentialsError struct {
+	err  error
+	says string
+}
 
-func (e *credentialsError) Error() string   { return e.err.Error() }
+func (e *credentialsError) Error() string   { return e.says }
 func (e *credentialsError) Unwrap() []error { return []error{e.err, storage.ErrCredentials} }

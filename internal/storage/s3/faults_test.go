@@ -1,0 +1,292 @@
+package s3_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	toxiproxy "github.com/Shopify/toxiproxy/v2"
+	"github.com/Shopify/toxiproxy/v2/toxics"
+	"github.com/rs/zerolog"
+	"github.com/stretchr/testify/require"
+
+	"keepset/internal/storage"
+	"keepset/internal/storage/s3"
+	"keepset/test/servers"
+)
+
+// line is a network connection to an S3 server that can be made bad.
+type line struct {
+	t       *testing.T
+	proxy   *toxiproxy.Proxy
+	retries atomic.Int32
+	onRetry func()
+}
+
+// newLine starts a server behind a line, and returns its store with a
+// short patience, bare and with retries.
+func newLine(t *testing.T, idle time.Duration) (l *line, bare, retried storage.Store) {
+	t.Helper()
+	server := servers.S3(t, servers.WithBuckets("bucket"))
+	l = &line{t: t, onRetry: func() {}}
+	api := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
+	l.proxy = toxiproxy.NewProxy(api, "s3", "127.0.0.1:0", strings.TrimPrefix(server.Endpoint, "http://"))
+	require.NoError(t, l.proxy.Start())
+	t.Cleanup(func() { l.heal(); l.proxy.Stop() })
+	bare = open(t, server, func(o *s3.Options) {
+		o.Endpoint, o.IdleTimeout = "http://"+l.proxy.Listen, idle
+	})
+	return l, bare, storage.WithRetry(bare, storage.Retry{
+		MinDelay: time.Millisecond, MaxDelay: 20 * time.Millisecond, Attempts: 5, Logger: slog.New(retryHandler{l}),
+	})
+}
+
+// retryHandler is told by the decorator that it tries again.
+type retryHandler struct{ *line }
+
+func (retryHandler) Enabled(context.Context, slog.Level) bool { return true }
+func (h retryHandler) WithAttrs([]slog.Attr) slog.Handler     { return h }
+func (h retryHandler) WithGroup(string) slog.Handler          { return h }
+func (h retryHandler) Handle(_ context.Context, r slog.Record) error {
+	h.retries.Add(1)
+	r.Attrs(func(a slog.Attr) bool { h.t.Logf("%s: %v", a.Key, a.Value); return true })
+	h.onRetry()
+	return nil
+}
+
+func (l *line) add(toxic string) {
+	l.t.Helper()
+	_, err := l.proxy.Toxics.AddToxicJson(strings.NewReader(toxic))
+	require.NoError(l.t, err)
+}
+
+func (l *line) heal() { l.proxy.Toxics.ResetToxics(context.Background()) }
+
+const size = 8 << 20
+
+func data() []byte {
+	b := make([]byte, size)
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(b) //nolint:errcheck // never fails
+	return b
+}
+
+func read(t *testing.T, s storage.Store, key string) ([]byte, error) {
+	t.Helper()
+	r, err := s.Get(t.Context(), key, 0, -1)
+	if err != nil {
+		return nil, err
+	}
+	b, err := io.ReadAll(r)
+	return b, errors.Join(err, r.Close())
+}
+
+const (
+	resetDown  = `{"type": "reset_peer", "stream": "downstream", "attributes": {"timeout": 0}}`
+	resetUp    = `{"type": "reset_peer", "stream": "upstream", "attributes": {"timeout": 0}}`
+	silentDown = `{"type": "stall", "stream": "downstream"}`
+	silentUp   = `{"type": "stall", "stream": "upstream"}`
+)
+
+// stall lets nothing through, not even the end of the connection, until it is removed.
+type stall struct{}
+
+func (*stall) Pipe(stub *toxics.ToxicStub) { <-stub.Interrupt }
+
+// toxicAt is a body that makes the line bad once half of it has been sent. The first
+// pass over it is the hash's.
+type toxicAt struct {
+	io.ReadSeeker
+	passes int
+	act    func()
+}
+
+func (b *toxicAt) Seek(offset int64, whence int) (int64, error) {
+	if offset == 0 && whence == io.SeekStart {
+		b.passes++
+	}
+	return b.ReadSeeker.Seek(offset, whence)
+}
+
+func (b *toxicAt) Read(p []byte) (int, error) {
+	n, err := b.ReadSeeker.Read(p)
+	if pos, _ := b.ReadSeeker.Seek(0, io.SeekCurrent); pos > size/2 && b.act != nil && b.sending() { //nolint:errcheck // a bytes.Reader can tell
+		b.act()
+		b.act = nil
+	}
+	return n, err
+}
+
+// sending says that the hash, which rewinds twice, is done.
+func (b *toxicAt) sending() bool { return b.passes > 2 }
+
+func TestUploadOverABadLine(t *testing.T) {
+	for name, toxic := range map[string]string{
+		"reset":                  resetUp,
+		"reset by the server":    resetDown,
+		"silent":                 silentUp,
+		"no reply":               silentDown,
+		"closed after some data": `{"type": "limit_data", "stream": "upstream", "attributes": {"bytes": 1000000}}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, bare, retried := newLine(t, 500*time.Millisecond)
+			upload := func(key string) *toxicAt {
+				return &toxicAt{ReadSeeker: bytes.NewReader(data()), act: func() { l.add(toxic) }}
+			}
+			start := time.Now()
+			err := bare.Put(t.Context(), "packs/bare", upload("packs/bare"))
+			require.Error(t, err)
+			require.False(t, storage.Permanent(err), "%v", err)
+			require.ErrorContains(t, err, `put object "packs/bare" in bucket "bucket"`)
+			require.Less(t, time.Since(start), 20*time.Second)
+			t.Log(err)
+			l.heal()
+
+			l.onRetry = l.heal
+			require.NoError(t, retried.Put(t.Context(), "packs/retried", upload("packs/retried")))
+			require.Positive(t, l.retries.Load())
+			got, err := read(t, bare, "packs/retried")
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(data(), got))
+			for o, err := range bare.List(t.Context(), "packs/bare") {
+				require.NoError(t, err)
+				require.EqualValues(t, size, o.Size, "what is there is whole")
+			}
+		})
+	}
+}
+
+func TestDownloadOverABadLine(t *testing.T) {
+	for name, toxic := range map[string]string{
+		"reset":                  resetDown,
+		"silent":                 silentDown,
+		"closed after some data": `{"type": "limit_data", "stream": "downstream", "attributes": {"bytes": 500000}}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, bare, retried := newLine(t, 500*time.Millisecond)
+			require.NoError(t, bare.Put(t.Context(), "k", bytes.NewReader(data())))
+			download := func(s storage.Store) ([]byte, error) {
+				r, err := s.Get(t.Context(), "k", 0, -1)
+				require.NoError(t, err)
+				first := make([]byte, size/4)
+				_, err = io.ReadFull(r, first)
+				require.NoError(t, err)
+				l.add(toxic)
+				rest, err := io.ReadAll(r)
+				return append(first, rest...), errors.Join(err, r.Close())
+			}
+			got, err := download(bare)
+			require.Error(t, err)
+			require.False(t, storage.Permanent(err), "%v", err)
+			require.ErrorContains(t, err, `get object "k" in bucket "bucket"`)
+			require.Less(t, len(got), size)
+			require.True(t, bytes.Equal(data()[:len(got)], got), "what came is right")
+			t.Log(err)
+			l.heal()
+
+			l.onRetry = l.heal
+			got, err = download(retried)
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(data(), got))
+			require.Positive(t, l.retries.Load())
+		})
+	}
+}
+
+func TestSilentServerFailsInTheEnd(t *testing.T) {
+	l, _, retried := newLine(t, 200*time.Millisecond)
+	l.add(silentUp)
+	start := time.Now()
+	_, err := retried.Stat(t.Context(), "k")
+	require.ErrorContains(t, err, "was silent for 200ms")
+	require.ErrorContains(t, err, "given up after 5 attempts")
+	require.Equal(t, 1, strings.Count(err.Error(), "\n")+1, "one line")
+	require.Less(t, time.Since(start), 20*time.Second)
+	t.Log(err)
+}
+
+func TestServerThatIsGone(t *testing.T) {
+	l, _, retried := newLine(t, time.Second)
+	l.proxy.Stop()
+	err := retried.Put(t.Context(), "k", strings.NewReader("x"))
+	require.ErrorContains(t, err, "connection refused")
+	require.ErrorContains(t, err, `put object "k" in bucket "bucket"`)
+	t.Log(err)
+
+	l.onRetry = func() {
+		if l.retries.Load() == 7 { // three more than the first Put's four
+			require.NoError(t, l.proxy.Start())
+		}
+	}
+	require.NoError(t, retried.Put(t.Context(), "k", strings.NewReader("x")))
+}
+
+// Slow is not dead: a transfer may take many times the idle timeout.
+func TestSlowLine(t *testing.T) {
+	const idle = 700 * time.Millisecond
+	l, bare, _ := newLine(t, idle)
+	l.add(`{"type": "bandwidth", "stream": "upstream", "attributes": {"rate": 2500}}`)
+	l.add(`{"type": "bandwidth", "stream": "downstream", "attributes": {"rate": 2500}}`)
+	start := time.Now()
+	require.NoError(t, bare.Put(t.Context(), "k", bytes.NewReader(data())))
+	require.Greater(t, time.Since(start), 2*idle, "the line must be slow for this to say anything")
+	start = time.Now()
+	got, err := read(t, bare, "k")
+	require.NoError(t, err)
+	require.Greater(t, time.Since(start), 2*idle)
+	require.True(t, bytes.Equal(data(), got))
+}
+
+func TestLatency(t *testing.T) {
+	l, bare, _ := newLine(t, time.Second)
+	l.add(`{"type": "latency", "stream": "downstream", "attributes": {"latency": 300, "jitter": 100}}`)
+	require.NoError(t, bare.Put(t.Context(), "k", bytes.NewReader(data())))
+	got, err := read(t, bare, "k")
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(data(), got))
+}
+
+// A load that builds an index for minutes between two reads has not lost its connection.
+func TestSlowReader(t *testing.T) {
+	const idle = 300 * time.Millisecond
+	_, bare, _ := newLine(t, idle)
+	require.NoError(t, bare.Put(t.Context(), "k", bytes.NewReader(data())))
+	r, err := bare.Get(t.Context(), "k", 0, -1)
+	require.NoError(t, err)
+	first := make([]byte, 1000)
+	_, err = io.ReadFull(r, first)
+	require.NoError(t, err)
+	time.Sleep(3 * idle) // the passing of time is what is tested
+	rest, err := io.ReadAll(r)
+	require.NoError(t, err)
+	require.NoError(t, r.Close())
+	require.True(t, bytes.Equal(data(), append(first, rest...)))
+}
+
+// The bandwidth limit must not make connections look dead.
+func TestLimitedUploadIsNotSilent(t *testing.T) {
+	const idle = 500 * time.Millisecond
+	_, bare, _ := newLine(t, idle)
+	limited := storage.WithBandwidth(bare, storage.Bandwidth{Upload: 100_000, Download: 100_000})
+	results := make(chan error)
+	for i := range 4 {
+		go func() {
+			results <- limited.Put(t.Context(), fmt.Sprint("k", i), bytes.NewReader(data()[:60_000]))
+		}()
+	}
+	start := time.Now()
+	for range 4 {
+		require.NoError(t, <-results)
+	}
+	require.Greater(t, time.Since(start), 3*idle)
+	got, err := read(t, limited, "k0")
+	require.NoError(t, err)
+	require.Len(t, got, 60_000)
+}
