@@ -188,7 +188,11 @@ type worker struct {
 }
 
 func newWorker(p *pipeline) (*worker, error) {
-	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false))
+	// Literals are entropy-coded always: the fastest level would store rows
+	// without repetitions as they are, and digits alone shrink to less than half.
+	// There is no checksum in the frame, since every chunk has its SHA-256.
+	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1),
+		zstd.WithEncoderCRC(false), zstd.WithAllLitEntropyCompression(true))
 	if err != nil {
 		return nil, fmt.Errorf("start compressor: %w", err)
 	}

@@ -5,7 +5,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -150,7 +152,7 @@ func writeContent(ctx context.Context, w *MemberWriter, c content) (record.Commi
 			return record.Commit{}, err
 		}
 	}
-	return w.Commit(ctx, record.Report{Engine: "mysql", Layout: "mysql/1", CapturedAt: time.Now(), Rows: 7}, CommitStatus{})
+	return w.Commit(ctx, testReport(), CommitStatus{})
 }
 
 func writeBackup(t testing.TB, r *Repository, n int, members ...content) record.BackupID {
@@ -244,3 +246,13 @@ func TestSecondBackupStoresOnlyWhatChanged(t *testing.T) {
 		})
 	}
 }
+
+func testChunker() record.Chunker {
+	return record.Chunker{Algorithm: "fastcdc", Min: chunkMin, Average: chunkAverage, Max: chunkMax}
+}
+
+func testReport() record.Report {
+	return record.Report{Engine: "mysql", Layout: "mysql/1", CapturedAt: time.Now(), Rows: 7}
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
