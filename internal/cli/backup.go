@@ -29,6 +29,7 @@ type BackupFlags struct {
 	Shrink     int
 	MaxLag     time.Duration
 	AllowEmpty bool
+	ID         string
 
 	events func(ctx context.Context, warning bool, reason, message string) error
 }
@@ -46,6 +47,7 @@ func (f *BackupFlags) Add(fs *pflag.FlagSet) {
 	fs.IntVar(&f.Parallel, "parallel", 2, "members captured at once")
 	fs.IntVar(&f.Shrink, "shrink-threshold", 50, "percent by which rows, bytes or objects may fall before a member is suspect; 0 turns it off")
 	fs.DurationVar(&f.MaxLag, "max-lag", time.Hour, "how far a follower may be behind before it is suspect; 0: any")
+	fs.StringVar(&f.ID, "id", "", "continue the backup of this ID, which an earlier run did not finish (a Job's retries do so by themselves)")
 	fs.BoolVar(&f.AllowEmpty, "allow-empty", false, "a member without tables or rows is not suspect")
 }
 
@@ -73,6 +75,11 @@ func (f *BackupFlags) Job(ctx context.Context, a *App) (b *job.Backup, done func
 	}
 	if err != nil {
 		return nil, nil, err
+	}
+	if f.ID != "" {
+		if b.ID, err = record.ParseBackupID(f.ID); err != nil {
+			return nil, nil, Usage("--id: %w", err)
+		}
 	}
 	if b.Repository, err = f.Repository.Open(ctx, a); err != nil {
 		return nil, nil, err
