@@ -394,6 +394,10 @@ func (d *dump) encoding(c column) (encoding, expression string) {
 		return EncodingDouble, name + " * 1e0"
 	case c.dataType == "json" && !d.server.MariaDB():
 		return EncodingJSON, name
+	case c.dataType == "uuid", c.dataType == "inet4", c.dataType == "inet6":
+		// Their text is no text of a character set: sent as bytes the server
+		// takes it for the stored form.
+		return EncodingJSON, name
 	}
 	return EncodingRaw, name
 }

@@ -2,6 +2,7 @@ package mysql
 
 import (
 	"encoding/binary"
+	"math"
 	"math/bits"
 	"strconv"
 )
@@ -62,11 +63,11 @@ func appendDouble(dst []byte, v float64) []byte { return strconv.AppendFloat(dst
 
 // appendFloat does so for a FLOAT that arrives widened to a double. The server
 // reads decimals as doubles and then narrows them: where rounding twice would
-// end elsewhere, the digits of the double are written instead.
+// end elsewhere, or the decimal is a little beyond the largest FLOAT, the digits of the double are written instead.
 func appendFloat(dst []byte, v float64) []byte {
 	n := len(dst)
 	dst = strconv.AppendFloat(dst, v, 'g', -1, 32)
-	if back, err := strconv.ParseFloat(string(dst[n:]), 64); err == nil && float64(float32(back)) == v {
+	if back, err := strconv.ParseFloat(string(dst[n:]), 64); err == nil && float64(float32(back)) == v && math.Abs(back) <= math.MaxFloat32 {
 		return dst
 	}
 	return appendDouble(dst[:n], v)

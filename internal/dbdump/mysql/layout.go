@@ -52,8 +52,8 @@ const (
 	// EncodingDouble: FLOAT and DOUBLE as the shortest decimal that reads
 	// back to the same bits; minus zero is "-0". Loaded straight.
 	EncodingDouble = "double"
-	// EncodingJSON: MySQL's JSON as utf8mb4 text; load with
-	// CONVERT(@v USING utf8mb4).
+	// EncodingJSON: utf8mb4 text that must arrive as text, not as bytes; load
+	// with CONVERT(@v USING utf8mb4). MySQL's JSON; MariaDB's UUID, INET4 and INET6.
 	EncodingJSON = "json"
 )
 

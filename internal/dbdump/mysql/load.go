@@ -46,6 +46,7 @@ type loader struct {
 	grants []grant
 
 	mu       sync.Mutex
+	changed  globals
 	warnings []string
 
 	rows, bytes atomic.Int64
@@ -74,15 +75,12 @@ func (e *Engine) Load(ctx context.Context, source dbdump.Source) (record.Report,
 
 // run is the order of the steps.
 func (l *loader) run(ctx context.Context) (err error) {
-	undo, err := l.prepareTarget(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, undo()) }()
+	defer func() { err = errors.Join(err, l.restoreGlobals(ctx)) }()
 	for _, step := range []struct {
 		name string
 		run  func(context.Context) error
 	}{
+		{"target", l.prepareTarget},
 		{"accounts", l.loadAccounts},
 		{"server objects", l.loadServerObjects},
 		{"schemas", l.loadSchemas},

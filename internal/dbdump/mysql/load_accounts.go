@@ -12,8 +12,9 @@ import (
 // grant is a statement on an account that waits for an object to exist.
 type grant struct {
 	statement string
-	quote     quoting
-	err       error
+	// settings are the SET statements of the script that came before it.
+	settings []string
+	err      error
 }
 
 // account is an account's or a role's name as the server compares it; host is "" for a role of MariaDB.
@@ -102,6 +103,7 @@ func (l *loader) loadAccountStream(ctx context.Context, s *session, stream strin
 		return err
 	}
 	quote := quoting{}
+	var settings []string
 	for _, statement := range statements {
 		next := quote.after(statement)
 		name, ok, err := accountOf(statement, quote)
@@ -123,7 +125,10 @@ func (l *loader) loadAccountStream(ctx context.Context, s *session, stream strin
 				return err
 			}
 		}
-		if err := l.grant(ctx, s, grant{statement: statement, quote: quote}); err != nil {
+		if !ok && strings.EqualFold(statement[:min(4, len(statement))], "SET ") {
+			settings = append(settings, statement)
+		}
+		if err := l.grant(ctx, s, grant{statement: statement, settings: settings}); err != nil {
 			return err
 		}
 		quote = next
@@ -187,12 +192,12 @@ func (l *loader) retryGrants(ctx context.Context) error {
 		return nil
 	}
 	return l.session(ctx, func(s *session) error {
-		if err := l.begin(ctx, s, ""); err != nil {
-			return err
-		}
 		waiting := l.grants
 		l.grants = nil
 		for _, g := range waiting {
+			if err := l.runStatements(ctx, s, "", g.settings); err != nil {
+				return err
+			}
 			if err := l.grant(ctx, s, g); err != nil {
 				return err
 			}

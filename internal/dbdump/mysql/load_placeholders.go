@@ -23,7 +23,7 @@ type placeholders struct {
 	functions []function
 	// moved are tables of the dump that lack a column which a view wants: aside as long as a placeholder has their name.
 	moved []placeholder
-	// views of the dump that cannot be opened, dropped in favour of a placeholder, to be created again.
+	// views of the dump that cannot be opened because of their definer: until the end the load's own account is it.
 	views []loadObject
 }
 
@@ -46,7 +46,7 @@ func (p *placeholders) create(ctx context.Context, o loadObject) (why, err error
 		return nil, err
 	}
 	for range mostTries {
-		err = p.loader.loadScript(ctx, p.session, o, nil)
+		err = p.loader.createView(ctx, p.session, o)
 		if err == nil {
 			return why, nil
 		}
@@ -142,18 +142,22 @@ func (p *placeholders) setAsideAll(ctx context.Context, o loadObject, refs refer
 
 func (p *placeholders) isView(ref placeholder) bool { return find(p.loader.plan.views, ref) != nil }
 
-// setAside puts a placeholder where the load has created a table or view. What the load has not created is not touched.
+// setAside puts a placeholder where the load has created a table, and gives a view that it has created another
+// definer. What the load has not created is not touched.
 func (p *placeholders) setAside(ctx context.Context, ref placeholder) (bool, error) {
 	if slices.Contains(p.tables, ref) {
 		return false, nil // it is one already, and no help
 	}
 	name := quoteQualified(ref.schema, ref.name)
 	if view := find(p.loader.plan.views, ref); view != nil {
+		if find(p.views, ref) != nil {
+			return false, nil
+		}
 		if err := p.session.exec(ctx, "DROP VIEW IF EXISTS "+name); err != nil {
 			return false, err
 		}
 		p.views = append(p.views, *view)
-		return true, p.table(ctx, ref, true)
+		return true, p.loader.loadScript(ctx, p.session, *view, withOwnDefiner)
 	}
 	if find(p.loader.plan.tables, ref) == nil {
 		return false, nil
@@ -196,8 +200,23 @@ func (p *placeholders) function(ctx context.Context, o loadObject, message strin
 	return true, p.session.exec(ctx, "CREATE FUNCTION "+quoteQualified(schema, name)+"("+strings.Join(list, ", ")+") RETURNS INT DETERMINISTIC RETURN 1")
 }
 
+// withOwnDefiner takes the definer out of a statement that creates a view, so that it is the load's account.
+func withOwnDefiner(statement string, quote quoting) (string, error) {
+	tokens, err := tokenize(statement, quote)
+	if err != nil {
+		return "", err
+	}
+	for i, tok := range tokens {
+		// DEFINER = user @ host, and what may follow
+		if tok.is(statement, "DEFINER") && i+6 < len(tokens) && tokens[i+1].is(statement, "=") && tokens[i+3].is(statement, "@") {
+			return statement[:tok.start] + statement[tokens[i+4].end:], nil
+		}
+	}
+	return statement, nil
+}
+
 // remove brings back what was set aside and drops the placeholders. Views come back in the reverse order of the dump:
-// one that reads another that cannot be opened needs that one's placeholder still.
+// one that reads another that cannot be opened is created while that one can be.
 func (p *placeholders) remove(ctx context.Context) error {
 	exec := func(statement string) error { return p.session.exec(ctx, statement) }
 	for _, o := range slices.Backward(p.loader.plan.views) {
@@ -205,11 +224,10 @@ func (p *placeholders) remove(ctx context.Context) error {
 		if find(p.views, ref) == nil {
 			continue
 		}
-		if err := exec("DROP TABLE " + quoteQualified(ref.schema, ref.name)); err != nil {
+		if err := exec("DROP VIEW " + quoteQualified(ref.schema, ref.name)); err != nil {
 			return fmt.Errorf("remove placeholder: %w", err)
 		}
-		p.tables = slices.DeleteFunc(p.tables, func(t placeholder) bool { return t == ref })
-		if err := p.loader.loadScript(ctx, p.session, o, nil); err != nil {
+		if err := p.loader.createView(ctx, p.session, o); err != nil {
 			return err
 		}
 	}

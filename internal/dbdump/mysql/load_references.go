@@ -58,10 +58,13 @@ func (r references) table(l *loader, _ loadObject, named string) (placeholder, b
 }
 
 // all returns every table that the view may read.
-func (r references) all(l *loader, _ loadObject) []placeholder {
+func (r references) all(l *loader, view loadObject) []placeholder {
 	var list []placeholder
 	for _, pair := range r.pairs {
-		list = append(list, r.place(l, pair[0], pair[1]))
+		ref := r.place(l, pair[0], pair[1])
+		if ref.schema != view.Target || ref.name != view.Name { // it is named at the head of its own definition
+			list = append(list, ref)
+		}
 	}
 	return list
 }

@@ -87,7 +87,13 @@ func (l *loader) loadScript(ctx context.Context, s *session, o loadObject, edit 
 	if err := l.editAll(statements, o, edit); err != nil {
 		return err
 	}
-	if err := l.runStatements(ctx, s, o.Target, statements); err != nil {
+	err = l.runStatements(ctx, s, o.Target, statements)
+	if again, trustErr := l.trustCreators(ctx, s, err); trustErr != nil {
+		return fmt.Errorf("create %s: %w: %w", o, err, trustErr)
+	} else if again {
+		err = l.runStatements(ctx, s, o.Target, statements)
+	}
+	if err != nil {
 		return fmt.Errorf("create %s: %w", o, err)
 	}
 	l.progress(Progress{Schema: o.Target, Objects: 1})

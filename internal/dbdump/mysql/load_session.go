@@ -46,6 +46,7 @@ var loadVariables = []struct{ name, value string }{
 	{"sql_safe_updates", "OFF"},
 	{"sql_warnings", "OFF"},
 	{"system_versioning_alter_history", "KEEP"},
+	{"system_versioning_insert_history", "ON"}, // MariaDB 10.11: row_start and row_end are values like others
 	{"time_zone", "+00:00"},
 	{"unique_checks", "OFF"},
 	{"wait_timeout", longWait},

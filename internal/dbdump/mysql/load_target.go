@@ -2,50 +2,43 @@ package mysql
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 
 	"keepset/internal/dbdump"
 )
 
-// prepareTarget asks the target what it is, refuses what must not be overwritten, drops what is to be replaced, and
-// returns what puts back the settings of the server that the load had to change.
-func (l *loader) prepareTarget(ctx context.Context) (undo func() error, err error) {
-	undo = func() error { return nil }
+// prepareTarget asks the target what it is, refuses what must not be overwritten, and drops what is to be replaced.
+func (l *loader) prepareTarget(ctx context.Context) error {
 	s, err := l.engine.openSession(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer s.Close()
 	if l.server, err = detect(ctx, s); err != nil {
-		return nil, err
+		return err
 	}
 	if err := l.checkServer(ctx, s); err != nil {
-		return nil, err
+		return err
 	}
 	if l.settings, err = planSettings(ctx, s, !l.opts.Follower && !l.opts.SkipBinlog); err != nil {
-		return nil, err
+		return err
 	}
 	if err := l.settings.prepare(ctx, s); err != nil {
-		return nil, err
+		return err
 	}
 	conflicts, err := l.conflicts(ctx, s)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if len(conflicts) > 0 && !l.opts.Replace {
-		return nil, fmt.Errorf("%w: it holds %s: load into an empty server, or choose to replace", dbdump.ErrNotEmpty, shorten(conflicts))
+		return fmt.Errorf("%w: it holds %s: load into an empty server, or choose to replace", dbdump.ErrNotEmpty, shorten(conflicts))
 	}
-	if undo, err = l.liftReadOnly(ctx, s); err != nil {
-		return nil, err
+	if err := l.liftReadOnly(ctx, s); err != nil {
+		return err
 	}
-	if err := l.drop(ctx, s); err != nil {
-		return nil, errors.Join(err, undo())
-	}
-	return undo, nil
+	return l.drop(ctx, s)
 }
 
 // checkServer refuses a target that cannot take the dump, and learns how rows can travel.
@@ -171,49 +164,4 @@ func (l *loader) dropTables(ctx context.Context, s *session, schema string) erro
 		}
 	}
 	return nil
-}
-
-// liftReadOnly makes a follower writable for as long as the load takes, and returns what makes it read-only again.
-func (l *loader) liftReadOnly(ctx context.Context, s *session) (undo func() error, err error) {
-	variables := []string{"read_only"}
-	if !l.server.MariaDB() {
-		variables = []string{"super_read_only", "read_only"}
-	}
-	var on []string
-	for _, name := range variables {
-		var value string
-		if err := s.queryRow(ctx, "SELECT @@GLOBAL."+name, &value); err != nil {
-			return nil, err
-		}
-		if value != "0" && !strings.EqualFold(value, "OFF") {
-			on = append(on, name)
-		}
-	}
-	if len(on) == 0 {
-		return func() error { return nil }, nil
-	}
-	if !l.opts.Follower {
-		return nil, fmt.Errorf("the target is read-only (%s is ON), as followers are: load into the primary, or switch it off", on[0])
-	}
-	for _, name := range on {
-		if err := s.exec(ctx, "SET GLOBAL "+name+"=OFF"); err != nil {
-			return nil, privilegeError(err, "make the follower writable for the load")
-		}
-	}
-	return func() error {
-		// The load's context may be over by now; the server must be read-only again all the same.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.engine.opts.ConnectTimeout)
-		defer cancel()
-		s, err := l.engine.openSession(ctx)
-		if err != nil {
-			return fmt.Errorf("make the server read-only again: %w", err)
-		}
-		defer s.Close()
-		for _, name := range slices.Backward(on) {
-			if err := s.exec(ctx, "SET GLOBAL "+name+"=ON"); err != nil {
-				return fmt.Errorf("make the server read-only again: %w", err)
-			}
-		}
-		return nil
-	}, nil
 }

@@ -16,7 +16,7 @@ func (l *loader) loadViews(ctx context.Context) error {
 		for len(waiting) > 0 {
 			var still []loadObject
 			for _, o := range waiting {
-				err := l.loadScript(ctx, s, o, nil)
+				err := l.createView(ctx, s, o)
 				if missesSomething(err) {
 					still = append(still, o)
 				} else if err != nil {
@@ -30,6 +30,17 @@ func (l *loader) loadViews(ctx context.Context) error {
 		}
 		return nil
 	})
+}
+
+// createView creates a view, or leaves nothing of it behind: MySQL may keep one that it has complained of.
+func (l *loader) createView(ctx context.Context, s *session, o loadObject) error {
+	err := l.loadScript(ctx, s, o, nil)
+	if missesSomething(err) {
+		if dropErr := s.exec(ctx, "DROP VIEW IF EXISTS "+quoteQualified(o.Target, o.Name)); dropErr != nil {
+			return fmt.Errorf("%w: %w", dropErr, err)
+		}
+	}
+	return err
 }
 
 // missesSomething reports whether a view could not be created because of what it reads.

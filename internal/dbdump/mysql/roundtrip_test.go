@@ -1,0 +1,127 @@
+package mysql
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"keepset/internal/dbdump/dbdumptest"
+	"keepset/internal/record"
+	"keepset/test/servers"
+)
+
+// otherDefaults are the settings of a target that agree with those of the source in nothing that a dump could be
+// tempted to rely on.
+var (
+	otherDefaultsMariaDB = []string{
+		"sql_mode=ANSI_QUOTES,NO_BACKSLASH_ESCAPES,PIPES_AS_CONCAT,STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,IGNORE_SPACE",
+		"default_time_zone=-07:30", "character_set_server=latin1", "collation_server=latin1_danish_ci", "default_storage_engine=MyISAM",
+		"explicit_defaults_for_timestamp=OFF", "innodb_strict_mode=ON", "lower_case_table_names=0", "innodb_default_row_format=dynamic",
+		"sql_safe_updates=ON", "autocommit=1", "auto_increment_increment=3", "auto_increment_offset=2",
+	}
+	otherDefaultsMySQL = []string{
+		"sql_mode=ANSI_QUOTES,NO_BACKSLASH_ESCAPES,PIPES_AS_CONCAT,STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,IGNORE_SPACE",
+		"default_time_zone=-07:30", "character_set_server=latin1", "collation_server=latin1_danish_ci", "default_storage_engine=MyISAM",
+		"explicit_defaults_for_timestamp=OFF", "innodb_strict_mode=ON", "sql_require_primary_key=ON", "sql_generate_invisible_primary_key=ON",
+		"auto_increment_increment=3", "auto_increment_offset=2",
+	}
+)
+
+// fixture runs the scripts of testdata against the server, statement by statement on one connection.
+func fixture(t testing.TB, s *servers.MySQL, files ...string) {
+	t.Helper()
+	conn, err := s.DB(t).Conn(t.Context())
+	require.NoError(t, err)
+	defer conn.Close()
+	for _, file := range files {
+		text, err := os.ReadFile(filepath.Join("testdata", file))
+		require.NoError(t, err)
+		statements, err := splitScript(string(text))
+		require.NoError(t, err)
+		for _, statement := range statements {
+			_, err := conn.ExecContext(t.Context(), statement)
+			require.NoError(t, err, statement)
+		}
+	}
+}
+
+// allowProxy lets the administrator give PROXY rights, which the accounts of the images can and a bare one cannot.
+func allowProxy(t testing.TB, s *servers.MySQL) {
+	t.Helper()
+	s.Exec(t, "SET sql_log_bin=0", "SET sql_mode=''",
+		"REPLACE INTO mysql.proxies_priv (Host, User, Proxied_host, Proxied_user, With_grant, Grantor) SELECT SUBSTRING_INDEX(CURRENT_USER(),'@',-1), 'root', '', '', 1, ''",
+		"FLUSH PRIVILEGES")
+}
+
+// loadWith loads a dump with the options' own Load settings.
+func loadWith(t testing.TB, o Options, m *dbdumptest.Memory, report record.Report) (record.Report, error) {
+	t.Helper()
+	e, err := New(o)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, e.Close()) }()
+	return e.Load(t.Context(), m.Source(report))
+}
+
+// dumpMemory dumps a server into memory.
+func dumpMemory(t testing.TB, o Options) (*dbdumptest.Memory, record.Report) {
+	t.Helper()
+	e, err := New(o)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, e.Close()) }()
+	m := dbdumptest.NewMemory()
+	report, err := e.Dump(t.Context(), m)
+	require.NoError(t, err)
+	return m, report
+}
+
+// Everything that the fixture holds comes back as it was, object by object and value by value, in a server whose
+// defaults are different.
+func TestRoundTrip(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		source func(testing.TB, ...servers.MySQLOption) *servers.MySQL
+		file   string
+		other  []string
+		rows   []RowMethod
+	}{
+		{"mariadb", servers.MariaDB, "mariadb.sql", otherDefaultsMariaDB, []RowMethod{RowsAuto, RowsInsert}},
+		{"mysql", servers.MySQL97, "mysql.sql", append([]string{"local_infile=ON"}, otherDefaultsMySQL...), []RowMethod{RowsLoadData, RowsInsert}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			source := c.source(t, servers.WithConfig("default_time_zone=+00:00", "max_allowed_packet=1G"))
+			allowProxy(t, source)
+			fixture(t, source, "common.sql", c.file)
+			m, report := dumpMemory(t, options(t, source))
+			want := describe(t, source)
+
+			for _, rows := range c.rows {
+				t.Run(string(rows), func(t *testing.T) {
+					target := c.source(t, servers.WithConfig(append([]string{"max_allowed_packet=1G"}, c.other...)...))
+					allowProxy(t, target)
+					o := options(t, target)
+					o.Load = LoadOptions{Accounts: AccountsReplace, Rows: rows}
+					o.Logger = slog.New(slog.NewTextHandler(testWriter{t}, nil))
+					loaded, err := loadWith(t, o, m, report)
+					require.NoError(t, err)
+					require.Equal(t, report.Rows, loaded.Rows)
+					if diff := difference(want, describe(t, target)); diff != "" {
+						t.Errorf("the copy differs:\n%s", diff)
+					}
+				})
+			}
+		})
+	}
+}
+
+// testWriter sends a log to the test's.
+type testWriter struct{ t testing.TB }
+
+func (w testWriter) Write(p []byte) (int, error) {
+	w.t.Helper()
+	w.t.Log(strings.TrimRight(string(p), "\n"))
+	return len(p), nil
+}
