@@ -147,14 +147,18 @@ func byStatus(operation string, status int) kind {
 		return kind{storage.ErrCredentials, "check the access key"}
 	case http.StatusForbidden:
 		return kind{storage.ErrDenied, "grant " + rights[operation]}
+	case http.StatusProxyAuthRequired:
+		return kind{storage.ErrRefused, "give the proxy's user and password in HTTPS_PROXY"}
 	case http.StatusNotFound:
 		return kind{fs.ErrNotExist, ""}
 	case http.StatusPreconditionFailed:
 		return kind{storage.ErrExists, ""}
 	case http.StatusInsufficientStorage:
 		return kind{storage.ErrFull, "enlarge the store or prune the repository"}
-	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests, http.StatusConflict,
-		http.StatusProxyAuthRequired, 499: // 499: nginx, the client went away
+	// 307 comes from a bucket so new that its name is not known everywhere yet;
+	// 499 from a proxy for which we have gone away.
+	case http.StatusTemporaryRedirect, http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests, http.StatusConflict,
+		499:
 		return kind{}
 	}
 	if status == http.StatusNotImplemented || status >= 300 && status < 500 {

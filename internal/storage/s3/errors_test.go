@@ -191,6 +191,8 @@ func TestAnswersOfStores(t *testing.T) {
 		{301, "PermanentRedirect", storage.ErrRefused, "set AWS_REGION"},
 		{400, "AuthorizationHeaderMalformed", storage.ErrRefused, "set AWS_REGION"},
 		{400, "SomethingNew", storage.ErrRefused, "check the endpoint"},
+		{407, "", storage.ErrRefused, "HTTPS_PROXY"},
+		{307, "TemporaryRedirect", nil, "307"},
 		{405, "", storage.ErrRefused, "check the endpoint"},
 		{501, "NotImplemented", storage.ErrRefused, "check the endpoint"},
 		{404, "NoSuchBucket", storage.ErrNoContainer, "create it"},

@@ -45,7 +45,7 @@ func newLine(t *testing.T, idle time.Duration) (l *line, bare, retried storage.S
 		o.Endpoint, o.IdleTimeout = "http://"+l.proxy.Listen, idle
 	})
 	return l, bare, storage.WithRetry(bare, storage.Retry{
-		MinDelay: time.Millisecond, MaxDelay: 20 * time.Millisecond, Attempts: 5, Logger: slog.New(retryHandler{l}),
+		MinDelay: time.Millisecond, MaxDelay: 50 * time.Millisecond, Attempts: attempts, Logger: slog.New(retryHandler{l}),
 	})
 }
 
@@ -70,7 +70,10 @@ func (l *line) add(toxic string) {
 
 func (l *line) heal() { l.proxy.Toxics.ResetToxics(context.Background()) }
 
-const size = 8 << 20
+const (
+	size     = 8 << 20
+	attempts = 8
+)
 
 func data() []byte {
 	b := make([]byte, size)
@@ -206,7 +209,7 @@ func TestSilentServerFailsInTheEnd(t *testing.T) {
 	start := time.Now()
 	_, err := retried.Stat(t.Context(), "k")
 	require.ErrorContains(t, err, "was silent for 200ms")
-	require.ErrorContains(t, err, "given up after 5 attempts")
+	require.ErrorContains(t, err, fmt.Sprintf("given up after %d attempts", attempts))
 	require.Equal(t, 1, strings.Count(err.Error(), "\n")+1, "one line")
 	require.Less(t, time.Since(start), 20*time.Second)
 	t.Log(err)
@@ -221,7 +224,7 @@ func TestServerThatIsGone(t *testing.T) {
 	t.Log(err)
 
 	l.onRetry = func() {
-		if l.retries.Load() == 7 { // three more than the first Put's four
+		if l.retries.Load() == attempts+2 { // the third of the second Put
 			require.NoError(t, l.proxy.Start())
 		}
 	}

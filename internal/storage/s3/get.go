@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"keepset/internal/storage"
 )
@@ -31,6 +32,7 @@ func (s *Store) Get(ctx context.Context, key string, offset, length int64) (io.R
 		return s.nothing(ctx, key, offset, 0) // HTTP has no empty range
 	}
 	in := &s3.GetObjectInput{Bucket: &s.bucket, Key: s.name(key)}
+	var options []func(*s3.Options)
 	switch {
 	case length > 0:
 		// An end past 2^63 would be refused as malformed; it is past any object.
@@ -39,11 +41,13 @@ func (s *Store) Get(ctx context.Context, key string, offset, length int64) (io.R
 	case offset > 0:
 		in.Range = aws.String(fmt.Sprintf("bytes=%d-", offset))
 	default:
-		in.ChecksumMode = types.ChecksumModeEnabled
+		// Not by in.ChecksumMode: then the SDK would compare too, with an
+		// error that nobody can recognise, after all bytes have gone out.
+		options = append(options, s3.WithAPIOptions(smithyhttp.SetHeaderValue("X-Amz-Checksum-Mode", "ENABLED")))
 	}
 	var out *s3.GetObjectOutput
 	err := s.again(ctx, func() (err error) {
-		out, err = s.client.GetObject(ctx, in)
+		out, err = s.client.GetObject(ctx, in, options...)
 		return err
 	})
 	if status(err) == http.StatusRequestedRangeNotSatisfiable && ctx.Err() == nil {

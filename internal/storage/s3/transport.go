@@ -63,19 +63,21 @@ func newHTTPClient(o Options) (*awshttp.BuildableClient, error) {
 	}), nil
 }
 
-// freeze keeps the SDK from replacing the client's dialer, and returns a
-// function that closes idle connections.
+// freeze replaces the client that the SDK has put its configuration into by a
+// plain one, whose dialer it leaves alone and whose idle connections can be
+// closed, which the function returned does.
 func freeze(cfg *aws.Config) (func(), error) {
 	buildable, ok := cfg.HTTPClient.(*awshttp.BuildableClient)
 	if !ok {
 		return nil, fmt.Errorf("load the S3 configuration: unexpected HTTP client %T", cfg.HTTPClient)
 	}
-	client, ok := buildable.Freeze().(*http.Client)
-	if !ok {
-		return nil, errors.New("load the S3 configuration: the HTTP client cannot be frozen")
+	transport := buildable.GetTransport()
+	cfg.HTTPClient = &http.Client{
+		Transport: transport,
+		// A signature holds for one host only.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	cfg.HTTPClient = client
-	return client.CloseIdleConnections, nil
+	return transport.CloseIdleConnections, nil
 }
 
 // sendSoon keeps what was written and not yet sent below unsentSize, so that
