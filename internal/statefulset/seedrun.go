@@ -48,6 +48,17 @@ func (s *Seed) WaitRunning(ctx context.Context) (string, error) {
 	return address, describeTimeout(err, s.spec.StartTimeout, s.client.ref("seed pod", s.pod.Name)+" "+why)
 }
 
+// Alive says why the seed's database can no longer be reached, if its pod is
+// the reason: it crashed, was deleted or evicted. Ask it when a connection
+// fails; nil means that the pod is as it should be.
+func (s *Seed) Alive(ctx context.Context) error {
+	pod, err := s.own(ctx)
+	if err != nil {
+		return err
+	}
+	return s.startFailure(ctx, pod, 0)
+}
+
 // own reads our seed pod. Anything else under its name, or its deletion by
 // somebody, is a failure.
 func (s *Seed) own(ctx context.Context) (*corev1.Pod, error) {
