@@ -9,7 +9,8 @@ type buffers struct {
 	free [len(bufferSizes)][][]byte
 }
 
-var bufferSizes = [...]int{64 << 10, 512 << 10, 1 << 20, 2 << 20, 4 << 20}
+// The largest has room for the largest chunk when it does not compress.
+var bufferSizes = [...]int{64 << 10, 512 << 10, 1<<20 + 4<<10, 2<<20 + 8<<10, chunkMax + 16<<10}
 
 // get returns an empty slice with room for n bytes.
 func (b *buffers) get(n int) []byte {

@@ -26,7 +26,7 @@ type packer struct {
 	packs   *packs
 	target  int
 	fail    func(error)
-	buffers chan *bytes.Buffer
+	buffers chan *packBuffer
 	uploads *tracker
 
 	mu   sync.Mutex
@@ -36,7 +36,7 @@ type packer struct {
 // openPack is a pack being filled.
 type openPack struct {
 	number uint32
-	buf    *bytes.Buffer
+	buf    *packBuffer
 	w      io.Writer
 	close  func() error
 	plain  int // bytes of frames so far
@@ -44,17 +44,27 @@ type openPack struct {
 	table  []frameEntry
 }
 
-// packSlack is what a pack may exceed its target by: the last frame.
-const packSlack = 4 << 20
+// packBuffer is a writer of bytes. It is not a bytes.Buffer, which age would
+// ask to grow, and which then takes twice the room.
+type packBuffer struct{ data []byte }
+
+func (b *packBuffer) Write(p []byte) (int, error) {
+	b.data = append(b.data, p...)
+	return len(p), nil
+}
+
+// packSlack is what a pack may exceed its target by: most last frames. A
+// larger one begins the next pack.
+const packSlack = 1 << 20
 
 func newPacker(ctx context.Context, store storage.Store, prefix string, to age.Recipient, o Options, p *packs, fail func(error)) *packer {
 	k := &packer{
 		ctx:   ctx,
 		store: store, prefix: prefix, to: to, random: o.Random, packs: p, target: o.PackBytes, fail: fail,
-		buffers: make(chan *bytes.Buffer, o.Uploads+1), uploads: newTracker(),
+		buffers: make(chan *packBuffer, o.Uploads+1), uploads: newTracker(),
 	}
 	for range o.Uploads + 1 {
-		k.buffers <- new(bytes.Buffer)
+		k.buffers <- new(packBuffer)
 	}
 	return k
 }
@@ -96,18 +106,25 @@ func (k *packer) append(f *frame, stored []byte) error {
 	return nil
 }
 
+// packRoom is what a stored pack takes at most, if its frames are within
+// target and slack: age adds 16 bytes to each 64 KiB, and the table follows.
+func packRoom(target int) int {
+	plain := target + packSlack + 256<<10
+	return plain + plain/1024
+}
+
 // begin opens a pack in the next free buffer.
 func (k *packer) begin() error {
-	var buf *bytes.Buffer
+	var buf *packBuffer
 	select {
 	case buf = <-k.buffers:
 	case <-k.ctx.Done():
 		return context.Cause(k.ctx)
 	}
-	if buf.Cap() == 0 {
-		buf.Grow(k.target + packSlack + packSlack/16)
+	if buf.data == nil {
+		buf.data = make([]byte, 0, packRoom(k.target))
 	}
-	buf.Reset()
+	buf.data = buf.data[:0]
 	o := &openPack{buf: buf, w: buf, close: func() error { return nil }}
 	if k.to != nil {
 		w, err := age.Encrypt(buf, k.to)
@@ -162,7 +179,7 @@ func (k *packer) seal() error {
 }
 
 func (k *packer) upload(o *openPack) error {
-	data := o.buf.Bytes()
+	data := o.buf.data
 	name := hash(sha256.Sum256(data))
 	err := k.store.Put(k.ctx, k.prefix+name.String(), bytes.NewReader(data))
 	// A pack of this name can only be this pack, after a lost reply; the

@@ -59,6 +59,9 @@ type frame struct {
 const (
 	// bundleTarget is when a frame of small chunks is full enough.
 	bundleTarget = 1 << 20
+	// encoderWindow: a larger one takes memory and finds nothing more in a
+	// chunk of rows.
+	encoderWindow = 1 << 20
 )
 
 func newPipeline(r *Repository, l layout) (*pipeline, error) {
@@ -180,11 +183,9 @@ func withCause(ctx, other context.Context) (context.Context, func()) {
 
 // worker compresses frames.
 type worker struct {
-	p          *pipeline
-	encoder    *zstd.Encoder
-	decoder    *zstd.Decoder
-	compressed []byte
-	decoded    []byte
+	p       *pipeline
+	encoder *zstd.Encoder
+	decoder *zstd.Decoder
 }
 
 func newWorker(p *pipeline) (*worker, error) {
@@ -192,7 +193,7 @@ func newWorker(p *pipeline) (*worker, error) {
 	// without repetitions as they are, and digits alone shrink to less than half.
 	// There is no checksum in the frame, since every chunk has its SHA-256.
 	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1),
-		zstd.WithEncoderCRC(false), zstd.WithAllLitEntropyCompression(true))
+		zstd.WithEncoderCRC(false), zstd.WithWindowSize(encoderWindow), zstd.WithAllLitEntropyCompression(true))
 	if err != nil {
 		return nil, fmt.Errorf("start compressor: %w", err)
 	}
@@ -200,11 +201,7 @@ func newWorker(p *pipeline) (*worker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start decompressor: %w", err)
 	}
-	return &worker{
-		p: p, encoder: encoder, decoder: decoder,
-		compressed: make([]byte, 0, encoder.MaxEncodedSize(p.config.Chunker.Max)),
-		decoded:    make([]byte, 0, p.config.Chunker.Max),
-	}, nil
+	return &worker{p: p, encoder: encoder, decoder: decoder}, nil
 }
 
 func (w *worker) run() {
@@ -224,31 +221,33 @@ func (w *worker) run() {
 }
 
 func (w *worker) do(f *frame) error {
-	w.compressed = w.encoder.EncodeAll(f.data, w.compressed[:0])
+	stored := w.encoder.EncodeAll(f.data, w.p.buffers.get(w.encoder.MaxEncodedSize(len(f.data))))
+	defer func() { w.p.buffers.put(stored) }()
 	if w.p.verify {
-		if err := w.check(f); err != nil {
+		if err := w.check(f, stored); err != nil {
 			return err
 		}
 	}
 	for _, c := range f.chunks {
-		c.stats.stored.Add(int64(len(w.compressed)) * int64(c.length) / int64(len(f.data)))
+		c.stats.stored.Add(int64(len(stored)) * int64(c.length) / int64(len(f.data)))
 	}
-	return w.p.packer.append(f, w.compressed)
+	return w.p.packer.append(f, stored)
 }
 
 // errExtraVerify says that memory, processor or compressor are not to be trusted.
 var errExtraVerify = errors.New("a frame does not decode to what was compressed: faulty memory or processor; run the backup on another node")
 
 // check decodes the frame and compares the hash of each chunk.
-func (w *worker) check(f *frame) error {
-	var err error
-	if w.decoded, err = w.decoder.DecodeAll(w.compressed, w.decoded[:0]); err != nil {
+func (w *worker) check(f *frame, stored []byte) error {
+	decoded, err := w.decoder.DecodeAll(stored, w.p.buffers.get(len(f.data)))
+	if err != nil {
 		return fmt.Errorf("%w: %w", errExtraVerify, err)
 	}
-	if len(w.decoded) != len(f.data) {
-		return fmt.Errorf("%w: %d bytes became %d", errExtraVerify, len(f.data), len(w.decoded))
+	defer w.p.buffers.put(decoded)
+	if len(decoded) != len(f.data) {
+		return fmt.Errorf("%w: %d bytes became %d", errExtraVerify, len(f.data), len(decoded))
 	}
-	rest := w.decoded
+	rest := decoded
 	for _, c := range f.chunks {
 		if sha256.Sum256(rest[:c.length]) != c.sum {
 			return fmt.Errorf("%w: chunk %s", errExtraVerify, c.sum)

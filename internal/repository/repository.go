@@ -77,8 +77,9 @@ type hash = record.Hash
 // Options of a [Repository]; the zero value is right for most.
 //
 // Memory of a backup, apart from what the caller holds: about
-// (Uploads+1) x 20 MiB of packs, Workers x 20 MiB of frames, 4 MiB for each
-// open stream, IndexBytes, and 48 bytes for each pack that is known.
+// (Uploads+1) x 18 MiB of packs, Workers x 20 MiB of frames at most (6 MiB on
+// average), 4 MiB at most for each open stream, IndexBytes, 80 bytes for each
+// pack that is known, and 6 MiB for a part in the making.
 // Memory of a restore: ReadBytes, 12 MiB for each open stream at most, and the
 // member's map.
 type Options struct {
