@@ -59,10 +59,9 @@ func Run(t *testing.T, h Harness) {
 	leaks := append([]goleak.Option{goleak.IgnoreCurrent()}, h.Leaks...)
 	s := &suite{h: h, full: h.Start(t)}
 	s.full.Fill(t)
-	s.memory = NewMemory()
-	var err error
-	s.report, err = s.full.Engine(t).Dump(t.Context(), s.memory)
-	require.NoError(t, err)
+	if !t.Run("dump", s.testDump) {
+		return
+	}
 	for _, test := range []struct {
 		name string
 		run  func(*testing.T)
@@ -93,6 +92,14 @@ type suite struct {
 	report record.Report
 }
 
+// testDump makes the dump that the other tests load.
+func (s *suite) testDump(t *testing.T) {
+	s.memory = NewMemory()
+	var err error
+	s.report, err = s.full.Engine(t).Dump(t.Context(), s.memory)
+	require.NoError(t, err)
+}
+
 func (s *suite) testReport(t *testing.T) {
 	require.Empty(t, s.memory.Open(), "streams that were never ended")
 	require.NotEmpty(t, s.report.Engine)
@@ -114,12 +121,9 @@ func (s *suite) testReport(t *testing.T) {
 	for _, name := range named {
 		require.Contains(t, s.memory.Names(), name, "the report names a stream that was not written")
 	}
-	for _, o := range s.report.Objects {
-		for key, value := range o.Attributes {
-			if strings.Contains(value, "schemas/") {
-				named = append(named, strings.Fields(value)...)
-				_ = key
-			}
+	for _, o := range s.report.Objects { // an engine may name further streams of its own there
+		for _, value := range o.Attributes {
+			named = append(named, strings.Fields(value)...)
 		}
 	}
 	for _, name := range s.memory.Names() {

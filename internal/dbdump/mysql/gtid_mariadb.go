@@ -3,6 +3,7 @@ package mysql
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -82,8 +83,17 @@ func (u *upstream) checkMariaDBPosition(ctx context.Context, position string) er
 	if err != nil {
 		return err
 	}
+	// A follower that started from a copy has in its own log only what came since.
+	var applied string
+	if err := u.queryRow(ctx, "SELECT @@GLOBAL.gtid_slave_pos", &applied); err != nil {
+		return err
+	}
+	inherited, err := parseMariaDB(applied)
+	if err != nil {
+		return err
+	}
 	for _, g := range from {
-		if !wrote(written, g) {
+		if !wrote(written, g) && !slices.Contains(inherited, g) {
 			return fmt.Errorf("%w: the backup is at %d-%d-%d, which the upstream (%s) has not: it is ahead of the upstream, or of another history",
 				dbdump.ErrCoordinates, g.domain, g.server, g.sequence, state)
 		}
@@ -120,14 +130,7 @@ func (u *upstream) checkMariaDBPurged(ctx context.Context, from []mariaGTID) err
 	case err != nil:
 		return err
 	}
-	var oldest *string
-	if err := u.queryRow(ctx, "SELECT BINLOG_GTID_POS("+quoteString(first)+", 4)", &oldest); err != nil {
-		return err
-	}
-	if oldest == nil {
-		return fmt.Errorf("read the GTID position at the start of %s: the upstream gave none", first)
-	}
-	purged, err := parseMariaDB(*oldest)
+	purged, err := u.startOfLog(ctx, first)
 	if err != nil {
 		return err
 	}
@@ -139,6 +142,26 @@ func (u *upstream) checkMariaDBPurged(ctx context.Context, from []mariaGTID) err
 		}
 	}
 	return nil
+}
+
+// startOfLog returns the position that the upstream had when it began the log: what came before is in older ones.
+func (u *upstream) startOfLog(ctx context.Context, file string) ([]mariaGTID, error) {
+	found := false
+	var list []mariaGTID
+	// The list is the first event after the description of the format, and that of the encryption if there is one.
+	err := u.each(ctx, "SHOW BINLOG EVENTS IN "+quoteString(file)+" LIMIT 4", func(r row) error {
+		if found || r.get("Event_type") != "Gtid_list" {
+			return nil
+		}
+		found = true
+		var err error
+		list, err = parseMariaDB(strings.Trim(r.get("Info"), "[]"))
+		return err
+	})
+	if err == nil && !found {
+		err = fmt.Errorf("binary log %s of the upstream does not begin with a list of GTIDs", file)
+	}
+	return list, err
 }
 
 // errNoBinaryLog: SHOW BINARY LOGS on a server without one.

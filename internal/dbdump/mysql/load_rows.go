@@ -250,6 +250,7 @@ type streamReader struct {
 	source  dbdump.Source
 	streams []string
 	current io.ReadCloser
+	last    byte // of what was read of the current stream
 	bytes   int64
 }
 
@@ -264,17 +265,24 @@ func (r *streamReader) Read(p []byte) (int, error) {
 				return 0, io.EOF
 			}
 			var err error
+			r.last = 0
 			if r.current, err = r.source.Open(r.ctx, r.streams[0]); err != nil {
 				return 0, fmt.Errorf("open stream %s: %w", r.streams[0], err)
 			}
 		}
 		n, err := r.current.Read(p)
 		r.bytes += int64(n)
+		if n > 0 {
+			r.last = p[n-1]
+		}
 		switch {
 		case err == nil:
 			return n, nil
 		case !errors.Is(err, io.EOF):
 			return n, fmt.Errorf("read stream %s: %w", r.streams[0], err)
+		case r.last != '\n':
+			// The server would take what is there of the last row for a whole one.
+			return n, fmt.Errorf("%w: stream %s ends within a row", dbdump.ErrMismatch, r.streams[0])
 		}
 		if err := r.Close(); err != nil {
 			return n, err

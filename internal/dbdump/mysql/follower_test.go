@@ -1,0 +1,264 @@
+package mysql
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"keepset/internal/dbdump"
+	"keepset/internal/record"
+	"keepset/test/servers"
+)
+
+// flavour is a kind of server with the settings that its replication wants in tests.
+type flavour struct {
+	name   string
+	start  func(testing.TB, ...servers.MySQLOption) *servers.MySQL
+	config []string
+}
+
+var flavours = []flavour{
+	{"mariadb", servers.MariaDB, []string{"log_slave_updates=ON", "gtid_strict_mode=ON"}},
+	{"mysql", servers.MySQL97, []string{"gtid_mode=ON", "enforce_gtid_consistency=ON"}},
+}
+
+func (f flavour) server(t testing.TB, extra ...string) *servers.MySQL {
+	t.Helper()
+	return f.start(t, servers.WithConfig(append(append([]string{}, f.config...), extra...)...))
+}
+
+// replicationAccount makes the account that followers use on the upstream.
+func replicationAccount(t testing.TB, s *servers.MySQL) dbdump.Upstream {
+	t.Helper()
+	s.Exec(t, "CREATE USER repl@'%' IDENTIFIED BY 'r''e;pl'", "GRANT REPLICATION SLAVE ON *.* TO repl@'%'")
+	return upstreamAt(s)
+}
+
+func upstreamAt(s *servers.MySQL) dbdump.Upstream {
+	return dbdump.Upstream{Host: s.Host, Port: s.Port, User: "repl", Password: "r'e;pl"}
+}
+
+// primary is a server with some content, a replication account, an account that will change, and an event.
+func primary(t testing.TB, f flavour) (*servers.MySQL, dbdump.Upstream) {
+	t.Helper()
+	s := f.server(t)
+	up := replicationAccount(t, s)
+	s.Exec(t,
+		"SET GLOBAL event_scheduler=ON",
+		"CREATE USER app@'%' IDENTIFIED BY 'old'",
+		"CREATE DATABASE d", "CREATE TABLE d.t (id INT NOT NULL AUTO_INCREMENT PRIMARY KEY, v VARCHAR(20))",
+		"INSERT INTO d.t (v) VALUES ('before')",
+		"CREATE TABLE d.ticks (n INT NOT NULL AUTO_INCREMENT PRIMARY KEY, server VARCHAR(40))",
+		"CREATE EVENT d.tick ON SCHEDULE EVERY 1 SECOND DO INSERT INTO d.ticks (server) VALUES (@@server_id)",
+	)
+	return s, up
+}
+
+// seed loads a dump into a new server and makes it follow.
+func seed(t testing.TB, f flavour, m dbdump.Source, up dbdump.Upstream, extra ...string) *servers.MySQL {
+	t.Helper()
+	s := f.server(t, extra...)
+	o := options(t, s)
+	o.Load = LoadOptions{Follower: true}
+	e, err := New(o)
+	require.NoError(t, err)
+	defer e.Close()
+	require.NoError(t, e.Check(t.Context(), m.Report().Coordinates, up))
+	_, err = e.Load(t.Context(), m)
+	require.NoError(t, err)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	require.NoError(t, e.Follow(ctx, m.Report().Coordinates, up))
+	return s
+}
+
+// sameRows waits until both servers hold the same rows of d.t and the account's new password has arrived.
+func sameRows(t testing.TB, a, b *servers.MySQL) {
+	t.Helper()
+	const query = "SELECT CONCAT(COUNT(*), ' ', COALESCE(GROUP_CONCAT(v ORDER BY id), '')) FROM d.t"
+	want := a.Value(t, query)
+	require.Eventually(t, func() bool { return b.Value(t, query) == want }, 20*time.Second, 100*time.Millisecond, want)
+}
+
+// A new follower continues where the dump ends: what was written between the dump and the load arrives, accounts can
+// be changed by replication, events run on the primary alone.
+func TestFollowPrimary(t *testing.T) {
+	for _, f := range flavours {
+		t.Run(f.name, func(t *testing.T) {
+			p, up := primary(t, f)
+			m, report := dumpMemory(t, options(t, p))
+			p.Exec(t, "INSERT INTO d.t (v) VALUES ('after')", "ALTER USER app@'%' IDENTIFIED BY 'new'")
+			extra := []string{"event_scheduler=ON"}
+			if f.name == "mysql" {
+				extra = append(extra, "super_read_only=ON")
+			} else {
+				extra = append(extra, "read_only=ON")
+			}
+			s := seed(t, f, m.Source(report), up, extra...)
+			require.Equal(t, p.Value(t, "SELECT COUNT(*) FROM d.t"), s.Value(t, "SELECT COUNT(*) FROM d.t"), "Follow returned before it had caught up")
+			p.Exec(t, "INSERT INTO d.t (v) VALUES ('later')")
+			sameRows(t, p, s)
+			require.Equal(t, "0", s.Value(t, "SELECT COUNT(*) FROM d.ticks WHERE server="+s.Value(t, "SELECT @@server_id")), "an event ran on the follower")
+			require.Equal(t, "SLAVESIDE_DISABLED", replaceReplica(s.Value(t, "SELECT STATUS FROM information_schema.EVENTS WHERE EVENT_NAME='tick'")))
+			require.Equal(t, "1", s.Value(t, "SELECT @@GLOBAL.read_only"), "the follower is read-only again")
+
+			// A dump of the follower seeds a sibling, from the same upstream, or a follower of its own.
+			m2, report2 := dumpMemory(t, options(t, s))
+			require.NotNil(t, report2.Coordinates.Upstream)
+			p.Exec(t, "INSERT INTO d.t (v) VALUES ('for the sibling')")
+			sibling := seed(t, f, m2.Source(report2), up)
+			sameRows(t, p, sibling)
+			grandchild := seed(t, f, m2.Source(report2), upstreamAt(s))
+			sameRows(t, p, grandchild)
+
+			// A clean end, and replication goes on after the start.
+			e := newEngine(t, options(t, sibling))
+			require.NoError(t, e.Shutdown(t.Context()))
+			p.Exec(t, "INSERT INTO d.t (v) VALUES ('while it was down')")
+			sibling.Restart(t)
+			sameRows(t, p, sibling)
+		})
+	}
+}
+
+// replaceReplica makes the newer name of the status the older one.
+func replaceReplica(status string) string {
+	if status == "REPLICA_SIDE_DISABLED" || status == "REPLICASIDE_DISABLED" {
+		return "SLAVESIDE_DISABLED"
+	}
+	return status
+}
+
+// Without GTIDs file and position do, from the dumped server and from its upstream.
+func TestFollowByFileAndPosition(t *testing.T) {
+	for _, f := range []flavour{
+		{"mariadb", servers.MariaDB, []string{"log_slave_updates=ON"}},
+		{"mysql", servers.MySQL97, []string{"gtid_mode=OFF", "enforce_gtid_consistency=OFF"}},
+	} {
+		t.Run(f.name, func(t *testing.T) {
+			p, up := primary(t, f)
+			p.Exec(t, "GRANT "+map[string]string{"mariadb": "BINLOG MONITOR", "mysql": "REPLICATION CLIENT"}[f.name]+" ON *.* TO repl@'%'")
+			m, report := dumpMemory(t, options(t, p))
+			report.Coordinates.GTID = "" // MariaDB always has them
+			p.Exec(t, "INSERT INTO d.t (v) VALUES ('after')")
+			s := seed(t, f, m.Source(report), up)
+			sameRows(t, p, s)
+			m2, report2 := dumpMemory(t, withStopping(options(t, s)))
+			report2.Coordinates.Upstream.GTID, report2.Coordinates.GTID = "", ""
+			p.Exec(t, "INSERT INTO d.t (v) VALUES ('more')")
+			sameRows(t, p, seed(t, f, m2.Source(report2), up))
+
+			e := newEngine(t, options(t, s))
+			c := report.Coordinates
+			c.File = "binlog.000999"
+			require.ErrorIs(t, e.Check(t.Context(), c, up), dbdump.ErrCoordinates)
+			c = report.Coordinates
+			c.Position = 1 << 40
+			require.ErrorIs(t, e.Check(t.Context(), c, up), dbdump.ErrCoordinates)
+			c = report.Coordinates
+			c.Server = "another"
+			require.ErrorIs(t, e.Check(t.Context(), c, up), dbdump.ErrCoordinates)
+			require.ErrorIs(t, e.Check(t.Context(), record.Coordinates{Server: c.Server}, up), dbdump.ErrCoordinates)
+		})
+	}
+}
+
+func withStopping(o Options) Options {
+	o.AllowStoppingReplica = true
+	return o
+}
+
+// Purged logs, a backup that is ahead of the upstream, and another history are refused before anything happens.
+func TestCheckRefuses(t *testing.T) {
+	for _, f := range flavours {
+		t.Run(f.name, func(t *testing.T) {
+			p, up := primary(t, f)
+			if f.name == "mariadb" {
+				p.Exec(t, "GRANT BINLOG MONITOR ON *.* TO repl@'%'")
+			}
+			_, report := dumpMemory(t, options(t, p))
+			e := newEngine(t, options(t, p))
+			c := report.Coordinates
+			require.NoError(t, e.Check(t.Context(), c, up))
+
+			// The upstream was rebuilt from nothing, or is behind.
+			other, otherUp := primary(t, f)
+			other.Exec(t, map[string]string{"mariadb": "RESET MASTER", "mysql": "RESET BINARY LOGS AND GTIDS"}[f.name])
+			require.ErrorIs(t, e.Check(t.Context(), c, otherUp), dbdump.ErrCoordinates)
+			ahead := c
+			if f.name == "mariadb" {
+				ahead.GTID = "0-" + c.Server + "-99999999"
+			} else {
+				ahead.GTID = c.Server + ":1-99999999"
+			}
+			require.ErrorIs(t, e.Check(t.Context(), ahead, up), dbdump.ErrCoordinates)
+
+			p.Exec(t, "INSERT INTO d.t (v) VALUES ('lost')", "FLUSH BINARY LOGS", "INSERT INTO d.t (v) VALUES ('x')", "FLUSH BINARY LOGS")
+			p.Exec(t, "PURGE BINARY LOGS TO '"+lastLog(t, p)+"'")
+			err := e.Check(t.Context(), c, up)
+			require.ErrorIs(t, err, dbdump.ErrCoordinates)
+			require.ErrorContains(t, err, "purged")
+		})
+	}
+}
+
+// lastLog names the newest binary log.
+func lastLog(t testing.TB, s *servers.MySQL) string {
+	t.Helper()
+	rows, err := s.DB(t).Query("SHOW BINARY LOGS")
+	require.NoError(t, err)
+	defer rows.Close()
+	columns, err := rows.Columns()
+	require.NoError(t, err)
+	var name string
+	for rows.Next() {
+		dest := make([]any, len(columns))
+		dest[0] = &name
+		for i := 1; i < len(dest); i++ {
+			dest[i] = new(any)
+		}
+		require.NoError(t, rows.Scan(dest...))
+	}
+	require.NoError(t, rows.Err())
+	return name
+}
+
+// What stops replication comes back as the error, and what must not follow is refused.
+func TestFollowFails(t *testing.T) {
+	for _, f := range flavours {
+		t.Run(f.name, func(t *testing.T) {
+			p, up := primary(t, f)
+			m, report := dumpMemory(t, options(t, p))
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Second)
+			defer cancel()
+
+			same := f.start(t, servers.WithServerID(p.ServerID), servers.WithConfig(f.config...))
+			err := newEngine(t, options(t, same)).Follow(ctx, report.Coordinates, up)
+			require.ErrorContains(t, err, "server_id")
+
+			s := f.server(t)
+			o := options(t, s)
+			o.Load = LoadOptions{Follower: true}
+			_, err = newEngine(t, o).Load(ctx, m.Source(report))
+			require.NoError(t, err)
+			s.Exec(t, "SET sql_log_bin=0", "DELETE FROM d.t")
+			p.Exec(t, "UPDATE d.t SET v='changed'")
+			err = newEngine(t, o).Follow(ctx, report.Coordinates, up)
+			require.ErrorContains(t, err, "replication stopped")
+
+			wrong := up
+			wrong.Password = "wrong"
+			require.ErrorIs(t, newEngine(t, o).Check(ctx, report.Coordinates, wrong), dbdump.ErrAccess)
+
+			// It follows already: a second load or follow would mix two histories.
+			if f.name == "mariadb" {
+				s.Exec(t, "STOP SLAVE", "SET GLOBAL sql_slave_skip_counter=1", "START SLAVE IO_THREAD")
+			} else {
+				s.Exec(t, "STOP REPLICA", "START REPLICA IO_THREAD")
+			}
+			require.ErrorContains(t, newEngine(t, o).Follow(ctx, report.Coordinates, up), "already")
+		})
+	}
+}
