@@ -87,7 +87,7 @@ func (g *resuming) readOnce(p []byte) (int, error) {
 		return n, err
 	}
 	// The reader has failed; that it cannot be closed either would say nothing new.
-	_ = g.drop() //nolint:errcheck // explained above
+	_ = g.drop()
 	return n, err
 }
 

@@ -162,7 +162,7 @@ func (r *retrying) List(ctx context.Context, prefix string) iter.Seq2[Object, er
 		a := r.begin("list", prefix)
 		last := ""
 		for {
-			failed, stopped := r.listAfter(ctx, prefix, &last, a, yield)
+			stopped, failed := r.listAfter(ctx, prefix, &last, a, yield)
 			if stopped || failed == nil {
 				return
 			}
@@ -174,13 +174,14 @@ func (r *retrying) List(ctx context.Context, prefix string) iter.Seq2[Object, er
 	}
 }
 
-// listAfter yields what comes after last, and keeps last up to date.
+// listAfter yields what comes after last, and keeps last up to date. It
+// reports whether the caller wants no more.
 func (r *retrying) listAfter(
 	ctx context.Context, prefix string, last *string, a *attempts, yield func(Object, error) bool,
-) (failed error, stopped bool) {
+) (stopped bool, failed error) {
 	for o, err := range r.store.List(ctx, prefix) {
 		if err != nil {
-			return err, false
+			return false, err
 		}
 		if *last != "" && o.Key <= *last {
 			continue
@@ -188,10 +189,10 @@ func (r *retrying) listAfter(
 		*last = o.Key
 		a.progress()
 		if !yield(o, nil) {
-			return nil, true
+			return true, nil
 		}
 	}
-	return nil, false
+	return false, nil
 }
 
 func (r *retrying) Probe(ctx context.Context, key string, body io.ReadSeeker) (g Guarantee, err error) {

@@ -48,7 +48,7 @@ func (s *Store) Put(ctx context.Context, key string, body io.ReadSeeker) error {
 	// After a link the temporary name is the second one of the file; after
 	// a rename there is none; after a failure it is waste. A later sweep takes
 	// what cannot be removed now.
-	_ = os.Remove(temp) //nolint:errcheck // explained above
+	_ = os.Remove(temp)
 	if err != nil {
 		return s.putError(key, err)
 	}
@@ -213,7 +213,7 @@ func sweep(dir string, fresh *os.File) {
 	for _, e := range entries {
 		info, err := e.Info()
 		if err == nil && info.Mode().IsRegular() && now.ModTime().Sub(info.ModTime()) > maxTempAge {
-			_ = os.Remove(filepath.Join(dir, e.Name())) //nolint:errcheck // see above
+			_ = os.Remove(filepath.Join(dir, e.Name()))
 		}
 	}
 }

@@ -47,8 +47,10 @@ var kinds = map[string]kind{
 	"InvalidToken":          {storage.ErrCredentials, "check AWS_SESSION_TOKEN"},
 	"InvalidSecurity":       {storage.ErrCredentials, "check the access key"},
 	"NotSignedUp":           {storage.ErrCredentials, "the account has no S3"},
-	"RequestTimeTooSkewed": {storage.ErrCredentials,
-		"this machine's clock and the store's differ by more than 15 minutes, set it right (NTP)"},
+	"RequestTimeTooSkewed": {
+		storage.ErrCredentials,
+		"this machine's clock and the store's differ by more than 15 minutes, set it right (NTP)",
+	},
 
 	"AllAccessDisabled":                  {storage.ErrDenied, "the account's access to the bucket is disabled"},
 	"AccountProblem":                     {storage.ErrDenied, "the account has a problem, ask the provider"},

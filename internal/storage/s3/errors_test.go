@@ -164,10 +164,10 @@ func answering(t *testing.T, status int, code string, change ...func(*s3.Options
 	requests := 0
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		requests++
-		_, _ = io.Copy(io.Discard, r.Body) //nolint:errcheck // the client's business
+		_, _ = io.Copy(io.Discard, r.Body)
 		w.WriteHeader(status)
 		if code != "" {
-			_, _ = io.WriteString(w, "<Error><Code>"+code+"</Code><Message>What the store says.</Message></Error>") //nolint:errcheck // likewise
+			_, _ = io.WriteString(w, "<Error><Code>"+code+"</Code><Message>What the store says.</Message></Error>")
 		}
 	}))
 	t.Cleanup(server.Close)
@@ -234,11 +234,11 @@ echo '{"Version": 1, "AccessKeyId": "a", "SecretAccessKey": "s", "SessionToken":
 	var tokens []string
 	good := "token 2"
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body) //nolint:errcheck // the client's business
+		_, _ = io.Copy(io.Discard, r.Body)
 		tokens = append(tokens, r.Header.Get("X-Amz-Security-Token"))
 		if tokens[len(tokens)-1] != good {
 			w.WriteHeader(http.StatusBadRequest)
-			_, _ = io.WriteString(w, "<Error><Code>ExpiredToken</Code></Error>") //nolint:errcheck // likewise
+			_, _ = io.WriteString(w, "<Error><Code>ExpiredToken</Code></Error>")
 		}
 	}))
 	defer server.Close()
@@ -258,12 +258,12 @@ func TestWrongClock(t *testing.T) {
 	storeTime := time.Now().Add(time.Hour).UTC()
 	var dates []string
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body) //nolint:errcheck // the client's business
+		_, _ = io.Copy(io.Discard, r.Body)
 		dates = append(dates, r.Header.Get("X-Amz-Date"))
 		w.Header().Set("Date", storeTime.Format(http.TimeFormat))
 		if at, err := time.Parse("20060102T150405Z", dates[len(dates)-1]); err != nil || storeTime.Sub(at) > 15*time.Minute {
 			w.WriteHeader(http.StatusForbidden)
-			_, _ = io.WriteString(w, "<Error><Code>RequestTimeTooSkewed</Code></Error>") //nolint:errcheck // likewise
+			_, _ = io.WriteString(w, "<Error><Code>RequestTimeTooSkewed</Code></Error>")
 		}
 	}))
 	defer server.Close()

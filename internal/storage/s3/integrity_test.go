@@ -11,10 +11,9 @@ import (
 	"testing"
 	"time"
 
-	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
-
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	awss3 "github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/stretchr/testify/require"
 
 	"keepset/internal/storage"
@@ -195,7 +194,7 @@ func TestWriterThatMayNotRead(t *testing.T) {
 	lost.Store(1)
 	require.NoError(t, s.Put(t.Context(), "commits/1", strings.NewReader("commit")))
 
-	guarantee, err := s.(storage.Prober).Probe(t.Context(), "commits/1", strings.NewReader("commit")) //nolint:errcheck // it is one
+	guarantee, err := storage.Probe(t.Context(), s, "commits/1", strings.NewReader("commit"))
 	require.NoError(t, err)
 	require.Equal(t, storage.GuaranteeAtomic, guarantee)
 }

@@ -59,7 +59,7 @@ func startProxy() (url string, err error) {
 	if err != nil {
 		return "", err
 	}
-	go func() { _ = http.Serve(listener, &forwardProxy) }() //nolint:errcheck,gosec // it ends with the process
+	go func() { _ = http.Serve(listener, &forwardProxy) }()
 	return "http://" + listener.Addr().String(), nil
 }
 
