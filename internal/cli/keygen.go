@@ -101,7 +101,7 @@ func (f *KeygenFlags) render(s side) (string, error) {
 		}
 		return b.String(), nil
 	}
-	metadata := map[string]string{"name": "keepset-" + s.Name}
+	metadata := map[string]string{"name": "keepset-" + s.Name + "-keys"}
 	if f.Namespace != "" {
 		metadata["namespace"] = f.Namespace
 	}

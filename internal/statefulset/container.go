@@ -21,7 +21,8 @@ type DiscoverOptions struct {
 	// Container by name. Default: the one that mounts a claim at DataDir, or
 	// that mounts a claim at all, or that exposes the port.
 	Container string
-	// Port, or PortName of the container's ports, or DefaultPort.
+	// Port decides. Otherwise it is the container's port called PortName, or
+	// the one with the number DefaultPort, or its only one, or DefaultPort.
 	Port        int
 	PortName    string
 	DefaultPort int
@@ -85,13 +86,10 @@ func (o DiscoverOptions) port(c corev1.Container) (int, error) {
 	tcp := slices.DeleteFunc(slices.Clone(c.Ports), func(p corev1.ContainerPort) bool {
 		return p.Protocol != "" && p.Protocol != corev1.ProtocolTCP
 	})
-	if o.PortName != "" {
-		for _, p := range tcp {
-			if p.Name == o.PortName {
-				return int(p.ContainerPort), nil
-			}
+	for _, p := range tcp {
+		if o.PortName != "" && p.Name == o.PortName {
+			return int(p.ContainerPort), nil
 		}
-		return 0, fmt.Errorf("port %q of container %s: %w", o.PortName, c.Name, ErrNotFound)
 	}
 	for _, p := range tcp {
 		if int(p.ContainerPort) == o.DefaultPort {
