@@ -2,6 +2,8 @@ package mysql
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -196,7 +198,12 @@ func TestCheckRefuses(t *testing.T) {
 			require.ErrorIs(t, e.Check(t.Context(), ahead, up), dbdump.ErrCoordinates)
 
 			p.Exec(t, "INSERT INTO d.t (v) VALUES ('lost')", "FLUSH BINARY LOGS", "INSERT INTO d.t (v) VALUES ('x')", "FLUSH BINARY LOGS")
-			p.Exec(t, "PURGE BINARY LOGS TO '"+lastLog(t, p)+"'")
+			// A log goes only when the engine has written out what it covers.
+			require.Eventually(t, func() bool {
+				p.Exec(t, "SET GLOBAL innodb_flush_log_at_trx_commit=1", "INSERT INTO d.t (v) VALUES ('x')", "FLUSH BINARY LOGS",
+					"PURGE BINARY LOGS TO '"+slices.Max(logs(t, p))+"'")
+				return logs(t, p)[0] > report.Coordinates.File
+			}, 20*time.Second, 100*time.Millisecond)
 			err := e.Check(t.Context(), c, up)
 			require.ErrorIs(t, err, dbdump.ErrCoordinates)
 			require.ErrorContains(t, err, "purged")
@@ -204,25 +211,15 @@ func TestCheckRefuses(t *testing.T) {
 	}
 }
 
-// lastLog names the newest binary log.
-func lastLog(t testing.TB, s *servers.MySQL) string {
+// logs names the binary logs, oldest first.
+func logs(t testing.TB, s *servers.MySQL) []string {
 	t.Helper()
-	rows, err := s.DB(t).Query("SHOW BINARY LOGS")
-	require.NoError(t, err)
-	defer rows.Close()
-	columns, err := rows.Columns()
-	require.NoError(t, err)
-	var name string
-	for rows.Next() {
-		dest := make([]any, len(columns))
-		dest[0] = &name
-		for i := 1; i < len(dest); i++ {
-			dest[i] = new(any)
-		}
-		require.NoError(t, rows.Scan(dest...))
+	var names []string
+	for _, line := range (&describer{t: t, db: s.DB(t)}).lines("SHOW BINARY LOGS") {
+		name, _, _ := strings.Cut(line, " | ")
+		names = append(names, name)
 	}
-	require.NoError(t, rows.Err())
-	return name
+	return names
 }
 
 // What stops replication comes back as the error, and what must not follow is refused.
