@@ -23,7 +23,7 @@ cluster-status: cluster-program
 # Shows that the cluster does what the end-to-end tests build on: volumes, names, exec, CronJobs, rights.
 .PHONY: cluster-smoke
 cluster-smoke: cluster-up
-	@cd test/cluster && KUBECONFIG=$$($(CLUSTER_BIN) kubeconfig) PATH=$(CACHE)/bin:$$PATH ./smoke.sh
+	@cd test/cluster && KUBECONFIG=$$($(CLUSTER_BIN) kubeconfig) PATH=$(CACHE)/bin:$$PATH && export KUBECONFIG PATH && ./smoke.sh $(SMOKE) && ./smoke-images.sh
 
 # Keepset's image from the sources as they are, put into the cluster as keepset:dev.
 .PHONY: cluster-image

@@ -47,7 +47,7 @@ func (b Builder) database(ctx context.Context, db database) (Archive, error) {
 	if err != nil {
 		return Archive{}, err
 	}
-	key := fmt.Sprintf("%s %s %x", db.suite, db.packages, sha256.Sum256(script))
+	key := fmt.Sprintf("2 %s %s %x", db.suite, db.packages, sha256.Sum256(script)) // count up when what follows changes
 	return b.cached(db.name, key, func(work, dest string) error {
 		base, err := b.root(ctx, work, db)
 		if err != nil {
@@ -61,6 +61,7 @@ func (b Builder) database(ctx context.Context, db database) (Archive, error) {
 			"etc/mysql/conf.d/00-image.cnf": {Mode: 0o644, Data: []byte("[mysqld]\nskip-name-resolve\nbind-address = *\npid-file = /run/mysqld/mysqld.pid\nsocket = /run/mysqld/mysqld.sock\ndatadir = /var/lib/mysql\n")},
 			"run/mysqld":                    {Mode: fs.ModeDir | fs.ModeSticky | 0o777},
 			"var/lib/mysql":                 {Mode: fs.ModeDir | 0o777},
+			"var/lib/mysql-files":           {Mode: fs.ModeDir | 0o777}, // mysqld's default of secure_file_priv must exist
 		})
 		if err != nil {
 			return err

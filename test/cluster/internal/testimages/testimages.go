@@ -123,5 +123,21 @@ func (b Builder) cached(name, key string, build func(work, dest string) error) (
 	if err := build(work, dest); err != nil {
 		return Archive{}, fmt.Errorf("build image %s: %w", name, err)
 	}
-	return Archive{Name: name, Path: dest}, nil
+	return Archive{Name: name, Path: dest}, removeOlder(dest)
+}
+
+// removeOlder removes the archives that a new one replaces: they are large.
+func removeOlder(dest string) error {
+	name := filepath.Base(dest)
+	pattern := filepath.Join(filepath.Dir(dest), name[:strings.LastIndexByte(name, '-')]+"-????????????.tar")
+	older, _ := filepath.Glob(pattern) // the only error is a bad pattern
+	for _, file := range older {
+		if file == dest {
+			continue
+		}
+		if err := os.Remove(file); err != nil {
+			return fmt.Errorf("remove replaced image: %w", err)
+		}
+	}
+	return nil
 }

@@ -68,7 +68,7 @@ if [ "$(id -u)" = 0 ]; then
 	exec setpriv --reuid=mysql --regid=mysql --init-groups "$0" "$@"
 fi
 
-filling="$datadir/.initialising"
+filling="$datadir/#initialising"
 socket=/tmp/entrypoint.sock
 client=$(command -v mariadb || command -v mysql)
 
@@ -194,7 +194,7 @@ if [ -e "$filling/.complete" ]; then
 elif [ ! -d "$datadir/mysql" ]; then
 	for entry in "$datadir"/*; do
 		case "${entry##*/}" in
-			lost+found | .initialising) ;;
+			lost+found | '#initialising') ;;
 			*) die "$datadir has no system tables but is not empty: it holds ${entry##*/}; give an empty volume" ;;
 		esac
 	done
