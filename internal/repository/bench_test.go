@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"iter"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -100,9 +101,17 @@ func BenchmarkDecompress(b *testing.B) {
 	}
 }
 
+// cpuSeconds that this process has used, which other load does not change.
+func cpuSeconds(b *testing.B) float64 {
+	b.Helper()
+	var u syscall.Rusage
+	require.NoError(b, syscall.Getrusage(syscall.RUSAGE_SELF, &u))
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano()).Seconds()
+}
+
 // BenchmarkWrite is the whole way from a stream to a store that discards packs.
 func BenchmarkWrite(b *testing.B) {
-	data := sysbenchRows(64 << 20)
+	data := sysbenchRows(256 << 20)
 	for _, m := range modes(b) {
 		for _, verify := range []bool{true, false} {
 			b.Run(fmt.Sprintf("%s/verify=%t", m.name, verify), func(b *testing.B) {
@@ -115,12 +124,16 @@ func BenchmarkWrite(b *testing.B) {
 func benchmarkWrite(b *testing.B, m mode, verify bool, data []byte) {
 	b.SetBytes(int64(len(data)))
 	b.ReportAllocs()
+	var cpu float64
+	runs := 0
 	for b.Loop() {
 		b.StopTimer()
+		runs++
 		store := newDiscard(initStore(b, m))
 		r := open(b, store, m.writer, Options{NoExtraVerify: !verify})
 		backup, err := r.Begin(b.Context(), testPlan(0, 0), "attempt-1")
 		require.NoError(b, err)
+		before := cpuSeconds(b)
 		b.StartTimer()
 		w, err := backup.Member(b.Context(), 0)
 		require.NoError(b, err)
@@ -141,7 +154,9 @@ func benchmarkWrite(b *testing.B, m mode, verify bool, data []byte) {
 		_, err = w.Commit(b.Context(), testReport(), CommitStatus{})
 		require.NoError(b, err)
 		require.NoError(b, backup.Close())
+		cpu += cpuSeconds(b) - before
 	}
+	b.ReportMetric(float64(runs)*float64(len(data))/1e6/cpu, "MB/cpu-s")
 }
 
 func writeAll(s *StreamWriter, data []byte) error {
