@@ -111,15 +111,12 @@ func (a *App) prepare(root *cobra.Command) {
 // wrapUsage makes wrong arguments of any command, and an unknown command, a
 // usage error.
 func wrapUsage(cmd *cobra.Command) {
-	check := cmd.Args
-	if check == nil && cmd.HasSubCommands() {
-		check = cobra.NoArgs
-	}
-	if check != nil {
+	switch check := cmd.Args; {
+	case cmd.HasSubCommands():
+		cmd.Args = cobra.ArbitraryArgs
+		cmd.RunE = helpOrUnknown
+	case check != nil:
 		cmd.Args = func(c *cobra.Command, args []string) error {
-			if c.HasSubCommands() && len(args) > 0 {
-				return Usage("unknown command %q; `%s --help` lists the commands", args[0], c.CommandPath())
-			}
 			if err := check(c, args); err != nil {
 				return Usage("%w", err)
 			}
@@ -129,6 +126,14 @@ func wrapUsage(cmd *cobra.Command) {
 	for _, sub := range cmd.Commands() {
 		wrapUsage(sub)
 	}
+}
+
+// helpOrUnknown is what a command does that only has commands below it.
+func helpOrUnknown(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return cmd.Help()
+	}
+	return Usage("unknown command %q; `%s --help` lists the commands", args[0], cmd.CommandPath())
 }
 
 // JSON says whether the user asked for one JSON document.

@@ -68,6 +68,10 @@ func (f *BackupFlags) Job(ctx context.Context, a *App) (b *job.Backup, done func
 	if b.Ordinals, err = job.ParseOrdinals(f.Ordinals); err != nil {
 		return nil, nil, Usage("--%w", err)
 	}
+	// What is wrong with the account is said once, before a plan is written.
+	if _, err := f.Server.MySQL(a, Server{}, a.Log); err != nil {
+		return nil, nil, err
+	}
 	if len(f.Sources) > 0 {
 		err = f.plain(a, b)
 	} else {

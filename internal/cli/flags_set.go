@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -113,7 +112,7 @@ func (f *SetFlags) Cluster(a *App) (*statefulset.Client, string, error) {
 		Namespace: orDefault(namespace, a.Getenv(EnvName("pod-namespace"))), Log: a.Log,
 	})
 	if err != nil {
-		return nil, "", fmt.Errorf("connect to the cluster: %w", err)
+		return nil, "", Usage("connect to the cluster: %w", err)
 	}
 	return client, name, nil
 }
