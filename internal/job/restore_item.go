@@ -98,7 +98,7 @@ func (r *Restore) loadSeed(ctx context.Context, seed *statefulset.Seed, plan *Re
 	if err != nil {
 		return 0, err
 	}
-	if err := r.waitServer(ctx, address); err != nil {
+	if err := r.waitServer(ctx, seed, address); err != nil {
 		return 0, err
 	}
 	load, err := r.load(plan, item, address)
@@ -141,11 +141,17 @@ func (r *Restore) load(plan *RestorePlan, item RestoreItem, address string) (*Lo
 // waitServer waits until the database accepts our account. While an image
 // initialises its database nothing listens; a refused password may be the
 // image's doing for a moment as well, but not for long.
-func (r *Restore) waitServer(ctx context.Context, address string) error {
+func (r *Restore) waitServer(ctx context.Context, seed *statefulset.Seed, address string) error {
 	const refusedFor = 30 * time.Second
 	start := r.Clock()
 	for {
 		err := r.Servers.Ready(ctx, address)
+		if err != nil {
+			// A seed that has crashed says why; its silence on the network does not.
+			if dead := seed.Alive(ctx); dead != nil {
+				return dead
+			}
+		}
 		waited := r.Clock().Sub(start)
 		switch {
 		case err == nil:

@@ -1,0 +1,361 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"text/template"
+	"time"
+
+	_ "github.com/go-sql-driver/mysql" // the driver of database/sql
+	"github.com/stretchr/testify/require"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"keepset/internal/cli"
+)
+
+// shopSet is a replicated MariaDB StatefulSet called mysql, an S3 server, and
+// Keepset as deploy/cronjob ships it, in a namespace of their own.
+type shopSet struct {
+	*cluster
+	// repository is the URL, inside of the cluster and, with host's
+	// environment, outside.
+	repository string
+	endpoint   string
+}
+
+// shopOptions shape the set. The zero value is three replicas, OrderedReady.
+type shopOptions struct {
+	replicas int
+	policy   string
+	// component names a component of deploy/cronjob, for example fan-out.
+	component string
+	// patches are more kustomize patches of Keepset's objects.
+	patches []string
+	// empty leaves the set at zero replicas, without data.
+	empty bool
+}
+
+const (
+	rootPassword  = "root-secret"
+	shopBucket    = "backups"
+	backupAccount = "keepset_backup"
+	replAccount   = "replication"
+)
+
+func newShopSet(t *testing.T, o shopOptions) *shopSet {
+	t.Helper()
+	s := &shopSet{cluster: newCluster(t, "pod-security.kubernetes.io/enforce=baseline")}
+	s.startS3()
+	s.install(o)
+	if o.empty {
+		return s
+	}
+	if o.replicas == 0 {
+		o.replicas = 3
+	}
+	s.waitReady(o.replicas)
+	s.replicate(o.replicas)
+	s.keepset("backup", "init", "--repository", s.repository)
+	return s
+}
+
+// startS3 starts the S3 server, which makes the bucket.
+func (s *shopSet) startS3() {
+	s.t.Helper()
+	s.apply(readFile(s.t, "testdata/s3.yaml"))
+	s.until(time.Minute, "the S3 server comes up", func() bool { p := s.pod("s3"); return p != nil && podReady(p) })
+	service, err := s.kube.CoreV1().Services(s.ns).Get(s.t.Context(), "s3", metav1.GetOptions{})
+	require.NoError(s.t, err)
+	s.endpoint = "http://" + net.JoinHostPort(service.Spec.ClusterIP, "7070")
+	s.repository = "s3://" + shopBucket + "/shop"
+}
+
+// podReady is ready for pods without an owner.
+func podReady(p *corev1.Pod) bool {
+	for _, c := range p.Status.Conditions {
+		if c.Type == corev1.PodReady {
+			return c.Status == corev1.ConditionTrue
+		}
+	}
+	return false
+}
+
+// install applies the set and Keepset.
+func (s *shopSet) install(o shopOptions) {
+	s.t.Helper()
+	if o.policy == "" {
+		o.policy = "OrderedReady"
+	}
+	replicas := o.replicas
+	if replicas == 0 && !o.empty {
+		replicas = 3
+	}
+	s.apply(render(s.t, "testdata/shop.yaml", map[string]any{"Replicas": replicas, "Policy": o.policy}))
+	s.apply(s.secrets())
+	dir := s.overlay(o)
+	out, err := s.try("apply", "-k", dir)
+	require.NoError(s.t, err, out)
+}
+
+// secrets are what docs/install.md asks a user to make.
+func (s *shopSet) secrets() string {
+	store := "AWS_ACCESS_KEY_ID: keepset, AWS_SECRET_ACCESS_KEY: keepset-secret"
+	return fmt.Sprintf(`
+apiVersion: v1
+kind: Secret
+metadata: {name: keepset-backup}
+stringData: {%s, KEEPSET_SOURCE_PASSWORD: backup-secret}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: keepset-restore}
+stringData: {%s, KEEPSET_TARGET_PASSWORD: %s, KEEPSET_REPLICATION_PASSWORD: repl-secret}
+`, store, store, rootPassword)
+}
+
+// overlay writes a user's kustomization over the shipped base.
+func (s *shopSet) overlay(o shopOptions) string {
+	s.t.Helper()
+	dir := s.t.TempDir()
+	shipped, err := filepath.Abs("../../deploy/cronjob")
+	require.NoError(s.t, err)
+	shipped, err = filepath.Rel(dir, shipped) // kustomize wants relative paths
+	require.NoError(s.t, err)
+	components := ""
+	if o.component != "" {
+		components = "components: [" + shipped + "/components/" + o.component + "]\n"
+	}
+	patches := append([]string{`
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: keepset}
+data:
+  KEEPSET_SET: mysql
+  KEEPSET_REPOSITORY: ` + s.repository + `
+  AWS_ENDPOINT_URL_S3: ` + s.endpoint + `
+`, `
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: keepset-restore}
+data:
+  KEEPSET_REPLICATION_USER: ` + replAccount + `
+  KEEPSET_SEED_PATCH: |
+    spec:
+      containers:
+        - name: mysql
+          args: [--skip-slave-start, --read-only=0, --event-scheduler=OFF, --innodb-buffer-pool-size=64M]
+          env:
+            - name: MARIADB_ROOT_PASSWORD
+              valueFrom: {secretKeyRef: {name: keepset-restore, key: KEEPSET_TARGET_PASSWORD}}
+`}, o.patches...)
+	var b strings.Builder
+	fmt.Fprintf(&b, "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nnamespace: %s\nresources: [%s/base]\n%s", s.ns, shipped, components)
+	b.WriteString("images: [{name: keepset, newName: keepset, newTag: dev}]\npatches:\n")
+	for i, p := range patches {
+		name := fmt.Sprintf("patch-%d.yaml", i)
+		require.NoError(s.t, os.WriteFile(filepath.Join(dir, name), []byte(strings.TrimSpace(p)+"\n"), 0o600))
+		fmt.Fprintf(&b, "  - path: %s\n", name)
+	}
+	require.NoError(s.t, os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(b.String()), 0o600))
+	return dir
+}
+
+func render(t *testing.T, file string, values any) string {
+	t.Helper()
+	tmpl, err := template.ParseFiles(file)
+	require.NoError(t, err)
+	var out bytes.Buffer
+	require.NoError(t, tmpl.Execute(&out, values))
+	return out.String()
+}
+
+// waitReady waits until the set's replicas are Ready.
+func (s *shopSet) waitReady(replicas int) {
+	s.t.Helper()
+	s.until(3*time.Minute, "the set comes up", func() bool {
+		for i := range replicas {
+			if !ready(s.pod(fmt.Sprintf("mysql-%d", i))) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// db opens an ordinal's server as root over its pod's address.
+func (s *shopSet) db(ordinal int) *sql.DB {
+	s.t.Helper()
+	pod := s.pod(fmt.Sprintf("mysql-%d", ordinal))
+	require.NotNil(s.t, pod, "pod of ordinal %d", ordinal)
+	db, err := sql.Open("mysql", fmt.Sprintf("root:%s@tcp(%s:3306)/?multiStatements=true&timeout=5s", rootPassword, pod.Status.PodIP))
+	require.NoError(s.t, err)
+	s.t.Cleanup(func() { _ = db.Close() })
+	return db
+}
+
+// exec runs statements on an ordinal.
+func (s *shopSet) exec(ordinal int, statements ...string) {
+	s.t.Helper()
+	db := s.db(ordinal)
+	for _, q := range statements {
+		_, err := db.ExecContext(s.t.Context(), q)
+		require.NoError(s.t, err, "ordinal %d: %.200s", ordinal, q)
+	}
+}
+
+// value is the first column of the first row.
+func (s *shopSet) value(ordinal int, query string) string {
+	s.t.Helper()
+	var v sql.NullString
+	require.NoError(s.t, s.db(ordinal).QueryRowContext(s.t.Context(), query).Scan(&v), "ordinal %d: %s", ordinal, query)
+	return v.String
+}
+
+// replicate makes the accounts and has every ordinal follow the first.
+func (s *shopSet) replicate(replicas int) {
+	s.t.Helper()
+	s.exec(0,
+		"CREATE USER "+replAccount+"@'%' IDENTIFIED BY 'repl-secret'; GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO "+replAccount+"@'%'",
+		"CREATE USER "+backupAccount+"@'%' IDENTIFIED BY 'backup-secret'",
+		"GRANT SELECT, RELOAD, PROCESS, LOCK TABLES, SHOW VIEW, EVENT, TRIGGER, BINLOG MONITOR, REPLICA MONITOR ON *.* TO "+backupAccount+"@'%'",
+		"CREATE DATABASE shop; CREATE TABLE shop.orders (id INT PRIMARY KEY AUTO_INCREMENT, customer VARCHAR(40), note TEXT, KEY (customer))",
+	)
+	for i := 1; i < replicas; i++ {
+		s.exec(i, "CHANGE MASTER TO MASTER_HOST='mysql-0.mysql', MASTER_USER='"+replAccount+"', MASTER_PASSWORD='repl-secret', MASTER_USE_GTID=slave_pos", "RESET MASTER; SET GLOBAL gtid_slave_pos=''; START SLAVE")
+	}
+	s.order("first", 2000)
+	for i := 1; i < replicas; i++ {
+		s.caughtUp(i)
+	}
+}
+
+// order writes rows on the primary.
+func (s *shopSet) order(customer string, rows int) {
+	s.t.Helper()
+	const batch = 500
+	for done := 0; done < rows; done += batch {
+		var b strings.Builder
+		b.WriteString("INSERT INTO shop.orders (customer, note) VALUES ")
+		for i := range min(batch, rows-done) {
+			if i > 0 {
+				b.WriteByte(',')
+			}
+			fmt.Fprintf(&b, "('%s', SHA2('%s %d', 512))", customer, customer, done+i)
+		}
+		s.exec(0, b.String())
+	}
+}
+
+// sum is a checksum of an ordinal's orders.
+func (s *shopSet) sum(ordinal int) string {
+	s.t.Helper()
+	return s.value(ordinal, "SELECT CONCAT(COUNT(*), ' ', COALESCE(SUM(CRC32(CONCAT_WS('|', id, customer, note))), 0)) FROM shop.orders")
+}
+
+// caughtUp waits until an ordinal has all that the primary has.
+func (s *shopSet) caughtUp(ordinal int) {
+	s.t.Helper()
+	var last string
+	s.until(time.Minute, fmt.Sprintf("ordinal %d catches up", ordinal), func() bool {
+		var sum sql.NullString
+		err := s.db(ordinal).QueryRowContext(s.t.Context(), "SELECT CONCAT(COUNT(*), ' ', COALESCE(SUM(CRC32(CONCAT_WS('|', id, customer, note))), 0)) FROM shop.orders").Scan(&sum)
+		last = sum.String
+		return err == nil && last == s.sum(0)
+	})
+}
+
+// host is a runner of the programs on this machine, with the S3 server's
+// account and a kubeconfig.
+func (s *shopSet) host() *plain {
+	s.t.Helper()
+	return newPlain(s.t, "KUBECONFIG="+s.kubeconfig, "KEEPSET_NAMESPACE="+s.ns, "AWS_ENDPOINT_URL_S3="+s.endpoint,
+		"AWS_ACCESS_KEY_ID=keepset", "AWS_SECRET_ACCESS_KEY=keepset-secret", "AWS_REGION=us-east-1")
+}
+
+// keepset runs a program on this machine that must succeed.
+func (s *shopSet) keepset(args ...string) string {
+	s.t.Helper()
+	return s.host().ok(args...)
+}
+
+// backups lists the set's backups, newest first.
+func (s *shopSet) backups() []cli.BackupSummary {
+	s.t.Helper()
+	var all []cli.BackupSummary
+	out := s.keepset("backup", "list", "--json", "--repository", s.repository)
+	require.NoError(s.t, json.Unmarshal([]byte(out), &all), out)
+	return all
+}
+
+// jobFrom does kubectl create job --from=cronjob/...
+func (s *shopSet) jobFrom(cronJob, name string) {
+	s.t.Helper()
+	s.kubectl("create", "job", name, "--from=cronjob/"+cronJob)
+}
+
+// waitJob waits for a Job's end and returns whether it succeeded.
+func (s *shopSet) waitJob(name string, timeout time.Duration) bool {
+	s.t.Helper()
+	succeeded := false
+	s.until(timeout, "job "+name+" ends", func() bool {
+		j, err := s.kube.BatchV1().Jobs(s.ns).Get(context.Background(), name, metav1.GetOptions{})
+		if err != nil {
+			return false
+		}
+		for _, c := range j.Status.Conditions {
+			if c.Status != corev1.ConditionTrue {
+				continue
+			}
+			switch c.Type {
+			case batchv1.JobComplete:
+				succeeded = true
+				return true
+			case batchv1.JobFailed:
+				return true
+			}
+		}
+		return false
+	})
+	return succeeded
+}
+
+// logs are what the pods of a Job wrote.
+func (s *shopSet) logs(job string) string {
+	out, err := s.try("logs", "--prefix", "--tail=-1", "-l", "batch.kubernetes.io/job-name="+job)
+	if err != nil {
+		return err.Error() + ": " + out
+	}
+	return out
+}
+
+// jobOK creates a Job from a CronJob and waits until it has succeeded.
+func (s *shopSet) jobOK(cronJob, name string) {
+	s.t.Helper()
+	s.jobFrom(cronJob, name)
+	require.True(s.t, s.waitJob(name, 5*time.Minute), "job %s failed:\n%s", name, s.logs(name))
+}
+
+// parameters sets variables of the restore's ConfigMap, the others go empty.
+func (s *shopSet) parameters(values map[string]string) {
+	s.t.Helper()
+	data := map[string]string{"KEEPSET_BACKUP": "latest"}
+	for _, k := range []string{"KEEPSET_REPLICAS", "KEEPSET_ORDINAL", "KEEPSET_ALL", "KEEPSET_REPLACE", "KEEPSET_FROM_SET", "KEEPSET_ALLOW_ROLLBACK"} {
+		data[k] = ""
+	}
+	for k, v := range values {
+		data[k] = v
+	}
+	patch, err := json.Marshal(map[string]any{"data": data})
+	require.NoError(s.t, err)
+	s.kubectl("patch", "configmap", "keepset-restore", "--type=merge", "-p", string(patch))
+}

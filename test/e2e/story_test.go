@@ -1,0 +1,45 @@
+package e2e
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// TestStory is what a user does first: a backup from the CronJob, one more
+// replica seeded from it, and a replica recovered whose volume is lost.
+func TestStory(t *testing.T) {
+	s := newShopSet(t, shopOptions{})
+	s.jobOK("keepset-backup", "backup-1")
+	all := s.backups()
+	require.Len(t, all, 1)
+	assert.Equal(t, "complete", all[0].Status)
+	assert.Equal(t, 3, all[0].Committed)
+
+	// 3 -> 4: rows written after the backup arrive on the seeded follower.
+	s.order("second", 500)
+	s.parameters(map[string]string{"KEEPSET_REPLICAS": "4"})
+	s.jobOK("keepset-restore", "scale-up")
+	s.waitReady(4)
+	s.caughtUp(3)
+	assert.Equal(t, "103", s.value(3, "SELECT @@server_id"))
+
+	// A pod deleted with its claim.
+	s.order("third", 500)
+	s.kubectl("delete", "pvc", "data-mysql-2", "--wait=false")
+	s.kubectl("delete", "pod", "mysql-2", "--grace-period=0", "--force")
+	s.parameters(map[string]string{"KEEPSET_ORDINAL": "2", "KEEPSET_REPLACE": "true"})
+	s.jobOK("keepset-restore", "recover-2")
+	s.waitReady(4)
+	s.caughtUp(2)
+	s.order("fourth", 100)
+	for i := 1; i < 4; i++ {
+		s.caughtUp(i)
+	}
+	s.until(10*time.Second, "nothing is left over", func() bool {
+		out := s.keepset("restore", "status", "--set", "mysql")
+		return assert.ObjectsAreEqual(s.ns+"/mysql: no restore is running and none has left anything\n", out)
+	})
+}
