@@ -33,7 +33,7 @@ func (d *dump) work(ctx context.Context, produce func(ctx context.Context, emit 
 	for _, s := range d.workers {
 		group.Go(func() error {
 			for t := range tasks {
-				if err := t(ctx, s); err != nil {
+				if err := s.scoped(ctx, t); err != nil {
 					return err
 				}
 			}
@@ -61,6 +61,20 @@ func (d *dump) work(ctx context.Context, produce func(ctx context.Context, emit 
 // task is done by whichever worker is free, on its session.
 type task func(ctx context.Context, s *session) error
 
+// scoped runs a task between a savepoint and the return to it. That keeps the
+// consistent read, and gives back the locks on definitions which the task's
+// queries took: held to the end of the transaction, they would make DDL wait
+// for the whole dump, and everybody else's queries queue up behind the DDL.
+func (s *session) scoped(ctx context.Context, t task) error {
+	if err := s.exec(ctx, "SAVEPOINT keepset"); err != nil {
+		return err
+	}
+	if err := t(ctx, s); err != nil {
+		return err
+	}
+	return s.exec(ctx, "ROLLBACK TO SAVEPOINT keepset")
+}
+
 // writeTables writes definition and rows of the base tables that fit selects.
 // The largest come first, so that no worker is left alone with one at the end.
 func (d *dump) writeTables(ctx context.Context, fit func(*table) bool, planner *session) error {
@@ -79,8 +93,10 @@ func (d *dump) writeTables(ctx context.Context, fit func(*table) bool, planner *
 			if t.structureOnly != "" {
 				continue
 			}
-			err := d.planTable(ctx, planner, t, func(p piece) error {
-				return emit(func(ctx context.Context, s *session) error { return d.dumpPiece(ctx, s, p) })
+			err := planner.scoped(ctx, func(ctx context.Context, planner *session) error {
+				return d.planTable(ctx, planner, t, func(p piece) error {
+					return emit(func(ctx context.Context, s *session) error { return d.dumpPiece(ctx, s, p) })
+				})
 			})
 			if err != nil {
 				return err
