@@ -34,7 +34,7 @@ type product struct {
 // mariadb returns the MariaDB of Debian 12.
 func mariadb() product {
 	return product{
-		name: "MariaDB", packages: bookworm, program: "mariadbd", template: "template-mariadb-" + bookworm + "-1",
+		name: "MariaDB", packages: bookworm, program: "mariadbd", template: "template-mariadb-" + bookworm + "-2",
 		config: "innodb_log_file_size=16M\nskip_innodb_doublewrite\nlocal_infile=ON\nbinlog_format=ROW\naria_pagecache_buffer_size=16M\n",
 		build:  buildMariaDB,
 	}
@@ -87,6 +87,8 @@ func buildMariaDB(ctx context.Context, p product, root, dir string) error {
 	}
 	// The script above makes one administrator for each name of this machine, which would win over root@'%'.
 	script.WriteString("DELETE FROM global_priv WHERE Host <> 'localhost';\nDELETE FROM proxies_priv WHERE Host <> 'localhost';\n" +
+		// Without it root@'%' could not create the accounts of a dump, which give root@localhost the same.
+		"INSERT INTO proxies_priv VALUES ('%', 'root', '', '', TRUE, '', NOW());\n" +
 		"FLUSH PRIVILEGES;\n" + accounts)
 	return p.initialise(ctx, root, dir, script, "--bootstrap", "--innodb-flush-log-at-trx-commit=0")
 }
