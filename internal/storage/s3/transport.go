@@ -21,6 +21,7 @@ import (
 
 const (
 	defaultIdleTimeout = time.Minute
+	dialTimeout        = 10 * time.Second // three lost packets
 	// parallel is the number of requests that readers and writers have in
 	// flight at a time; that many connections are kept.
 	parallel   = 64
@@ -42,7 +43,8 @@ func newHTTPClient(o Options) (*awshttp.BuildableClient, error) {
 			return nil, err
 		}
 	}
-	return awshttp.NewBuildableClient().WithTransportOptions(func(tr *http.Transport) {
+	quick := func(d *net.Dialer) { d.Timeout = dialTimeout }
+	return awshttp.NewBuildableClient().WithDialerOptions(quick).WithTransportOptions(func(tr *http.Transport) {
 		dial := tr.DialContext
 		tr.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
 			conn, err := dial(ctx, network, address)

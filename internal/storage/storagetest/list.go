@@ -120,7 +120,7 @@ func testListPrefix(t *testing.T, s storage.Store) {
 }
 
 func testListPages(t *testing.T, s storage.Store) {
-	const n = 2345
+	const n = 2001 // three pages of S3
 	var wg sync.WaitGroup
 	for w := range 16 {
 		wg.Go(func() {
