@@ -197,9 +197,16 @@ func (s *shopSet) db(ordinal int) *sql.DB {
 	s.t.Helper()
 	pod := s.pod(fmt.Sprintf("mysql-%d", ordinal))
 	require.NotNil(s.t, pod, "pod of ordinal %d", ordinal)
-	db, err := sql.Open("mysql", fmt.Sprintf("root:%s@tcp(%s:3306)/?multiStatements=true&timeout=5s", rootPassword, pod.Status.PodIP))
-	require.NoError(s.t, err)
+	db := s.open(pod.Status.PodIP)
 	s.t.Cleanup(func() { _ = db.Close() })
+	return db
+}
+
+// open is a connection pool to a server as root.
+func (s *shopSet) open(ip string) *sql.DB {
+	s.t.Helper()
+	db, err := sql.Open("mysql", fmt.Sprintf("root:%s@tcp(%s:3306)/?multiStatements=true&timeout=5s", rootPassword, ip))
+	require.NoError(s.t, err)
 	return db
 }
 
@@ -256,10 +263,12 @@ func (s *shopSet) order(customer string, rows int) {
 	}
 }
 
+const sumQuery = "SELECT CONCAT(COUNT(*), ' ', COALESCE(SUM(CRC32(CONCAT_WS('|', id, customer, note))), 0)) FROM shop.orders"
+
 // sum is a checksum of an ordinal's orders.
 func (s *shopSet) sum(ordinal int) string {
 	s.t.Helper()
-	return s.value(ordinal, "SELECT CONCAT(COUNT(*), ' ', COALESCE(SUM(CRC32(CONCAT_WS('|', id, customer, note))), 0)) FROM shop.orders")
+	return s.value(ordinal, sumQuery)
 }
 
 // caughtUp waits until an ordinal has all that the primary has.
@@ -268,7 +277,7 @@ func (s *shopSet) caughtUp(ordinal int) {
 	var last string
 	s.until(time.Minute, fmt.Sprintf("ordinal %d catches up", ordinal), func() bool {
 		var sum sql.NullString
-		err := s.db(ordinal).QueryRowContext(s.t.Context(), "SELECT CONCAT(COUNT(*), ' ', COALESCE(SUM(CRC32(CONCAT_WS('|', id, customer, note))), 0)) FROM shop.orders").Scan(&sum)
+		err := s.db(ordinal).QueryRowContext(s.t.Context(), sumQuery).Scan(&sum)
 		last = sum.String
 		return err == nil && last == s.sum(0)
 	})

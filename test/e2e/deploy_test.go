@@ -1,0 +1,106 @@
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	batchv1 "k8s.io/api/batch/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"sigs.k8s.io/yaml"
+)
+
+// kustomize builds a folder and returns its objects by "Kind/name".
+func (c *cluster) kustomize(dir string) (string, map[string]string) {
+	c.t.Helper()
+	text := c.kubectl("kustomize", dir)
+	objects := map[string]string{}
+	for doc := range strings.SplitSeq(text, "\n---\n") {
+		var head struct {
+			Kind     string
+			Metadata struct{ Name, Namespace string }
+		}
+		require.NoError(c.t, yaml.Unmarshal([]byte(doc), &head))
+		objects[head.Kind+"/"+head.Metadata.Name] = doc
+	}
+	return text, objects
+}
+
+func decode[T any](t *testing.T, doc string) T {
+	t.Helper()
+	var out T
+	require.NoError(t, yaml.UnmarshalStrict([]byte(doc), &out))
+	return out
+}
+
+// Every overlay builds, and the API server of a namespace that enforces the
+// restricted pod security standard takes it.
+func TestOverlaysBuild(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, "pod-security.kubernetes.io/enforce=restricted")
+	overlays, err := filepath.Glob("../../deploy/cronjob/overlays/*")
+	require.NoError(t, err)
+	require.Len(t, overlays, 2)
+	for _, dir := range overlays {
+		text, objects := c.kustomize(dir)
+		for _, want := range []string{
+			"ServiceAccount/keepset-backup", "ServiceAccount/keepset-restore", "Role/keepset-backup", "Role/keepset-restore",
+			"RoleBinding/keepset-backup", "RoleBinding/keepset-restore", "CronJob/keepset-backup", "CronJob/keepset-restore",
+			"ConfigMap/keepset", "ConfigMap/keepset-backup", "ConfigMap/keepset-restore", "NetworkPolicy/keepset", "NetworkPolicy/keepset-seed",
+		} {
+			assert.Contains(t, objects, want, dir)
+		}
+		assert.NotContains(t, text, "kind: Cluster", "no right outside of the namespace")
+		assert.NotContains(t, text, "secrets", "no right on Secrets")
+		for _, name := range []string{"CronJob/keepset-backup", "CronJob/keepset-restore"} {
+			job := decode[batchv1.CronJob](t, objects[name])
+			assert.Nil(t, job.Spec.Suspend, "%s: a base that says suspend undoes what somebody has suspended", name)
+			for _, rule := range job.Spec.JobTemplate.Spec.PodFailurePolicy.Rules {
+				if rule.OnExitCodes != nil {
+					assert.NotContains(t, rule.OnExitCodes.Values, int32(2), "2 is Go's panic status")
+				}
+			}
+		}
+		namespaced := strings.NewReplacer("namespace: default", "namespace: "+c.ns, "namespace: mysql", "namespace: "+c.ns).Replace(text)
+		out, err := c.tryInput(namespaced, "apply", "--dry-run=server", "--warnings-as-errors", "-f", "-")
+		require.NoError(t, err, "%s: %s", dir, out)
+	}
+}
+
+// The set's name stands in one place; the labels by which a restore finds the
+// CronJobs, and the names in its Role, follow it.
+func TestOverlayForAnotherSet(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	root := t.TempDir()
+	require.NoError(t, os.CopyFS(root, os.DirFS("../../deploy/cronjob")))
+	file := filepath.Join(root, "overlays/mysql-replicated/config.yaml")
+	text := strings.Replace(readFile(t, file), "KEEPSET_SET: mysql", "KEEPSET_SET: ledger", 1)
+	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+	kustomization := filepath.Join(root, "overlays/mysql-replicated/kustomization.yaml")
+	text = strings.Replace(readFile(t, kustomization), "# components:\n#   - ../../components/fan-out", "components:\n  - ../../components/fan-out", 1)
+	require.NoError(t, os.WriteFile(kustomization, []byte(text), 0o600))
+
+	_, objects := c.kustomize(filepath.Dir(file))
+	role := decode[rbacv1.Role](t, objects["Role/keepset-restore"])
+	names := map[string][]string{}
+	for _, r := range role.Rules {
+		if len(r.ResourceNames) > 0 {
+			names[r.Resources[0]] = r.ResourceNames
+		}
+	}
+	assert.Equal(t, map[string][]string{"statefulsets": {"ledger"}, "statefulsets/scale": {"ledger"}, "cronjobs": {"keepset-backup"}}, names)
+	job := decode[batchv1.CronJob](t, objects["CronJob/keepset-backup"])
+	assert.Equal(t, "ledger", job.Labels["keepset/set"])
+	assert.Equal(t, "ledger", job.Spec.JobTemplate.Labels["keepset/set"])
+	assert.Equal(t, "ledger", job.Spec.JobTemplate.Spec.Template.Labels["keepset/set"])
+
+	spec := job.Spec.JobTemplate.Spec
+	assert.Equal(t, batchv1.IndexedCompletion, *spec.CompletionMode)
+	assert.Nil(t, spec.BackoffLimit, "one budget for all would let an unreachable member end the healthy ones")
+	assert.NotNil(t, spec.BackoffLimitPerIndex)
+	assert.Equal(t, *spec.Completions, *spec.MaxFailedIndexes)
+}

@@ -1,0 +1,89 @@
+package e2e
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// A CronJob backs up three replicas every minute. A slow run is not joined by
+// a second one; kubectl suspends and resumes; a Job by hand works beside it.
+func TestProof1Schedule(t *testing.T) {
+	t.Parallel()
+	s := newShopSet(t, shopOptions{policy: "Parallel", patches: []string{`
+apiVersion: batch/v1
+kind: CronJob
+metadata: {name: keepset-backup}
+spec: {schedule: "* * * * *", successfulJobsHistoryLimit: 20}
+`, `
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: keepset-backup}
+data: {KEEPSET_LOCK_TIMEOUT: 5m}
+`}})
+	complete := func() int {
+		n := 0
+		for _, b := range s.backups() {
+			if b.Status == "complete" && b.Committed == 3 {
+				n++
+			}
+		}
+		return n
+	}
+	s.until(2*time.Minute, "the first scheduled backup completes", func() bool { return complete() >= 1 })
+
+	// A writer that does not let go of its lock makes the next run slow.
+	conn, err := s.db(0).Conn(t.Context())
+	require.NoError(t, err)
+	_, err = conn.ExecContext(t.Context(), "FLUSH TABLES WITH READ LOCK")
+	require.NoError(t, err)
+	var slow []string
+	s.until(90*time.Second, "a run is held up by the lock", func() bool {
+		slow = s.unfinished("keepset-backup")
+		return len(slow) == 1 && time.Since(s.jobCreated(slow[0])) > 10*time.Second
+	})
+	started := s.jobCreated(slow[0])
+	s.until(90*time.Second, "the next tick passes", func() bool {
+		require.Equal(t, slow, s.unfinished("keepset-backup"), "a slow run was joined by a second one")
+		return time.Now().After(started.Truncate(time.Minute).Add(65 * time.Second))
+	})
+	_, err = conn.ExecContext(t.Context(), "UNLOCK TABLES")
+	require.NoError(t, err)
+	require.NoError(t, conn.Close())
+	require.True(t, s.waitJob(slow[0], time.Minute), s.logs(slow[0]))
+
+	s.kubectl("patch", "cronjob", "keepset-backup", "-p", `{"spec":{"suspend":true}}`)
+	s.until(time.Minute, "what was running ends", func() bool { return len(s.unfinished("keepset-backup")) == 0 })
+	s.order("by hand", 100)
+	for i := range 3 {
+		s.caughtUp(i)
+	}
+	s.jobOK("keepset-backup", "by-hand")
+	jobs := s.kubectl("get", "jobs", "-o", "name")
+	next := time.Now().Truncate(time.Minute).Add(63 * time.Second)
+	s.until(90*time.Second, "a tick passes while suspended", func() bool { return time.Now().After(next) })
+	require.Equal(t, jobs, s.kubectl("get", "jobs", "-o", "name"), "a suspended CronJob fired")
+	before := complete()
+	s.kubectl("patch", "cronjob", "keepset-backup", "-p", `{"spec":{"suspend":false}}`)
+	s.until(90*time.Second, "resuming fires at once or at the next tick", func() bool { return complete() > before })
+
+	all := s.backups()
+	for _, b := range all {
+		assert.Equal(t, "complete", b.Status, "%s: %v", b.Backup, b.Problems)
+	}
+	i := slices.IndexFunc(all, func(b backupSummary) bool { return b.Members[0].Stored > 0 })
+	require.GreaterOrEqual(t, i, 0)
+	first := all[len(all)-1]
+	for _, m := range first.Members {
+		t.Logf("first backup, ordinal %d: %d bytes of dump, %d stored", m.Ordinal, m.Bytes, m.Stored)
+	}
+	stored := func(ordinal int) int64 { return first.Members[ordinal].Stored }
+	total := stored(0) + stored(1) + stored(2)
+	largest := max(stored(0), stored(1), stored(2))
+	assert.Less(t, float64(total-largest), 0.4*float64(largest), "two of three replicas should add almost nothing: %s", fmt.Sprint(first.Members))
+	t.Logf("scheduled and by hand: %d backups", len(all))
+}

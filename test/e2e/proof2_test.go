@@ -1,0 +1,78 @@
+package e2e
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// 3 -> 4 while everything goes wrong that may: the restore's pod is killed at a
+// random point, its parameters are edited, a newer backup appears, the set is
+// scaled early, a user changes and an event fires every second. Then 4 -> 3 -> 4
+// over the claim that the scale-down leaves. In a namespace that enforces the
+// restricted pod security standard, with the Roles that are shipped.
+func TestProof2Growth(t *testing.T) {
+	t.Parallel()
+	s := newShopSet(t, shopOptions{})
+	s.kubectl("label", "namespace", s.ns, "--overwrite", "pod-security.kubernetes.io/enforce=restricted")
+	s.exec(0, "CREATE USER app@'%' IDENTIFIED BY 'old'; GRANT ALL ON shop.* TO app@'%'",
+		"CREATE TABLE shop.ticks (id INT PRIMARY KEY AUTO_INCREMENT, server INT, at TIMESTAMP)",
+		"CREATE EVENT shop.tick ON SCHEDULE EVERY 1 SECOND DO INSERT INTO shop.ticks (server) VALUES (@@server_id)",
+		"SET GLOBAL event_scheduler=ON")
+	s.jobOK("keepset-backup", "backup-1")
+	first := s.backups()[0].Backup
+	backedUp := s.ordersOf(s.pod("mysql-0").Status.PodIP)
+	// What followers of the old state would stumble over.
+	s.exec(0, "ALTER USER app@'%' IDENTIFIED BY 'new'", "CREATE TABLE shop.later (id INT PRIMARY KEY); INSERT INTO shop.later VALUES (7)")
+	s.order("second", 1000)
+
+	guard := s.guard(3)
+	s.parameters(map[string]string{"KEEPSET_REPLICAS": "4"})
+	s.jobFrom("keepset-restore", "grow")
+	s.seeding(3)
+	delay := time.Duration(rand.IntN(6000)) * time.Millisecond
+	time.Sleep(delay)
+	s.killPods("grow")
+	t.Logf("the restore was killed %s after its seed pod had started", delay)
+	s.kubectl("scale", "statefulset", "mysql", "--replicas=4")
+	s.parameters(map[string]string{"KEEPSET_REPLICAS": "9", "KEEPSET_BACKUP": "20990101T000000Z-00000000"})
+	require.True(t, s.waitJob("grow", 5*time.Minute), "the retry continues the stored plan:\n%s", s.logs("grow"))
+	s.waitReady(4)
+	guard.never(t, backedUp)
+	s.exec(0, "SET GLOBAL event_scheduler=OFF")
+	s.caughtUp(3)
+	assert.Contains(t, s.logs("grow"), string(first))
+	require.Equal(t, 4, s.replicas(), "the plan said four, not nine")
+
+	// It runs as the others do: its own number, its users, no events of its own.
+	numbers := map[string]bool{}
+	for i := range 4 {
+		numbers[s.value(i, "SELECT @@server_id")] = true
+	}
+	assert.Len(t, numbers, 4, "server IDs are unique")
+	assert.Equal(t, "7", s.value(3, "SELECT id FROM shop.later"))
+	assert.Equal(t, s.value(0, "SELECT authentication_string FROM mysql.user WHERE user='app'"), s.value(3, "SELECT authentication_string FROM mysql.user WHERE user='app'"))
+	assert.Equal(t, "0", s.value(3, fmt.Sprintf("SELECT COUNT(*) FROM shop.ticks WHERE server <> %s", s.value(0, "SELECT @@server_id"))), "the event ran on a follower")
+	s.until(time.Minute, "the ticks agree", func() bool {
+		return s.value(0, "SELECT COUNT(*) FROM shop.ticks") == s.value(3, "SELECT COUNT(*) FROM shop.ticks")
+	})
+	assert.Equal(t, "false", s.kubectl("get", "cronjob", "keepset-backup", "-o", "jsonpath={.spec.suspend}"), "backups were resumed")
+
+	s.jobOK("keepset-backup", "backup-2")
+	s.kubectl("scale", "statefulset", "mysql", "--replicas=3")
+	s.until(2*time.Minute, "mysql-3 is gone", func() bool { return s.pod("mysql-3") == nil })
+	s.order("third", 500)
+	s.parameters(map[string]string{"KEEPSET_REPLICAS": "4"})
+	s.jobFails("keepset-restore", "refused", 64, "claim exists already", "--replace", "--keep")
+	require.Nil(t, s.pod("mysql-3"))
+	s.parameters(map[string]string{"KEEPSET_REPLICAS": "4", "KEEPSET_REPLACE": "true"})
+	s.jobOK("keepset-restore", "again")
+	s.waitReady(4)
+	s.caughtUp(3)
+	guard.never(t, backedUp)
+	s.nothingLeft()
+}

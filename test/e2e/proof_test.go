@@ -1,0 +1,180 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"keepset/internal/cli"
+	"keepset/internal/statefulset"
+)
+
+// unfinished are the names of a CronJob's Jobs that have not ended.
+func (s *shopSet) unfinished(cronJob string) []string {
+	s.t.Helper()
+	jobs, err := s.kube.BatchV1().Jobs(s.ns).List(s.t.Context(), metav1.ListOptions{})
+	require.NoError(s.t, err)
+	var names []string
+	for _, j := range jobs.Items {
+		owner := metav1.GetControllerOf(&j)
+		if owner != nil && owner.Name == cronJob && !jobEnded(&j) {
+			names = append(names, j.Name)
+		}
+	}
+	return names
+}
+
+func jobEnded(j *batchv1.Job) bool {
+	return slices.ContainsFunc(j.Status.Conditions, func(c batchv1.JobCondition) bool {
+		return (c.Type == batchv1.JobComplete || c.Type == batchv1.JobFailed) && c.Status == corev1.ConditionTrue
+	})
+}
+
+// exitCode is that of the last container of a Job that ended.
+func (s *shopSet) exitCode(job string) int {
+	s.t.Helper()
+	pods, err := s.kube.CoreV1().Pods(s.ns).List(s.t.Context(), metav1.ListOptions{LabelSelector: "batch.kubernetes.io/job-name=" + job})
+	require.NoError(s.t, err)
+	code := -1
+	for _, p := range pods.Items {
+		for _, c := range p.Status.ContainerStatuses {
+			if c.State.Terminated != nil {
+				code = int(c.State.Terminated.ExitCode)
+			}
+		}
+	}
+	return code
+}
+
+// jobFails runs a Job that has to fail, with this exit code and these words.
+func (s *shopSet) jobFails(cronJob, name string, code int, words ...string) {
+	s.t.Helper()
+	s.jobFrom(cronJob, name)
+	require.False(s.t, s.waitJob(name, 3*time.Minute), "job %s should fail:\n%s", name, s.logs(name))
+	log := s.logs(name)
+	assert.Equal(s.t, code, s.exitCode(name), log)
+	for _, w := range words {
+		assert.Contains(s.t, log, w)
+	}
+}
+
+// guard asks every pod of one ordinal, whenever it is Ready as the set's own,
+// how many orders it has. A replica that is Ready without its data is caught
+// in the act.
+type guard struct {
+	mu   sync.Mutex
+	seen map[string]int // pod UID -> orders at its first Ready
+}
+
+func (s *shopSet) guard(ordinal int) *guard {
+	s.t.Helper()
+	name := fmt.Sprintf("mysql-%d", ordinal)
+	g := &guard{seen: map[string]int{}}
+	w, err := s.kube.CoreV1().Pods(s.ns).Watch(s.t.Context(), metav1.ListOptions{FieldSelector: "metadata.name=" + name})
+	require.NoError(s.t, err)
+	s.t.Cleanup(w.Stop)
+	go func() {
+		for event := range w.ResultChan() {
+			pod, ok := event.Object.(*corev1.Pod)
+			if !ok || !ready(pod) {
+				continue
+			}
+			g.mu.Lock()
+			if _, known := g.seen[string(pod.UID)]; !known {
+				g.seen[string(pod.UID)] = s.ordersOf(pod.Status.PodIP)
+			}
+			g.mu.Unlock()
+		}
+	}()
+	return g
+}
+
+// ordersOf counts the orders of a server; -1 when there is no such table.
+func (s *shopSet) ordersOf(ip string) int {
+	db := s.open(ip)
+	defer func() { _ = db.Close() }()
+	n := -1
+	_ = db.QueryRowContext(context.Background(), "SELECT COUNT(*) FROM shop.orders").Scan(&n)
+	return n
+}
+
+// never requires that no pod was Ready with fewer orders.
+func (g *guard) never(t *testing.T, fewer int) {
+	t.Helper()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for uid, n := range g.seen {
+		assert.GreaterOrEqual(t, n, fewer, "pod %s was Ready without its data", uid)
+	}
+}
+
+// seeding waits until the restore's seed pod of an ordinal runs.
+func (s *shopSet) seeding(ordinal int) {
+	s.t.Helper()
+	s.until(2*time.Minute, fmt.Sprintf("ordinal %d is being seeded", ordinal), func() bool {
+		pod := s.pod(fmt.Sprintf("mysql-%d", ordinal))
+		return pod != nil && slices.Contains(pod.Finalizers, statefulset.Finalizer) && pod.Status.Phase == corev1.PodRunning
+	})
+}
+
+// killPods ends the pods of a Job as a SIGKILL would.
+func (s *shopSet) killPods(job string) {
+	s.t.Helper()
+	s.kubectl("delete", "pods", "-l", "batch.kubernetes.io/job-name="+job, "--grace-period=0", "--force")
+}
+
+// bytesOf prints what each member of a backup added to the repository.
+func (s *shopSet) bytesOf(id string) string {
+	s.t.Helper()
+	return strings.TrimSpace(s.keepset("backup", "show", id, "--repository", s.repository))
+}
+
+// backupSummary is one entry of `backup list --json`.
+type backupSummary = cli.BackupSummary
+
+// jobCreated is when a Job was made.
+func (s *shopSet) jobCreated(name string) time.Time {
+	s.t.Helper()
+	j, err := s.kube.BatchV1().Jobs(s.ns).Get(s.t.Context(), name, metav1.GetOptions{})
+	require.NoError(s.t, err)
+	return j.CreationTimestamp.Time
+}
+
+// replicas is what the set asks for.
+func (s *shopSet) replicas() int {
+	s.t.Helper()
+	set, err := s.kube.AppsV1().StatefulSets(s.ns).Get(s.t.Context(), "mysql", metav1.GetOptions{})
+	require.NoError(s.t, err)
+	return int(*set.Spec.Replicas)
+}
+
+// nothingLeft: no restore has left anything on the set.
+func (s *shopSet) nothingLeft() {
+	s.t.Helper()
+	require.Equal(s.t, s.ns+"/mysql: no restore is running and none has left anything\n", s.keepset("restore", "status", "--set", "mysql"))
+}
+
+// lastLog is the primary's newest binary log.
+func (s *shopSet) lastLog() string {
+	s.t.Helper()
+	var name string
+	rows, err := s.db(0).QueryContext(s.t.Context(), "SHOW BINARY LOGS")
+	require.NoError(s.t, err)
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		var size int64
+		require.NoError(s.t, rows.Scan(&name, &size))
+	}
+	require.NoError(s.t, rows.Err())
+	return name
+}
