@@ -17,15 +17,25 @@ type tableLayout struct {
 	expressions string
 	encodings   []fieldEncoding
 
+	// json are the columns whose types are asked for, see typed.go.
+	json int
+
 	mu      sync.Mutex
 	streams []string
+	typed   []string
 	rows    int64
 }
 
-func (l *tableLayout) add(stream string, rows int64) {
+// add notes streams that are complete; a name is empty where there is none.
+func (l *tableLayout) add(stream, typed string, rows int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.streams = append(l.streams, stream)
+	if stream != "" {
+		l.streams = append(l.streams, stream)
+	}
+	if typed != "" {
+		l.typed = append(l.typed, typed)
+	}
 	l.rows += rows
 }
 
@@ -106,7 +116,16 @@ func (t *table) clustered() *key {
 // planTable cuts a table into pieces and hands them to emit, in order.
 func (d *dump) planTable(ctx context.Context, s *session, t *table, emit func(piece) error) error {
 	columns, expressions := d.dataColumns(t)
-	layout := &tableLayout{columns: columns, expressions: strings.Join(expressions, ", "), encodings: fieldEncodings(columns, t)}
+	layout := &tableLayout{columns: columns, encodings: fieldEncodings(columns, t)}
+	if d.typesKnown() {
+		for _, c := range columns {
+			if c.Encoding == EncodingJSON {
+				expressions = append(expressions, typesExpression(quoteIdentifier(c.Name)))
+				layout.json++
+			}
+		}
+	}
+	layout.expressions = strings.Join(expressions, ", ")
 	d.mu.Lock()
 	d.layouts[t] = layout
 	d.mu.Unlock()

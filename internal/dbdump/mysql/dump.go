@@ -137,6 +137,9 @@ func (d *dump) judgeTables() error {
 			d.omit(fmt.Sprintf("rows of table %s: %s", t, t.structureOnly))
 			continue
 		}
+		if !d.server.MariaDB() && !d.typesKnown() && slices.ContainsFunc(t.columns, func(c column) bool { return c.dataType == "json" }) {
+			d.warn("MySQL before 8.0.4 cannot tell decimals, dates and bytes inside JSON documents from numbers and strings: they are kept as these")
+		}
 		if t.versioned() && !d.keepsHistory(t) {
 			d.omit(fmt.Sprintf("history of table %s: it is versioned by transaction numbers, which mean nothing in another server; current rows are kept", t))
 		}

@@ -123,6 +123,8 @@ func (d *dump) tableObject(t *table) record.Object {
 	}
 	if l := d.layouts[t]; l != nil {
 		slices.Sort(l.streams)
+		slices.Sort(l.typed)
+		set(AttrTyped, strings.Join(l.typed, " "))
 		o.Columns, o.Data, o.Rows = l.columns, l.streams, l.rows
 		d.report.Rows += l.rows
 	} else {

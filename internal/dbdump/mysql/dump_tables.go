@@ -135,7 +135,7 @@ func (d *dump) checkCounts(ctx context.Context) error {
 	return d.work(ctx, func(_ context.Context, emit func(task) error) error {
 		for t := range d.catalog.tables() {
 			layout := d.layouts[t]
-			if layout == nil || len(layout.streams) < 2 || !t.transactional {
+			if layout == nil || len(layout.streams)+len(layout.typed) < 2 || !t.transactional {
 				continue
 			}
 			err := emit(func(ctx context.Context, s *session) error { return d.checkCount(ctx, s, t, layout.rows) })

@@ -16,7 +16,7 @@ import (
 //	schemas/<db>/sequences/<name>.sql         CREATE SEQUENCE and its position (MariaDB)
 //	schemas/<db>/tables/<name>.sql            CREATE TABLE
 //	schemas/<db>/data/<table>/<part>-<n>.tsv  rows
-//	schemas/<db>/data/<table>/typed-<n>.sql   rows that text cannot carry, see below
+//	schemas/<db>/data/<table>/typed-<part>-<n>.sql  rows that text cannot carry, see below
 //	schemas/<db>/views/<name>.sql             CREATE VIEW
 //	schemas/<db>/routines/<type>.<name>.sql   procedure, function, package, package_body
 //	schemas/<db>/triggers/<table>.<name>.sql  CREATE TRIGGER
@@ -38,7 +38,7 @@ import (
 //
 // JSON documents of MySQL may hold scalars that JSON text cannot tell apart
 // (DECIMAL, DATE, TIME, DATETIME, opaque bytes). Rows with such a document are
-// not in the .tsv streams but in typed-<n>.sql, as INSERT statements whose
+// not in the .tsv streams but in typed-<part>-<n>.sql, as INSERT statements whose
 // expressions build the document with its types. They count as rows.
 const Layout = "mysql/1"
 
@@ -78,7 +78,7 @@ const (
 	AttrSystemVersioned = "system_versioned" // table: "history" when the data holds row_start and row_end, "current" when only current rows are there
 	AttrAutoIncrement   = "autoincrement"    // table: next value
 	AttrStructureOnly   = "structure_only"   // table: why its rows are not in the dump
-	AttrTyped           = "typed"            // table: space-separated typed-<n>.sql streams
+	AttrTyped           = "typed"            // table: space-separated typed-<part>-<n>.sql streams
 	AttrDepends         = "depends"          // view: newline-separated schema.name of what it reads
 	AttrBroken          = "broken"           // view: the server's message why it cannot be used
 	AttrType            = "type"             // routine: PROCEDURE, FUNCTION, PACKAGE, PACKAGE BODY
@@ -113,8 +113,8 @@ func dataStream(db, table string, part, n int) string {
 }
 
 // typedStream names one piece of a table's rows that are kept as statements.
-func typedStream(db, table string, n int) string {
-	return fmt.Sprintf("schemas/%s/data/%s/typed-%08d.sql", escapeElement(db), escapeElement(table), n)
+func typedStream(db, table string, part, n int) string {
+	return fmt.Sprintf("schemas/%s/data/%s/typed-%05d-%08d.sql", escapeElement(db), escapeElement(table), part, n)
 }
 
 // escapeElement makes one path element of any identifier: bytes other than

@@ -62,9 +62,11 @@ func (s *session) streamRows(ctx context.Context, query string, fn func([]driver
 type rowWriter struct {
 	create    func() (*countedStream, error)
 	encodings []fieldEncoding
-	stream    *countedStream
-	buf       []byte
-	rows      int64
+	// typed takes the rows that text cannot carry; nil when there can be none.
+	typed  *typedWriter
+	stream *countedStream
+	buf    []byte
+	rows   int64
 }
 
 type fieldEncoding uint8
@@ -96,6 +98,13 @@ func fieldEncodings(columns []record.Column, t *table) []fieldEncoding {
 
 // add takes one row.
 func (w *rowWriter) add(values []driver.Value) error {
+	if w.typed != nil {
+		for _, types := range values[len(w.encodings):] {
+			if types != nil {
+				return w.typed.add(values)
+			}
+		}
+	}
 	buf := w.buf
 	for i, e := range w.encodings {
 		if i > 0 {
@@ -184,20 +193,42 @@ func (d *dump) dumpPiece(ctx context.Context, s *session, p piece) error {
 		encodings: p.layout.encodings,
 		create:    func() (*countedStream, error) { return d.out.create(ctx, name, dbdump.StreamOptions{}) },
 	}
+	if p.layout.json > 0 {
+		w.typed = d.newTyped(ctx, p)
+	}
 	err := s.streamRows(ctx, p.query(), w.add)
 	if err != nil {
 		err = fmt.Errorf("read table %s: %w", p.table, err)
 	}
-	bytes := int64(0)
-	created := w.stream != nil || len(w.buf) > 0
-	if err = w.finish(err); err != nil {
+	written, err := d.finishPiece(p, name, w, err)
+	*w = rowWriter{buf: w.buf[:0]}
+	if err != nil {
 		return err
 	}
-	if created {
-		bytes = w.stream.written
-		p.layout.add(name, w.rows)
-	}
-	w.stream, w.create = nil, nil
-	d.progress(Progress{Schema: p.table.schema.name, Table: p.table.name, Rows: w.rows, Bytes: bytes})
+	d.progress(written)
 	return nil
+}
+
+// finishPiece ends the piece's streams and notes those that there are.
+func (d *dump) finishPiece(p piece, name string, w *rowWriter, err error) (Progress, error) {
+	done := Progress{Schema: p.table.schema.name, Table: p.table.name, Rows: w.rows}
+	typed := ""
+	if w.typed != nil {
+		err = w.typed.finish(err)
+		if w.typed.stream != nil {
+			typed = w.typed.name
+			done.Rows += w.typed.rows
+			done.Bytes += w.typed.stream.written
+		}
+	}
+	if err = w.finish(err); err != nil {
+		return done, err
+	}
+	if w.stream == nil {
+		name = ""
+	} else {
+		done.Bytes += w.stream.written
+	}
+	p.layout.add(name, typed, done.Rows)
+	return done, nil
 }
