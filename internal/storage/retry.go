@@ -29,8 +29,8 @@ type Retry struct {
 
 // WithRetry returns s with failures that may pass tried again.
 //
-// A Put that ends in ErrExists after an attempt whose reply was lost is a success if
-// the object is the one that was to be put. A Get goes on where the
+// A Put whose reply was lost is a success if the object is there and is the
+// one that was to be put, and ErrExists if it is another one. A Get goes on where the
 // connection broke off, a List after the last key. What the sentinels of
 // this package name is never retried: see [Permanent].
 func WithRetry(s Store, r Retry) Store {
@@ -129,20 +129,40 @@ func (r *retrying) do(ctx context.Context, operation, key string, call func() er
 func (r *retrying) Put(ctx context.Context, key string, body io.ReadSeeker) error {
 	tried := false
 	return r.do(ctx, "put", key, func() error {
+		if tried {
+			// Looking first is not only cheaper than sending the body once more. A
+			// store that knows from the headers that the key exists may answer and close the
+			// connection without reading the body, and then the sender sees a broken
+			// connection, however often it tries.
+			if settled, err := r.settled(ctx, key, body); settled {
+				return err
+			}
+		}
 		err := r.store.Put(ctx, key, &guardedBody{body})
 		if tried && errors.Is(err, ErrExists) {
-			// Perhaps it is our own, put by an attempt whose reply was lost.
-			same, failed := Holds(ctx, r.store, key, &guardedBody{body})
-			switch {
-			case failed != nil && !errors.Is(failed, fs.ErrNotExist):
-				return fmt.Errorf("put object %q: find out whose it is: %w", key, failed)
-			case same:
-				return nil
+			// The store was still at work on the earlier attempt when we looked.
+			if settled, err := r.settled(ctx, key, body); settled {
+				return err
 			}
 		}
 		tried = true
 		return err
 	})
+}
+
+// settled finds out what has become of a Put that failed. It reports false
+// when the key is still free, or when nobody may look.
+func (r *retrying) settled(ctx context.Context, key string, body io.ReadSeeker) (bool, error) {
+	same, err := Holds(ctx, r.store, key, &guardedBody{body})
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, ErrDenied):
+		return false, nil
+	case err != nil:
+		return true, fmt.Errorf("put object %q: find out whether it arrived: %w", key, err)
+	case !same:
+		return true, fmt.Errorf("put object %q: %w, with other bytes", key, ErrExists)
+	}
+	return true, nil
 }
 
 func (r *retrying) Stat(ctx context.Context, key string) (o Object, err error) {

@@ -101,10 +101,11 @@ func TestRetrySucceedsAfterFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, faulty, inner := retrying()
 		write(t, inner, "there", "x")
-		for _, on := range []storagetest.Operation{storagetest.Put, storagetest.Get, storagetest.Stat, storagetest.List, storagetest.Delete} {
+		faulty.Inject(storagetest.Fault{On: storagetest.Put, Err: errFlaky, Times: 9})
+		write(t, s, "k", "data")
+		for _, on := range []storagetest.Operation{storagetest.Get, storagetest.Stat, storagetest.List, storagetest.Delete} {
 			faulty.Inject(storagetest.Fault{On: on, Err: errFlaky, Times: 9})
 		}
-		write(t, s, "k", "data")
 		data, err := read(t.Context(), s, "k", 0, -1)
 		require.NoError(t, err)
 		require.Equal(t, "data", string(data))
@@ -121,7 +122,10 @@ func TestRetrySucceedsAfterFailures(t *testing.T) {
 func TestRetryGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, faulty, _ := retrying()
-		faulty.Inject(storagetest.Fault{Err: errFlaky, Times: -1})
+		faulty.Inject(
+			storagetest.Fault{On: storagetest.Put, Err: errFlaky, Times: -1},
+			storagetest.Fault{On: storagetest.List, Err: errFlaky, Times: -1},
+		)
 		start := time.Now()
 		err := s.Put(t.Context(), "k", strings.NewReader("data"))
 		require.ErrorIs(t, err, errFlaky)
@@ -209,7 +213,7 @@ func TestPutWithALostReply(t *testing.T) {
 		data, err := read(t.Context(), inner, "k", 0, -1)
 		require.NoError(t, err)
 		require.Equal(t, "our own bytes", string(data))
-		require.Equal(t, 2, faulty.Calls(storagetest.Put))
+		require.Equal(t, 1, faulty.Calls(storagetest.Put), "what has arrived is not sent again")
 	})
 }
 
@@ -228,6 +232,63 @@ func TestPutThatLosesAgainstAnother(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A store may answer that the key exists before the body has been sent, and close the connection: the
+// sender sees that it broke.
+func TestPutOfAnExistingKeyThatLooksLikeABrokenConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, faulty, inner := retrying()
+		write(t, inner, "k", "bytes")
+		faulty.Inject(storagetest.Fault{On: storagetest.Put, Err: errFlaky, Times: -1})
+		require.NoError(t, s.Put(t.Context(), "k", strings.NewReader("bytes")))
+		require.ErrorIs(t, s.Put(t.Context(), "k", strings.NewReader("other")), storage.ErrExists)
+	})
+}
+
+// The connection breaks, we look, nothing is there, and only then the store finishes the first attempt.
+func TestPutThatArrivesAfterTheLook(t *testing.T) {
+	for name, arrives := range map[string]string{"ours": "data", "another's": "DATA"} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, faulty, inner := retrying()
+				faulty.Inject(
+					storagetest.Fault{On: storagetest.Put, Err: errFlaky},
+					storagetest.Fault{On: storagetest.Put, Delay: time.Hour},
+				)
+				go func() {
+					time.Sleep(time.Minute)
+					write(t, inner, "k", arrives)
+				}()
+				err := s.Put(t.Context(), "k", strings.NewReader("data"))
+				if arrives == "data" {
+					require.NoError(t, err)
+				} else {
+					require.ErrorIs(t, err, storage.ErrExists)
+				}
+			})
+		})
+	}
+}
+
+func TestPutWhileLookingFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, faulty, inner := retrying()
+		faulty.Inject(
+			storagetest.Fault{On: storagetest.Put, Err: errFlaky, After: true},
+			storagetest.Fault{On: storagetest.Stat, Err: errFlaky, Times: 3},
+			storagetest.Fault{On: storagetest.Get, Err: errFlaky, Times: 3},
+		)
+		write(t, s, "k", "data")
+		require.Equal(t, 1, faulty.Calls(storagetest.Put))
+		faulty.Inject(
+			storagetest.Fault{On: storagetest.Put, Err: errFlaky},
+			storagetest.Fault{On: storagetest.Stat, Err: storage.ErrDenied, Times: -1},
+		)
+		write(t, s, "k2", "data")
+		_, err := inner.Stat(t.Context(), "k2")
+		require.NoError(t, err)
+	})
 }
 
 // A writer of packs may list and not read them: the size has to do.
