@@ -33,7 +33,7 @@ type shopSet struct {
 	endpoint   string
 }
 
-// shopOptions shape the set. The zero value is three replicas, OrderedReady.
+// shopOptions shape the set. The zero value is three replicas, Parallel.
 type shopOptions struct {
 	replicas int
 	policy   string
@@ -94,7 +94,7 @@ func podReady(p *corev1.Pod) bool {
 func (s *shopSet) install(o shopOptions) {
 	s.t.Helper()
 	if o.policy == "" {
-		o.policy = "OrderedReady"
+		o.policy = "Parallel" // starts in a third of the time
 	}
 	replicas := o.replicas
 	if replicas == 0 && !o.empty {
@@ -182,7 +182,7 @@ func render(t *testing.T, file string, values any) string {
 // waitReady waits until the set's replicas are Ready.
 func (s *shopSet) waitReady(replicas int) {
 	s.t.Helper()
-	s.until(3*time.Minute, "the set comes up", func() bool {
+	s.until(10*time.Minute, "the set comes up", func() bool {
 		for i := range replicas {
 			if !ready(s.pod(fmt.Sprintf("mysql-%d", i))) {
 				return false
@@ -275,7 +275,7 @@ func (s *shopSet) sum(ordinal int) string {
 func (s *shopSet) caughtUp(ordinal int) {
 	s.t.Helper()
 	var last string
-	s.until(time.Minute, fmt.Sprintf("ordinal %d catches up", ordinal), func() bool {
+	s.until(3*time.Minute, fmt.Sprintf("ordinal %d catches up", ordinal), func() bool {
 		var sum sql.NullString
 		err := s.db(ordinal).QueryRowContext(s.t.Context(), sumQuery).Scan(&sum)
 		last = sum.String
@@ -351,7 +351,7 @@ func (s *shopSet) logs(job string) string {
 func (s *shopSet) jobOK(cronJob, name string) {
 	s.t.Helper()
 	s.jobFrom(cronJob, name)
-	require.True(s.t, s.waitJob(name, 5*time.Minute), "job %s failed:\n%s", name, s.logs(name))
+	require.True(s.t, s.waitJob(name, 15*time.Minute), "job %s failed:\n%s", name, s.logs(name))
 }
 
 // parameters sets variables of the restore's ConfigMap, the others go empty.
