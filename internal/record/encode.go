@@ -27,9 +27,9 @@ var (
 // Format is the version that this program writes, and the newest that it reads.
 const Format = 1
 
-// Features are the critical features that this program knows, none so far.
-// A record that lists one it does not know is refused.
-var knownFeatures = []string{}
+// knownFeatures are the critical features that this program knows, none so
+// far. A record that lists one it does not know is refused.
+func knownFeatures() []string { return nil }
 
 // Kind names a type of record. It is part of what a signature covers, so
 // that a signed record can never pass for one of another kind.
@@ -63,14 +63,27 @@ type Header struct {
 // NewHeader is the header of a record written by this program.
 func NewHeader(k Kind) Header { return Header{Format: Format, Kind: k} }
 
-func (h Header) check(want Kind) error {
-	if h.Format > Format {
-		return fmt.Errorf("%w: %s of format %d, this program reads up to %d", ErrNewerFormat, want, h.Format, Format)
+// requirements are the part of the header that no version may change.
+type requirements struct {
+	Format   int      `json:"format"`
+	Critical []string `json:"critical"`
+}
+
+func (q requirements) check(k Kind) error {
+	if q.Format > Format {
+		return fmt.Errorf("%w: %s of format %d, this program reads up to %d", ErrNewerFormat, k, q.Format, Format)
 	}
-	for _, feature := range h.Critical {
-		if !slices.Contains(knownFeatures, feature) {
-			return fmt.Errorf("%w: %s needs the feature %q", ErrNewerFormat, want, feature)
+	for _, feature := range q.Critical {
+		if !slices.Contains(knownFeatures(), feature) {
+			return fmt.Errorf("%w: %s needs the feature %q", ErrNewerFormat, k, feature)
 		}
+	}
+	return nil
+}
+
+func (h Header) check(want Kind) error {
+	if err := (requirements{h.Format, h.Critical}).check(want); err != nil {
+		return err
 	}
 	if h.Format != Format {
 		return fmt.Errorf("%w: %s of format %d", ErrInvalid, want, h.Format)
@@ -129,13 +142,13 @@ func Decode(data []byte, r Record, trusted []ed25519.PublicKey) (signer string, 
 			return "", fmt.Errorf("check %s: %w", kind, err)
 		}
 	}
-	// The header first: a newer format may have changed the type of a field,
-	// and "newer" is the message that helps.
-	var h Header
-	if err := json.Unmarshal(line, &h); err != nil {
+	// What it requires comes first: a newer format may have changed the type
+	// of a field, and "newer" is the message that helps.
+	var q requirements
+	if err := json.Unmarshal(line, &q); err != nil {
 		return "", fmt.Errorf("%w: %s is not JSON: %w", ErrInvalid, kind, err)
 	}
-	if err := h.check(kind); err != nil {
+	if err := q.check(kind); err != nil {
 		return "", err
 	}
 	if err := json.Unmarshal(line, r); err != nil {
