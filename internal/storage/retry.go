@@ -158,7 +158,7 @@ func (r *retrying) settled(ctx context.Context, key string, body io.ReadSeeker) 
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, ErrDenied):
 		return false, nil
 	case err != nil:
-		return true, fmt.Errorf("put object %q: find out whether it arrived: %w", key, err)
+		return true, fmt.Errorf("put object %q: see whether an earlier attempt arrived: %w", key, err)
 	case !same:
 		return true, fmt.Errorf("put object %q: %w, with other bytes", key, ErrExists)
 	}

@@ -131,7 +131,7 @@ func TestLostReply(t *testing.T) {
 	_, err = bare.Stat(t.Context(), "bare")
 	require.NoError(t, err, "only the reply was lost")
 
-	lost.Store(2)
+	lost.Store(1)
 	require.NoError(t, s.Put(t.Context(), "retried", bytes.NewReader(data())))
 	got, err := read(t, bare, "retried")
 	require.NoError(t, err)
