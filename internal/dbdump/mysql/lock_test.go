@@ -51,7 +51,7 @@ const (
 
 func startBank(t *testing.T, s *servers.MySQL, writers int) *bank {
 	t.Helper()
-	s.Exec(t, "CREATE DATABASE bank")
+	s.Exec(t, "CREATE DATABASE bank", "CREATE TABLE bank.ledger (id INT AUTO_INCREMENT PRIMARY KEY, amount INT NOT NULL)")
 	for i := range bankTables {
 		s.Exec(t, fmt.Sprintf("CREATE TABLE bank.a%d (id INT PRIMARY KEY, balance INT NOT NULL)", i))
 		var rows []string
@@ -91,6 +91,9 @@ func (b *bank) transfer(ctx context.Context, db *sql.DB) error {
 		if _, err := tx.ExecContext(ctx, q); err != nil {
 			return err
 		}
+	}
+	if _, err := tx.ExecContext(ctx, fmt.Sprintf("INSERT INTO bank.ledger (amount) VALUES (%d)", amount)); err != nil {
+		return err
 	}
 	return tx.Commit()
 }
