@@ -39,6 +39,8 @@ func Connect(o Options) (*Client, error) {
 	// wait for itself.
 	config.QPS, config.Burst = 50, 100
 	config.UserAgent = "keepset"
+	// Warnings of the API server are about our own requests, and no user's.
+	config.WarningHandler = rest.NoWarnings{}
 	kube, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return nil, fmt.Errorf("make a Kubernetes client: %w", err)

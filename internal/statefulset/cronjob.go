@@ -129,7 +129,7 @@ func runsBackup(container corev1.Container) bool {
 // now suspended by us. A CronJob that could not be changed does not keep the
 // others from it.
 func (c *Client) SuspendBackups(ctx context.Context, set, by string) ([]string, error) {
-	return c.eachBackup(ctx, set, func(o batchv1.CronJob) (map[string]any, bool) {
+	return c.eachBackup(ctx, set, func(o batchv1.CronJob) (*suspension, bool) {
 		key := suspendKey(by)
 		if o.Annotations[key] == by {
 			return nil, true
@@ -137,7 +137,7 @@ func (c *Client) SuspendBackups(ctx context.Context, set, by string) ([]string, 
 		if deref(o.Spec.Suspend) && o.Annotations[AnnotationSuspendedByRestore] == "" && o.Annotations[AnnotationSuspendedByUser] == "" {
 			return nil, false
 		}
-		return suspendPatch(true, map[string]any{key: by}), true
+		return &suspension{suspend: true, annotations: map[string]any{key: by}}, true
 	})
 }
 
@@ -145,7 +145,7 @@ func (c *Client) SuspendBackups(ctx context.Context, set, by string) ([]string, 
 // ID, AnyRestore, or SuspendUser. One that the user suspended as well stays
 // suspended. It returns the names of those that by no longer suspends.
 func (c *Client) ResumeBackups(ctx context.Context, set, by string) ([]string, error) {
-	return c.eachBackup(ctx, set, func(o batchv1.CronJob) (map[string]any, bool) {
+	return c.eachBackup(ctx, set, func(o batchv1.CronJob) (*suspension, bool) {
 		key := suspendKey(by)
 		mark := o.Annotations[key]
 		if mark == "" || by != AnyRestore && mark != by {
@@ -155,7 +155,7 @@ func (c *Client) ResumeBackups(ctx context.Context, set, by string) ([]string, e
 		if key == other {
 			other = AnnotationSuspendedByRestore
 		}
-		return suspendPatch(o.Annotations[other] != "", map[string]any{key: nil}), true
+		return &suspension{suspend: o.Annotations[other] != "", annotations: map[string]any{key: nil}}, true
 	})
 }
 
@@ -166,13 +166,23 @@ func suspendKey(by string) string {
 	return AnnotationSuspendedByRestore
 }
 
-func suspendPatch(suspend bool, annotations map[string]any) map[string]any {
-	return map[string]any{"metadata": map[string]any{"annotations": annotations}, "spec": map[string]any{"suspend": suspend}}
+// suspension is a change of one CronJob: what it is to be, and who did it.
+type suspension struct {
+	suspend     bool
+	annotations map[string]any
+}
+
+// patch is the merge patch for an object of this version.
+func (s suspension) patch(version string) ([]byte, error) {
+	return json.Marshal(map[string]any{
+		"metadata": map[string]any{"annotations": s.annotations, "resourceVersion": version},
+		"spec":     map[string]any{"suspend": s.suspend},
+	})
 }
 
 // eachBackup patches the CronJobs of a set as change says. The object's
 // version travels with the patch, so that a change made meanwhile is seen.
-func (c *Client) eachBackup(ctx context.Context, set string, change func(batchv1.CronJob) (map[string]any, bool)) ([]string, error) {
+func (c *Client) eachBackup(ctx context.Context, set string, change func(batchv1.CronJob) (*suspension, bool)) ([]string, error) {
 	objects, err := c.backupCronJobs(ctx, set)
 	if err != nil {
 		return nil, err
@@ -190,15 +200,14 @@ func (c *Client) eachBackup(ctx context.Context, set string, change func(batchv1
 	return names, errors.Join(failed...)
 }
 
-func (c *Client) changeCronJob(ctx context.Context, o batchv1.CronJob, change func(batchv1.CronJob) (map[string]any, bool)) (bool, error) {
+func (c *Client) changeCronJob(ctx context.Context, o batchv1.CronJob, change func(batchv1.CronJob) (*suspension, bool)) (bool, error) {
 	cronJobs := c.kube.BatchV1().CronJobs(c.namespace)
 	for {
-		patch, counts := change(o)
-		if patch == nil {
+		to, counts := change(o)
+		if to == nil {
 			return counts, nil
 		}
-		patch["metadata"].(map[string]any)["resourceVersion"] = o.ResourceVersion
-		data, err := json.Marshal(patch)
+		data, err := to.patch(o.ResourceVersion)
 		if err != nil {
 			return false, fmt.Errorf("patch %s: %w", c.ref("cronjob", o.Name), err)
 		}

@@ -193,7 +193,8 @@ func (f found) beyond() []int {
 }
 
 // suffixOrdinal reads the ordinal behind a prefix. Names with dashes make the
-// strictness necessary: mysql-2-0 is a pod of mysql-2, not of mysql.
+// strictness necessary: mysql-2-0 is a pod of mysql-2, not of mysql. The label
+// apps.kubernetes.io/pod-index always says the same, and a claim has none.
 func suffixOrdinal(name, prefix string) (int, bool) {
 	rest, ok := strings.CutPrefix(name, prefix)
 	if !ok {
@@ -204,14 +205,6 @@ func suffixOrdinal(name, prefix string) (int, bool) {
 		return 0, false
 	}
 	return int(n), true
-}
-
-// ordinalOf is a pod's ordinal: its label, else its name.
-func ordinalOf(pod *corev1.Pod, set string) (int, bool) {
-	if n, err := strconv.Atoi(pod.Labels[appsv1.PodIndexLabel]); err == nil && pod.Name == podName(set, n) {
-		return n, true
-	}
-	return suffixOrdinal(pod.Name, set+"-")
 }
 
 func templateNames(object *appsv1.StatefulSet) []string {

@@ -3,6 +3,7 @@ package statefulset
 import (
 	"context"
 	"errors"
+	"maps"
 	"testing"
 	"time"
 
@@ -19,10 +20,7 @@ import (
 
 // memberPod is a pod as the controller makes it, running and ready.
 func memberPod(set *appsv1.StatefulSet, name, index, ip string) *corev1.Pod {
-	labels := map[string]string{}
-	for k, v := range set.Spec.Template.Labels {
-		labels[k] = v
-	}
+	labels := maps.Clone(set.Spec.Template.Labels)
 	if index != "" {
 		labels[appsv1.PodIndexLabel] = index
 	}

@@ -21,7 +21,7 @@ var (
 	// ErrForbidden: a Role lacks a rule.
 	ErrForbidden = errors.New("not allowed")
 	// ErrBusy: another run holds the set's Lease.
-	ErrBusy = errors.New("set is busy")
+	ErrBusy = errors.New("lease is held")
 	// ErrLeaseLost: the Lease is no longer ours; nothing may be touched.
 	ErrLeaseLost = errors.New("lease lost")
 	// ErrClaimInUse: a claim that exists would have to be replaced.

@@ -14,6 +14,9 @@ import (
 // DefaultLeaseDuration is how long a killed holder keeps a set busy.
 const DefaultLeaseDuration = time.Minute
 
+// maxSkew is how far the clocks of two nodes may be apart at the very most.
+const maxSkew = 10 * time.Minute
+
 // LeaseOptions for [Client.Acquire].
 type LeaseOptions struct {
 	// Duration after which a holder that no longer renews has lost the Lease.
@@ -159,7 +162,8 @@ func (a *attempt) mayTake(l *coordinationv1.Lease) (bool, error) {
 	}
 	info, watched := a.client.leaseInfo(l), now.Sub(a.since)
 	duration := max(leaseDuration(l), time.Second)
-	if watched >= duration || !info.Live && watched >= duration/renewals+duration/10 {
+	longGone := info.Expires.Add(maxSkew).Before(now)
+	if longGone || watched >= duration || !info.Live && watched >= duration/renewals+duration/10 {
 		return true, nil
 	}
 	ours := info.Run() == a.run.ID

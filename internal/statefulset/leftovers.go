@@ -54,7 +54,7 @@ type HeldClaim struct {
 	Claim
 }
 
-// Empty: nothing is left, and no restore is running.
+// Empty reports that nothing is left, and no restore is running.
 func (l Leftovers) Empty() bool {
 	return !l.Lease.Live && len(l.Seeds) == 0 && len(l.Claims) == 0 && len(l.CronJobs) == 0
 }

@@ -2,6 +2,7 @@ package statefulset
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -182,10 +183,5 @@ func isSeed(pod *corev1.Pod) bool {
 }
 
 func hasFinalizer(o metav1.Object) bool {
-	for _, f := range o.GetFinalizers() {
-		if f == Finalizer {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(o.GetFinalizers(), Finalizer)
 }

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -237,9 +237,7 @@ func (s *Seed) newClaim(template string) *corev1.PersistentVolumeClaim {
 	if claim.Labels == nil {
 		claim.Labels = map[string]string{}
 	}
-	for k, v := range object.Spec.Selector.MatchLabels {
-		claim.Labels[k] = v
-	}
+	maps.Copy(claim.Labels, object.Spec.Selector.MatchLabels)
 	if claim.Annotations == nil {
 		claim.Annotations = map[string]string{}
 	}
@@ -257,15 +255,10 @@ func (s *Seed) newClaim(template string) *corev1.PersistentVolumeClaim {
 
 // annotateClaims sets annotations on all claims that the seed fills.
 func (s *Seed) annotateClaims(ctx context.Context, annotations map[string]any) error {
-	var failed []string
+	var failed []error
 	for _, t := range s.spec.ClaimTemplates {
 		name := claimName(t, s.set.Name, s.spec.Ordinal)
-		if err := s.client.patchClaim(ctx, name, map[string]any{"metadata": map[string]any{"annotations": annotations}}); err != nil {
-			failed = append(failed, err.Error())
-		}
+		failed = append(failed, s.client.patchClaim(ctx, name, map[string]any{"metadata": map[string]any{"annotations": annotations}}))
 	}
-	if len(failed) > 0 {
-		return errors.New(strings.Join(failed, "; "))
-	}
-	return nil
+	return errors.Join(failed...)
 }

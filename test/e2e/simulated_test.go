@@ -84,7 +84,7 @@ func newSimulation(t *testing.T, replicas int, policy string) *simulation {
 	s := &simulation{cluster: newCluster(t)}
 	s.applyRoles("db")
 	s.apply(fmt.Sprintf(simulated, replicas, policy))
-	s.until(time.Minute, "the set comes up", func() bool {
+	s.until(5*time.Minute, "the set comes up", func() bool {
 		for i := range replicas {
 			if !ready(s.pod(fmt.Sprintf("db-%d", i))) {
 				return false
@@ -170,7 +170,7 @@ func (s *simulation) content(pod string) string {
 func (s *simulation) requireFilled(ordinal int) {
 	s.t.Helper()
 	pod := fmt.Sprintf("db-%d", ordinal)
-	s.until(time.Minute, pod+" is Ready", func() bool { return ready(s.pod(pod)) })
+	s.until(3*time.Minute, pod+" is Ready", func() bool { return ready(s.pod(pod)) })
 	require.Equal(s.t, fmt.Sprintf("content\nfilled as %d on %s", ordinal, pod), s.content(pod))
 }
 

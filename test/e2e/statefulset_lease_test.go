@@ -136,7 +136,7 @@ spec:
         spec:
           restartPolicy: Never
           terminationGracePeriodSeconds: 0
-          containers: [{name: keepset, image: "keepset-test/mariadb:10.11", imagePullPolicy: Never, command: [sleep, "3"]}]
+          containers: [{name: keepset, image: "keepset-test/mariadb:10.11", imagePullPolicy: Never, command: [sleep, "8"]}]
 `
 
 func (c *cluster) cronJob(name, set, component, suspend string) {
@@ -168,6 +168,7 @@ func TestCronJobsAreSuspendedAndResumed(t *testing.T) {
 	managers := s.kubectl("get", "cronjob", "keepset-backup", "--show-managed-fields", "-o", "jsonpath={.metadata.managedFields[*].manager}")
 	require.Contains(t, managers, "keepset", "the change is attributed to us")
 
+	s.until(time.Minute, "the job has a pod", func() bool { return s.kubectl("get", "job", "by-hand", "-o", "jsonpath={.status.active}") == "1" })
 	require.ErrorIs(t, s.client.WaitBackups(t.Context(), "db", time.Millisecond), statefulset.ErrTimeout)
 	require.NoError(t, s.client.WaitBackups(t.Context(), "db", time.Minute), "the job by hand ends")
 
