@@ -35,9 +35,10 @@ func (d *demo) startSet(ctx context.Context) error {
 	primary := d.replicas[0]
 	if err := execute(ctx, primary,
 		"CREATE USER "+replicationUser+"@'%' IDENTIFIED BY '"+password+"'",
-		"GRANT REPLICATION SLAVE ON *.* TO "+replicationUser+"@'%'",
+		"GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO "+replicationUser+"@'%'",
 		"CREATE USER "+backupUser+"@'%' IDENTIFIED BY '"+password+"'",
-		"GRANT ALL ON *.* TO "+backupUser+"@'%'",
+		"GRANT SELECT, RELOAD, PROCESS, LOCK TABLES, SHOW VIEW, EVENT, TRIGGER, BINLOG MONITOR, REPLICA MONITOR ON *.* TO "+
+			backupUser+"@'%'",
 	); err != nil {
 		return err
 	}
@@ -126,6 +127,13 @@ func (d *demo) caughtUp(ctx context.Context, ordinal int) error {
 		return err
 	}
 	s := d.replicas[ordinal]
+	threads, err := value(ctx, s, "SELECT COUNT(*) FROM information_schema.processlist WHERE command IN ('Slave_IO', 'Slave_SQL')")
+	if err != nil {
+		return err
+	}
+	if threads != "2" {
+		return fmt.Errorf("wait for replica %d at %s: it does not follow the primary", ordinal, s.Addr)
+	}
 	got, err := value(ctx, s, fmt.Sprintf("SELECT MASTER_GTID_WAIT('%s', %.0f)", position, catchUpTimeout.Seconds()))
 	if err != nil {
 		return err

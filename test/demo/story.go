@@ -61,7 +61,7 @@ func (d *demo) inspect(ctx context.Context) error {
 	if err := d.command(ctx, "backup", nil, "list", "--repository", d.repository, "--set", setName); err != nil {
 		return err
 	}
-	return d.command(ctx, "backup", nil, "verify", "--repository", d.repository, "--set", setName)
+	return d.command(ctx, "backup", nil, "verify", "--repository", d.repository, "--set", setName, "--read-data", "100")
 }
 
 // destroy does to replica 2 what the loss of its volume does, and puts an empty server in its place.
