@@ -28,6 +28,6 @@ func TestDemoFails(t *testing.T) {
 	for _, name := range []string{"backup", "restore"} {
 		require.NoError(t, os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\n"), 0o700))
 	}
-	err := run(t.Context(), []string{"-bin", bin, "-rows", "100"})
+	err := run(t.Context(), []string{"-bin", bin, "-rows", "2000"})
 	require.ErrorContains(t, err, "replica 2")
 }
