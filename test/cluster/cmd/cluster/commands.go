@@ -36,8 +36,7 @@ func (a *app) up(ctx context.Context, args []string) error {
 			return err
 		}
 	}
-	fmt.Fprintln(a.out, a.node.Kubeconfig())
-	return nil
+	return a.print("%s\n", a.node.Kubeconfig())
 }
 
 func (a *app) loadTestImages(ctx context.Context) error {
@@ -76,13 +75,14 @@ func (a *app) status(ctx context.Context, args []string) error {
 	}
 	lines, err := a.node.Status(ctx)
 	for _, line := range lines {
-		fmt.Fprintln(a.out, line)
+		if err := a.print("%s\n", line); err != nil {
+			return err
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("the cluster is not healthy: %w; start it with `cluster up`", err)
 	}
-	fmt.Fprintf(a.out, "healthy: KUBECONFIG=%s\n", a.node.Kubeconfig())
-	return nil
+	return a.print("healthy: KUBECONFIG=%s\n", a.node.Kubeconfig())
 }
 
 func (a *app) kubeconfig(_ context.Context, args []string) error {
@@ -92,8 +92,7 @@ func (a *app) kubeconfig(_ context.Context, args []string) error {
 	if _, err := os.Stat(a.node.Kubeconfig()); err != nil {
 		return fmt.Errorf("find the kubeconfig: %w; start the cluster with `cluster up`", err)
 	}
-	fmt.Fprintln(a.out, a.node.Kubeconfig())
-	return nil
+	return a.print("%s\n", a.node.Kubeconfig())
 }
 
 // tools has nothing left to do but the link: every command gets the programs first.
@@ -122,10 +121,15 @@ func (a *app) images(ctx context.Context, args []string) error {
 		return err
 	}
 	archives, err := a.buildTestImages(ctx)
-	for _, archive := range archives {
-		fmt.Fprintf(a.out, "%s\t%s\n", archive.Name, archive.Path)
+	if err != nil {
+		return err
 	}
-	return err
+	for _, archive := range archives {
+		if err := a.print("%s\t%s\n", archive.Name, archive.Path); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (a *app) loadImage(ctx context.Context, args []string) error {
@@ -158,6 +162,13 @@ func (a *app) image(ctx context.Context, args []string) error {
 			return err
 		}
 	}
-	fmt.Fprintf(a.out, "%s\t%s\n", archive.Name, archive.Path)
+	return a.print("%s\t%s\n", archive.Name, archive.Path)
+}
+
+// print writes what the caller of the command reads.
+func (a *app) print(format string, args ...any) error {
+	if _, err := fmt.Fprintf(a.out, format, args...); err != nil {
+		return fmt.Errorf("write output: %w", err)
+	}
 	return nil
 }

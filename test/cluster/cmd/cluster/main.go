@@ -43,16 +43,22 @@ var errUsage = errors.New("wrong usage")
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	switch {
-	case errors.Is(err, errUsage):
-		fmt.Fprintf(os.Stderr, "cluster: %v\n%s", err, usage)
-		os.Exit(64) //nolint:gocritic // nothing is deferred that matters
-	case err != nil:
-		fmt.Fprintf(os.Stderr, "cluster: %v\n", err)
-		os.Exit(1)
+	stop()
+	os.Exit(report(os.Stderr, err))
+}
+
+// report says what went wrong, and returns the exit status for it.
+func report(stderr io.Writer, err error) int {
+	if err == nil {
+		return 0
 	}
+	_, _ = fmt.Fprintf(stderr, "cluster: %v\n", err)
+	if errors.Is(err, errUsage) {
+		_, _ = fmt.Fprint(stderr, usage)
+		return 64
+	}
+	return 1
 }
 
 // app is what the commands share.

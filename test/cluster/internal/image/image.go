@@ -239,7 +239,7 @@ func (a *archive) layer(layer Layer) (descriptor, error) {
 	if err != nil {
 		return d, fmt.Errorf("open layer: %w", err)
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }() // read only
 	hash := sha256.New()
 	a.header(blobPath(layer.Digest), layer.Size)
 	if a.err == nil {

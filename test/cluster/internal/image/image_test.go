@@ -162,7 +162,7 @@ func TestTreeKeepsModesAndLinks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 	var got []string
 	tr := tar.NewReader(file)
 	for {

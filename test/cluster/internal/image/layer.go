@@ -231,7 +231,7 @@ func copyFile(w io.Writer, name string) error {
 	if err != nil {
 		return err
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }() // read only
 	if _, err := io.Copy(w, file); err != nil {
 		return fmt.Errorf("copy %s: %w", name, err)
 	}

@@ -96,7 +96,7 @@ func podProcesses() ([]int, error) {
 		if err != nil {
 			return err
 		}
-		for _, field := range strings.Fields(string(data)) {
+		for field := range strings.FieldsSeq(string(data)) {
 			if pid, err := strconv.Atoi(field); err == nil && pid > 0 {
 				pids = append(pids, pid)
 			}

@@ -192,7 +192,7 @@ func (n *Node) snapshotter() string {
 	if err != nil {
 		return "native"
 	}
-	defer os.RemoveAll(probe)
+	defer func() { _ = os.RemoveAll(probe) }() // what stays behind does no harm
 	var dirs [4]string
 	for i, dir := range []string{"lower", "upper", "work", "merged"} {
 		dirs[i] = filepath.Join(probe, dir)

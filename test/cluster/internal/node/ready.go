@@ -23,7 +23,7 @@ func (n *Node) etcdReady(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("ask etcd for its health: %w", err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("etcd is not healthy: %s", resp.Status)
 	}
@@ -101,8 +101,7 @@ func output(cmd *exec.Cmd) (string, error) {
 	out, err := cmd.Output()
 	if err != nil {
 		var stderr string
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
+		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 			stderr = ": " + strings.TrimSpace(string(exit.Stderr))
 		}
 		return "", fmt.Errorf("%s: %w%s", strings.Join(cmd.Args, " "), err, stderr)

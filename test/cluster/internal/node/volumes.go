@@ -23,7 +23,7 @@ func OpenVolumes(ctx context.Context, dir string) error {
 		return fmt.Errorf("watch volumes: %w", err)
 	}
 	events := os.NewFile(uintptr(fd), "inotify")
-	defer events.Close()
+	defer func() { _ = events.Close() }()
 	if _, err := syscall.InotifyAddWatch(fd, dir, syscall.IN_CREATE|syscall.IN_ONLYDIR); err != nil {
 		return fmt.Errorf("watch volumes in %s: %w", dir, err)
 	}

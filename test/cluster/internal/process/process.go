@@ -57,7 +57,7 @@ func (s Set) Start(spec Spec) (Record, error) {
 	if err != nil {
 		return Record{}, fmt.Errorf("open log of %s: %w", spec.Name, err)
 	}
-	defer log.Close() // the child holds its own descriptor
+	defer func() { _ = log.Close() }() // the child holds its own descriptor
 
 	cmd := exec.Command(spec.Path, spec.Args...) //nolint:noctx // the process must outlive this one
 	cmd.Env = append(os.Environ(), spec.Env...)
@@ -209,8 +209,7 @@ func bootID() (string, error) {
 
 // ignoreExit drops the error that says how a process we killed ended.
 func ignoreExit(err error) error {
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if _, ok := errors.AsType[*exec.ExitError](err); ok {
 		return nil
 	}
 	return err

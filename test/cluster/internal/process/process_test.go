@@ -12,6 +12,7 @@ func TestStartedProcessIsKnownAliveAndStopped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	awaitLog(t, set, "sleeper", "hello")
 	if !r.Alive() {
 		t.Fatal("the started process is reported dead")
 	}
@@ -28,9 +29,6 @@ func TestStartedProcessIsKnownAliveAndStopped(t *testing.T) {
 	if all, err := set.All(); err != nil || len(all) != 0 {
 		t.Fatalf("records after stop: %v (%v)", all, err)
 	}
-	if got := set.Tail("sleeper", 1); got != "hello" {
-		t.Fatalf("log is %q", got)
-	}
 }
 
 func TestStopResortsToKill(t *testing.T) {
@@ -39,11 +37,7 @@ func TestStopResortsToKill(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(5 * time.Second); set.Tail("deaf", 1) != "ready"; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the process did not start")
-		}
-	}
+	awaitLog(t, set, "deaf", "ready")
 	if err := set.Stop(r, 200*time.Millisecond); err != nil {
 		t.Fatal(err)
 	}
@@ -69,6 +63,16 @@ func TestForeignProcessIsNotOurs(t *testing.T) {
 		}
 		if err := set.Stop(stranger, time.Second); err != nil {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// awaitLog waits until the last line of the log is the wanted one.
+func awaitLog(t *testing.T, set Set, name, want string) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); set.Tail(name, 1) != want; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the log of %s says %q, want %q", name, set.Tail(name, 1), want)
 		}
 	}
 }

@@ -28,7 +28,7 @@ func (b Builder) Keepset(ctx context.Context, name, dest string, architectures .
 	if err != nil {
 		return Archive{}, fmt.Errorf("create work directory: %w", err)
 	}
-	defer os.RemoveAll(work)
+	defer func() { _ = os.RemoveAll(work) }() // what stays behind does no harm
 	var images []image.Image
 	for _, arch := range architectures {
 		img, err := b.keepsetFor(ctx, filepath.Join(work, arch), arch)

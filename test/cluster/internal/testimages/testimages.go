@@ -119,7 +119,7 @@ func (b Builder) cached(name, key string, build func(work, dest string) error) (
 	if err != nil {
 		return Archive{}, fmt.Errorf("create work directory: %w", err)
 	}
-	defer os.RemoveAll(work)
+	defer func() { _ = os.RemoveAll(work) }() // what stays behind does no harm
 	if err := build(work, dest); err != nil {
 		return Archive{}, fmt.Errorf("build image %s: %w", name, err)
 	}

@@ -36,7 +36,7 @@ func (t Toolchain) debian(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("create directory for packages: %w", err)
 	}
-	defer os.RemoveAll(work)
+	defer func() { _ = os.RemoveAll(work) }() // what stays behind does no harm
 	debs := filepath.Join(work, "debs")
 	if err := t.download(ctx, debs); err != nil {
 		return "", err

@@ -203,16 +203,16 @@ func buildKey(b Binary, flags string) (string, error) {
 	}
 	files = append(files, filepath.Join(b.Dir, "go.mod"), filepath.Join(b.Dir, "go.sum"))
 	slices.Sort(files)
-	h := sha256.New()
-	fmt.Fprintf(h, "%s\n%s\n%s\n", runtime.Version(), b.Arch, flags)
+	all := fmt.Appendf(nil, "%s\n%s\n%s\n", runtime.Version(), b.Arch, flags)
 	for _, file := range files {
 		data, err := os.ReadFile(file)
 		if err != nil {
 			return "", err
 		}
-		fmt.Fprintf(h, "%s %d\n%s", filepath.Base(file), len(data), data)
+		all = fmt.Appendf(all, "%s %d\n%s", filepath.Base(file), len(data), data)
 	}
-	return hex.EncodeToString(h.Sum(nil))[:16], nil
+	sum := sha256.Sum256(all)
+	return hex.EncodeToString(sum[:8]), nil
 }
 
 // tail is the end of a program's output, which is where it says what failed.
