@@ -150,14 +150,16 @@ func (d *dump) planRange(ctx context.Context, s *session, p piece, rows int64, e
 	if p.key == nil || rows < perPiece+perPiece/2 {
 		return emit(p)
 	}
-	first := p.table.column(p.key.columns[0])
-	if integerTypes[first.dataType] {
-		done, err := d.planIntegers(ctx, s, p, first, rows, perPiece, emit)
-		if done || err != nil {
-			return err
+	return s.scoped(ctx, func(ctx context.Context, s *session) error {
+		first := p.table.column(p.key.columns[0])
+		if integerTypes[first.dataType] {
+			done, err := d.planIntegers(ctx, s, p, first, rows, perPiece, emit)
+			if done || err != nil {
+				return err
+			}
 		}
-	}
-	return d.planSamples(ctx, s, p, perPiece, emit)
+		return d.planSamples(ctx, s, p, perPiece, emit)
+	})
 }
 
 // rowsPerPiece is how many rows make ChunkBytes.

@@ -87,15 +87,25 @@ func (d *dump) writeTables(ctx context.Context, fit func(*table) bool, planner *
 	slices.SortStableFunc(tables, func(a, b *table) int { return int(min(1, max(-1, b.size-a.size))) })
 	return d.work(ctx, func(ctx context.Context, emit func(task) error) error {
 		for _, t := range tables {
-			if err := emit(func(ctx context.Context, s *session) error { return d.writeTable(ctx, s, t) }); err != nil {
-				return err
-			}
+			// The definition goes with the first piece: small tables, which
+			// are most, cost one task.
+			definition := func(ctx context.Context, s *session) error { return d.writeTable(ctx, s, t) }
 			if t.structureOnly != "" {
+				if err := emit(definition); err != nil {
+					return err
+				}
 				continue
 			}
-			err := planner.scoped(ctx, func(ctx context.Context, planner *session) error {
-				return d.planTable(ctx, planner, t, func(p piece) error {
-					return emit(func(ctx context.Context, s *session) error { return d.dumpPiece(ctx, s, p) })
+			err := d.planTable(ctx, planner, t, func(p piece) error {
+				before := definition
+				definition = nil
+				return emit(func(ctx context.Context, s *session) error {
+					if before != nil {
+						if err := before(ctx, s); err != nil {
+							return err
+						}
+					}
+					return d.dumpPiece(ctx, s, p)
 				})
 			})
 			if err != nil {
