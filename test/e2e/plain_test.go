@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -100,6 +101,15 @@ func TestPlainExport(t *testing.T) {
 	assert.Greater(t, names, 3)
 }
 
+// firstLog is the oldest binary log that a server still has.
+func firstLog(t *testing.T, s *servers.MySQL) string {
+	t.Helper()
+	var name string
+	var rest any
+	require.NoError(t, s.DB(t).QueryRowContext(t.Context(), "SHOW BINARY LOGS").Scan(&name, &rest))
+	return name
+}
+
 // TestPlainFollower loads a lost follower from the backup and lets it catch up
 // with what was written since.
 func TestPlainFollower(t *testing.T) {
@@ -122,7 +132,11 @@ func TestPlainFollower(t *testing.T) {
 	assert.Equal(t, checksum(t, primary, "shop.orders"), checksum(t, follower, "shop.orders"), "it has caught up before the command ends")
 
 	// Once the logs are gone, the check refuses before the target is touched.
-	primary.Exec(t, "FLUSH BINARY LOGS", "PURGE BINARY LOGS BEFORE NOW() + INTERVAL 1 DAY")
+	follower.Stop(t) // a log that is being read is not purged
+	require.Eventually(t, func() bool {
+		primary.Exec(t, "FLUSH BINARY LOGS", "PURGE BINARY LOGS BEFORE NOW() + INTERVAL 1 DAY")
+		return firstLog(t, primary) > "binlog.000002"
+	}, 30*time.Second, 200*time.Millisecond, "the logs since the backup are purged")
 	late := servers.MariaDB(t)
 	line := p.with("KEEPSET_TARGET_PASSWORD="+late.Password, "KEEPSET_REPLICATION_PASSWORD=repl-secret").fails(1,
 		"restore", "load", "--repository", repository, "--set", "shop", "--target", "mysql://root@"+late.Addr,
