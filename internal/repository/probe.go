@@ -11,7 +11,7 @@ import (
 // writing the configuration once more. It needs no right that Init does not
 // need, and changes nothing.
 func WriteGuarantee(ctx context.Context, store storage.Store) (storage.Guarantee, error) {
-	data, err := get(ctx, store, keyConfig(0))
+	data, err := getAll(ctx, store, keyConfig(0))
 	if err != nil {
 		return storage.GuaranteeUnknown, err
 	}
