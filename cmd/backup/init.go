@@ -10,6 +10,7 @@ import (
 	"keepset/internal/cli"
 	"keepset/internal/record"
 	"keepset/internal/repository"
+	"keepset/internal/storage"
 )
 
 func newInit(a *cli.App) *cobra.Command {
@@ -47,7 +48,14 @@ they are stored as plain zstd, for anyone who can read the store.`,
 			if err != nil {
 				return fmt.Errorf("make a repository at %s: %w", repo.URL, err)
 			}
-			return printInit(a, repo.URL, config)
+			guarantee, err := repository.WriteGuarantee(cmd.Context(), store)
+			if err != nil {
+				a.Log.Warn("the repository is made, but what the store's writes guarantee could not be found out", "error", err)
+			}
+			if guarantee == storage.GuaranteeChecked {
+				a.Log.Warn("the store has no conditional writes: read docs/storage.md, and unless it refuses them openly give --s3-look-before-put to every command")
+			}
+			return printInit(a, repo.URL, config, guarantee)
 		},
 	}
 	repo.AddInit(cmd.Flags())
@@ -61,13 +69,14 @@ type initReport struct {
 	ID         string `json:"id,omitempty"`
 	Encrypted  bool   `json:"encrypted"`
 	Signed     bool   `json:"signed"`
+	Writes     string `json:"writes,omitempty"`
 	DryRun     bool   `json:"dryRun,omitempty"`
 }
 
-func printInit(a *cli.App, url string, c record.Config) error {
-	r := initReport{Repository: url, ID: c.Repository, Encrypted: c.Encrypted(), Signed: len(c.Writers) > 0}
+func printInit(a *cli.App, url string, c record.Config, writes storage.Guarantee) error {
+	r := initReport{Repository: url, ID: c.Repository, Encrypted: c.Encrypted(), Signed: len(c.Writers) > 0, Writes: writes.String()}
 	return a.Print(r, func(w io.Writer) error {
-		_, err := fmt.Fprintf(w, "made repository %s at %s, %s\n", r.ID, r.Repository, protection(r.Encrypted, r.Signed))
+		_, err := fmt.Fprintf(w, "made repository %s at %s, %s\nwrites of the store: %s\n", r.ID, r.Repository, protection(r.Encrypted, r.Signed), r.Writes)
 		return err
 	})
 }
