@@ -123,7 +123,22 @@ func (d *dump) readCatalog(ctx context.Context, s *session) (*catalog, error) {
 			return nil, fmt.Errorf("read the catalog of schema %s: %w", sc.name, err)
 		}
 	}
-	return c, nil
+	return c, c.checkFilter(d.opts.Filter)
+}
+
+// checkFilter refuses a filter that asks for something that is not there: a
+// backup of nothing must not look like one.
+func (c *catalog) checkFilter(f Filter) error {
+	for _, pattern := range f.Include {
+		only := Filter{Include: []string{pattern}}
+		found := slices.ContainsFunc(c.schemas, func(s *schema) bool {
+			return only.Whole(s.name) || slices.ContainsFunc(s.tables, func(t *table) bool { return only.Table(s.name, t.name) })
+		})
+		if !found {
+			return fmt.Errorf("nothing on the server is selected by %q: a database or table of that name does not exist, is a system schema, or is excluded", pattern)
+		}
+	}
+	return nil
 }
 
 func (d *dump) readSchema(ctx context.Context, s *session, sc *schema) error {

@@ -61,15 +61,21 @@ func (p piece) query() string {
 	b.WriteString(p.layout.expressions)
 	b.WriteString(" FROM ")
 	b.WriteString(p.table.from(p.partition, p.key))
-	if p.low != "" || p.high != "" {
-		b.WriteString(" WHERE ")
-		b.WriteString(strings.Join(slices.DeleteFunc([]string{p.low, p.high}, func(s string) bool { return s == "" }), " AND "))
-	}
+	b.WriteString(p.where())
 	if p.key != nil {
 		b.WriteString(" ORDER BY ")
 		b.WriteString(p.key.list())
 	}
 	return b.String()
+}
+
+// where is the condition of the range, empty without one.
+func (p piece) where() string {
+	conditions := slices.DeleteFunc([]string{p.low, p.high}, func(s string) bool { return s == "" })
+	if len(conditions) == 0 {
+		return ""
+	}
+	return " WHERE " + strings.Join(conditions, " AND ")
 }
 
 // from is the table reference of a query, with partition, history and index.
@@ -158,7 +164,8 @@ func (d *dump) planRange(ctx context.Context, s *session, p piece, rows int64, e
 				return err
 			}
 		}
-		return d.planSamples(ctx, s, p, perPiece, emit)
+		_, err := d.planSamples(ctx, s, p, perPiece, emit)
+		return err
 	})
 }
 
@@ -214,14 +221,41 @@ func (d *dump) planIntegers(ctx context.Context, s *session, p piece, first colu
 	bound := new(big.Int).Mul(new(big.Int).Add(new(big.Int).Div(from, step), big.NewInt(1)), step)
 	for ; bound.Cmp(to) <= 0; bound.Add(bound, step) {
 		p.high = fmt.Sprintf("%s < %s", name, bound)
-		if err := emit(p); err != nil {
+		if p.n, err = d.planDense(ctx, s, p, perPiece, emit); err != nil {
 			return false, err
 		}
 		p.low = fmt.Sprintf("%s >= %s", name, bound)
-		p.n++
 	}
 	p.high = ""
-	return true, emit(p)
+	_, err = d.planDense(ctx, s, p, perPiece, emit)
+	return true, err
+}
+
+// dense is how many times the size aimed at a range must have, by the
+// optimizer's estimate, to be cut further: keys may cluster.
+const dense = 4
+
+// planDense emits a range of integers, or cuts it at sampled keys when most
+// rows are in it. It returns the number of the next piece.
+func (d *dump) planDense(ctx context.Context, s *session, p piece, perPiece int64, emit func(piece) error) (int, error) {
+	explain := "EXPLAIN "
+	if !d.server.MariaDB() {
+		explain = "EXPLAIN FORMAT=TRADITIONAL "
+	}
+	var rows int64
+	// Not with FORCE INDEX: MySQL then takes a guess instead of a look.
+	query := explain + "SELECT 1 FROM " + p.table.from(p.partition, nil) + p.where()
+	err := s.each(ctx, query, func(r row) error {
+		rows = number(r.get("rows"))
+		return nil
+	})
+	if err != nil {
+		return p.n, fmt.Errorf("plan table %s: %w", p.table, err)
+	}
+	if rows > dense*perPiece {
+		return d.planSamples(ctx, s, p, perPiece, emit)
+	}
+	return p.n + 1, emit(p)
 }
 
 // powerOfTwo is the largest power of two not above v, at least 1.
@@ -233,22 +267,20 @@ func powerOfTwo(v *big.Int) *big.Int {
 	return new(big.Int).Lsh(big.NewInt(1), uint(n-1))
 }
 
-// planSamples walks the key and cuts after every perPiece rows. It works for
-// every type and any number of columns, since the server itself compares.
-func (d *dump) planSamples(ctx context.Context, s *session, p piece, perPiece int64, emit func(piece) error) error {
+// planSamples walks the key and cuts after every perPiece rows, within the
+// bounds of p. It works for every type and any number of columns, since the
+// server itself compares. It returns the number of the next piece.
+func (d *dump) planSamples(ctx context.Context, s *session, p piece, perPiece int64, emit func(piece) error) (int, error) {
 	parts := make([]keyPart, len(p.key.columns))
 	selects := make([]string, len(parts))
 	for i, name := range p.key.columns {
 		parts[i] = newKeyPart(p.table.column(name))
 		selects[i] = parts[i].read
 	}
-	from := p.table.from(p.partition, p.key)
-	for {
-		where := ""
-		if p.low != "" {
-			where = " WHERE " + p.low
-		}
-		query := fmt.Sprintf("SELECT %s FROM %s%s ORDER BY %s LIMIT %d, 1", strings.Join(selects, ", "), from, where, p.key.list(), perPiece-1)
+	from, end := p.table.from(p.partition, p.key), p.high
+	for ; ; p.n++ {
+		p.high = end
+		query := fmt.Sprintf("SELECT %s FROM %s%s ORDER BY %s LIMIT %d, 1", strings.Join(selects, ", "), from, p.where(), p.key.list(), perPiece-1)
 		found := false
 		err := s.each(ctx, query, func(r row) error {
 			found = true
@@ -258,18 +290,16 @@ func (d *dump) planSamples(ctx context.Context, s *session, p piece, perPiece in
 			return nil
 		})
 		if err != nil {
-			return fmt.Errorf("plan table %s: %w", p.table, err)
+			return p.n, fmt.Errorf("plan table %s: %w", p.table, err)
 		}
 		if !found {
-			p.high = ""
-			return emit(p)
+			return p.n + 1, emit(p)
 		}
 		p.high = upTo(parts)
 		if err := emit(p); err != nil {
-			return err
+			return p.n, err
 		}
 		p.low = after(parts)
-		p.n++
 	}
 }
 

@@ -121,6 +121,48 @@ func TestPiecesTogetherAreTheTable(t *testing.T) {
 	})
 }
 
+// Keys that cluster do not make one piece of the whole table.
+func TestClusteredKeysAreCutToo(t *testing.T) {
+	t.Parallel()
+	bothServers(t, func(t *testing.T, s *servers.MySQL) {
+		s.Exec(t, "CREATE DATABASE app", "CREATE TABLE app.t (id BIGINT UNSIGNED PRIMARY KEY, v VARCHAR(100))",
+			"INSERT INTO app.t SELECT seq, REPEAT('x', 100) FROM (WITH RECURSIVE n (seq) AS (SELECT 1 UNION ALL SELECT seq + 1 FROM n WHERE seq < 900) SELECT seq FROM n) x",
+			"INSERT INTO app.t VALUES (18446744073709551615, 'far'), (9223372036854775808, 'half')", "ANALYZE TABLE app.t")
+		o := options(t, s)
+		o.ChunkBytes = 8 << 10
+		sink, report := dumpWith(t, o)
+		table := object(t, report, KindTable, "app", "t")
+		require.EqualValues(t, 902, table.Rows)
+		require.Greater(t, len(table.Data), 5)
+		last := ""
+		for _, row := range sink.rows(t, table) {
+			require.True(t, len(row[0]) > len(last) || row[0] > last, "streams are in key order: %s after %s", row[0], last)
+			last = row[0]
+		}
+	})
+}
+
+func TestAFilterThatSelectsNothingFails(t *testing.T) {
+	t.Parallel()
+	s := servers.MariaDB(t)
+	s.Exec(t, "CREATE DATABASE app", "CREATE TABLE app.t (id INT)", "CREATE TABLE app.u (id INT)", "CREATE DATABASE other", "CREATE VIEW app.v AS SELECT 1")
+	for _, include := range []string{"ap", "app.x", "mysql", "*.nothing"} {
+		o := options(t, s)
+		o.Filter.Include = []string{"app.t", include}
+		_, err := tryDump(t, o, newMemSink())
+		require.ErrorContains(t, err, include)
+	}
+	o := options(t, s)
+	o.Filter = Filter{Include: []string{"a*"}, Exclude: []string{"*.u"}}
+	_, report := dumpWith(t, o)
+	var names []string
+	for _, o := range report.Objects {
+		names = append(names, o.Kind+" "+o.Name)
+	}
+	require.Equal(t, []string{"schema app", "table t", "view v"}, names)
+	require.Contains(t, strings.Join(report.Omitted, "\n"), "accounts")
+}
+
 func TestPowersOfTwo(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

@@ -131,6 +131,9 @@ func (d *dump) prepare(ctx context.Context) (err error) {
 // judgeTables says what will not be dumped with its rows, and refuses what the
 // policy does not allow.
 func (d *dump) judgeTables() error {
+	if len(d.catalog.schemas) == 0 {
+		d.warn("the server holds no database apart from its own")
+	}
 	for t := range d.catalog.tables() {
 		d.known[t.schema.name+"."+t.name] = true
 		if t.structureOnly != "" {

@@ -25,9 +25,12 @@ func (s *countSink) Create(context.Context, string, dbdump.StreamOptions) (dbdum
 	return countStream{s}, nil
 }
 
-func (s countStream) Write(p []byte) (int, error) { s.sink.bytes.Add(int64(len(p))); return len(p), nil }
-func (countStream) Close() error                  { return nil }
-func (countStream) Abort(error)                   {}
+func (s countStream) Write(p []byte) (int, error) {
+	s.sink.bytes.Add(int64(len(p)))
+	return len(p), nil
+}
+func (countStream) Close() error { return nil }
+func (countStream) Abort(error)  {}
 
 func TestRowsLargerThan64MiB(t *testing.T) {
 	t.Parallel()
