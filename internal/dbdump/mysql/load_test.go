@@ -1,0 +1,172 @@
+package mysql
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"keepset/internal/dbdump"
+	"keepset/internal/dbdump/dbdumptest"
+	"keepset/internal/record"
+	"keepset/test/servers"
+)
+
+// sample is a small server with two databases that refer to each other.
+func sample(t testing.TB, s *servers.MySQL) {
+	t.Helper()
+	s.Exec(t,
+		"CREATE DATABASE a CHARACTER SET utf8mb4", "CREATE DATABASE b CHARACTER SET latin1",
+		"CREATE TABLE a.t (id INT PRIMARY KEY, v VARCHAR(20))", "INSERT INTO a.t VALUES (1, 'one'), (2, 'a.t')",
+		"CREATE TABLE a.u (id INT PRIMARY KEY, t INT, CONSTRAINT u_t FOREIGN KEY (t) REFERENCES a.t (id))", "INSERT INTO a.u VALUES (1, 1)",
+		"CREATE TABLE b.w (id INT PRIMARY KEY, a INT, CONSTRAINT w_t FOREIGN KEY (a) REFERENCES a.t (id))", "INSERT INTO b.w VALUES (7, 2)",
+		"CREATE VIEW a.v AS SELECT t.id, w.id AS w FROM a.t JOIN b.w ON w.a = t.id",
+		"CREATE TRIGGER a.tr BEFORE INSERT ON a.t FOR EACH ROW SET NEW.v = COALESCE(NEW.v, 'set')",
+		"CREATE PROCEDURE a.p() SELECT COUNT(*) FROM a.t",
+		"CREATE USER app@'%' IDENTIFIED BY 'x'", "GRANT SELECT ON a.* TO app@'%'", "GRANT SELECT ON b.w TO app@'%'",
+	)
+}
+
+// each flavour, with a sample server and its dump.
+func eachSample(t *testing.T, test func(t *testing.T, f flavour, source *servers.MySQL, m *dbdumptest.Memory, report record.Report)) {
+	for _, f := range flavours {
+		t.Run(f.name, func(t *testing.T) {
+			source := f.server(t)
+			sample(t, source)
+			m, report := dumpMemory(t, options(t, source))
+			test(t, f, source, m, report)
+		})
+	}
+}
+
+// tablesOf lists what a server has in its own databases.
+func tablesOf(t testing.TB, s *servers.MySQL) string {
+	t.Helper()
+	return s.Value(t, "SELECT GROUP_CONCAT(CONCAT(TABLE_SCHEMA, '.', TABLE_NAME) ORDER BY TABLE_SCHEMA, TABLE_NAME) FROM information_schema.TABLES WHERE TABLE_SCHEMA"+notSystem)
+}
+
+func TestLoadSelectionAndRename(t *testing.T) {
+	eachSample(t, func(t *testing.T, f flavour, _ *servers.MySQL, m *dbdumptest.Memory, report record.Report) {
+		s := f.server(t)
+		load := func(o LoadOptions) error {
+			opts := options(t, s)
+			opts.Load = o
+			_, err := loadWith(t, opts, m, report)
+			return err
+		}
+		// One table, beside data that is none of the load's business.
+		s.Exec(t, "CREATE DATABASE mine", "CREATE TABLE mine.x (i INT)", "INSERT INTO mine.x VALUES (5)")
+		require.ErrorIs(t, load(LoadOptions{}), dbdump.ErrNotEmpty)
+		require.NoError(t, load(LoadOptions{Filter: Filter{Include: []string{"a.t"}}}))
+		require.Equal(t, "a.t,mine.x", tablesOf(t, s))
+		s.Exec(t, "INSERT INTO a.t (id) VALUES (3)")
+		require.Equal(t, "set", s.Value(t, "SELECT v FROM a.t WHERE id=3"), "the table's trigger came along")
+
+		// Again: refused, then replaced, with whatever else the database holds left alone.
+		s.Exec(t, "CREATE TABLE a.other (i INT)")
+		err := load(LoadOptions{Filter: Filter{Include: []string{"a.t"}}})
+		require.ErrorIs(t, err, dbdump.ErrNotEmpty)
+		require.ErrorContains(t, err, "`a`.`t`")
+		require.NoError(t, load(LoadOptions{Filter: Filter{Include: []string{"a.t"}}, Replace: true}))
+		require.Equal(t, "a.other,a.t,mine.x", tablesOf(t, s))
+		require.Equal(t, "2", s.Value(t, "SELECT COUNT(*) FROM a.t"))
+
+		// A database under another name: its own references follow, those to other databases stay.
+		require.NoError(t, load(LoadOptions{Filter: Filter{Include: []string{"a", "b"}}, Rename: map[string]string{"a": "co py`;", "b": "b2"}}))
+		require.Equal(t, "a.other,a.t,b2.w,co py`;.t,co py`;.u,co py`;.v,mine.x", tablesOf(t, s))
+		require.Equal(t, "co py`;", s.Value(t, "SELECT UNIQUE_CONSTRAINT_SCHEMA FROM information_schema.REFERENTIAL_CONSTRAINTS WHERE CONSTRAINT_NAME='w_t'"))
+		require.Equal(t, "2", s.Value(t, "SELECT id FROM `co py``;`.v"))
+		s.Exec(t, "UPDATE b2.w SET a=1")
+		require.Equal(t, "1", s.Value(t, "SELECT id FROM `co py``;`.v"))
+
+		require.ErrorContains(t, load(LoadOptions{Filter: Filter{Include: []string{"nothing"}}}), "nothing in the backup is selected")
+		require.ErrorContains(t, load(LoadOptions{Rename: map[string]string{"zzz": "y"}}), "no database \"zzz\"")
+		require.ErrorContains(t, load(LoadOptions{Rename: map[string]string{"a": "b"}}), "both become")
+		require.Equal(t, "5", s.Value(t, "SELECT i FROM mine.x"))
+	})
+}
+
+// A whole load that is repeated with Replace drops what the backup holds and nothing else.
+func TestLoadReplace(t *testing.T) {
+	eachSample(t, func(t *testing.T, f flavour, source *servers.MySQL, m *dbdumptest.Memory, report record.Report) {
+		s := f.server(t)
+		s.Exec(t, "CREATE DATABASE a CHARACTER SET ascii", "CREATE TABLE a.stale (i INT)", "CREATE DATABASE mine", "CREATE TABLE mine.x (i INT)")
+		o := options(t, s)
+		_, err := loadWith(t, o, m, report)
+		require.ErrorIs(t, err, dbdump.ErrNotEmpty)
+		require.ErrorContains(t, err, "`a`.`stale`")
+		o.Load.Replace = true
+		for range 2 {
+			_, err = loadWith(t, o, m, report)
+			require.NoError(t, err)
+			require.Equal(t, "a.t,a.u,a.v,b.w,mine.x", tablesOf(t, s))
+		}
+		for _, name := range []string{"definition `a`.`t`", "rows `a`.`t`", "view a.v", "database a"} {
+			require.Equal(t, describe(t, source)[name], describe(t, s)[name])
+		}
+	})
+}
+
+func TestLoadAccounts(t *testing.T) {
+	eachSample(t, func(t *testing.T, f flavour, source *servers.MySQL, m *dbdumptest.Memory, report record.Report) {
+		s := f.server(t)
+		s.Exec(t, "CREATE USER app@'%' IDENTIFIED BY 'other' ACCOUNT LOCK", "CREATE USER extra@localhost")
+		o := options(t, s)
+		grants := func() string { return describe(t, s)["grants 'app'@'%'"] }
+		account := func(s *servers.MySQL) string { return describe(t, s)["account 'app'@'%'"] }
+		before := account(s)
+
+		_, err := loadWith(t, o, m, report)
+		require.NoError(t, err)
+		require.Equal(t, before, account(s), "accounts are left alone")
+		require.NotContains(t, grants(), "SELECT")
+
+		o.Load.Replace, o.Load.Accounts = true, AccountsKeep
+		_, err = loadWith(t, o, m, report)
+		require.NoError(t, err)
+		require.Equal(t, before, account(s), "an account that exists is kept")
+
+		o.Load.Accounts = AccountsReplace
+		loaded, err := loadWith(t, o, m, report)
+		require.NoError(t, err)
+		require.Equal(t, account(source), account(s))
+		require.Equal(t, describe(t, source)["grants 'app'@'%'"], grants())
+		require.Equal(t, "1", s.Value(t, "SELECT COUNT(*) FROM mysql.user WHERE User='extra'"))
+		require.Contains(t, strings.Join(loaded.Warnings, "\n"), "root@%")
+
+		// Grants follow a renamed database.
+		o.Load = LoadOptions{Accounts: AccountsReplace, Rename: map[string]string{"a": "a2", "b": "b2"}, Replace: true}
+		_, err = loadWith(t, o, m, report)
+		require.NoError(t, err)
+		require.Contains(t, grants(), "`a2`.*")
+		require.Contains(t, grants(), "`b2`.`w`")
+	})
+}
+
+// Nothing goes into the binary log of a server that will follow, nor when that is asked for.
+func TestLoadSkipBinlog(t *testing.T) {
+	eachSample(t, func(t *testing.T, f flavour, _ *servers.MySQL, m *dbdumptest.Memory, report record.Report) {
+		variable := map[string]string{"mariadb": "@@gtid_binlog_pos", "mysql": "@@gtid_executed"}[f.name]
+		for _, o := range []LoadOptions{{SkipBinlog: true}, {Follower: true}} {
+			s := f.server(t)
+			before := s.Value(t, "SELECT "+variable)
+			opts := options(t, s)
+			opts.Load = o
+			_, err := loadWith(t, opts, m, report)
+			require.NoError(t, err)
+			require.Equal(t, before, s.Value(t, "SELECT "+variable))
+		}
+	})
+}
+
+func TestLoadRefusesReadOnlyTargets(t *testing.T) {
+	eachSample(t, func(t *testing.T, f flavour, _ *servers.MySQL, m *dbdumptest.Memory, report record.Report) {
+		s := f.server(t, "read_only=ON")
+		_, err := loadWith(t, options(t, s), m, report)
+		require.ErrorContains(t, err, "read-only")
+		other := report
+		other.Flavor = map[string]string{"mariadb": "mysql", "mysql": "mariadb"}[f.name]
+		_, err = loadWith(t, options(t, s), m, other)
+		require.ErrorContains(t, err, "not translated")
+	})
+}
