@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -109,26 +110,17 @@ func (c *cluster) cleanup(ns string) {
 	c.dropFinalizers(ctx, ns)
 }
 
-func containsString(list []string, s string) bool {
-	for _, l := range list {
-		if l == s {
-			return true
-		}
-	}
-	return false
-}
-
 func (c *cluster) dropFinalizers(ctx context.Context, ns string) {
 	none := []byte(`{"metadata":{"finalizers":null}}`)
 	pods, _ := c.kube.CoreV1().Pods(ns).List(ctx, metav1.ListOptions{})
 	for _, p := range pods.Items {
-		if containsString(p.Finalizers, statefulset.Finalizer) {
+		if slices.Contains(p.Finalizers, statefulset.Finalizer) {
 			_, _ = c.kube.CoreV1().Pods(ns).Patch(ctx, p.Name, types.MergePatchType, none, metav1.PatchOptions{})
 		}
 	}
 	claims, _ := c.kube.CoreV1().PersistentVolumeClaims(ns).List(ctx, metav1.ListOptions{})
 	for _, p := range claims.Items {
-		if containsString(p.Finalizers, statefulset.Finalizer) {
+		if slices.Contains(p.Finalizers, statefulset.Finalizer) {
 			keep := []byte(`{"metadata":{"finalizers":["kubernetes.io/pvc-protection"]}}`)
 			_, _ = c.kube.CoreV1().PersistentVolumeClaims(ns).Patch(ctx, p.Name, types.MergePatchType, keep, metav1.PatchOptions{})
 		}

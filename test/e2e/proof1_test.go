@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"slices"
 	"testing"
 	"time"
 
@@ -36,10 +35,10 @@ data: {KEEPSET_LOCK_TIMEOUT: 5m}
 	}
 	s.until(4*time.Minute, "the first scheduled backup completes", func() bool { return complete() >= 1 })
 
-	// A writer that does not let go of its lock makes the next run slow.
+	// Another backup tool at work on the primary makes the next run slow.
 	conn, err := s.db(0).Conn(t.Context())
 	require.NoError(t, err)
-	_, err = conn.ExecContext(t.Context(), "FLUSH TABLES WITH READ LOCK")
+	_, err = conn.ExecContext(t.Context(), "BACKUP STAGE START")
 	require.NoError(t, err)
 	locked := time.Now()
 	var slow []string
@@ -52,7 +51,7 @@ data: {KEEPSET_LOCK_TIMEOUT: 5m}
 		require.Equal(t, slow, s.unfinished("keepset-backup"), "the slow run ended, or was joined by a second one")
 		return time.Now().After(started.Truncate(time.Minute).Add(65 * time.Second))
 	})
-	_, err = conn.ExecContext(t.Context(), "UNLOCK TABLES")
+	_, err = conn.ExecContext(t.Context(), "BACKUP STAGE END")
 	require.NoError(t, err)
 	require.NoError(t, conn.Close())
 	require.True(t, s.waitJob(slow[0], time.Minute), s.logs(slow[0]))
@@ -76,8 +75,6 @@ data: {KEEPSET_LOCK_TIMEOUT: 5m}
 	for _, b := range all {
 		assert.Equal(t, "complete", b.Status, "%s: %v", b.Backup, b.Problems)
 	}
-	i := slices.IndexFunc(all, func(b backupSummary) bool { return b.Members[0].Stored > 0 })
-	require.GreaterOrEqual(t, i, 0)
 	first := all[len(all)-1]
 	for _, m := range first.Members {
 		t.Logf("first backup, ordinal %d: %d bytes of dump, %d stored", m.Ordinal, m.Bytes, m.Stored)
@@ -86,5 +83,5 @@ data: {KEEPSET_LOCK_TIMEOUT: 5m}
 	total := stored(0) + stored(1) + stored(2)
 	largest := max(stored(0), stored(1), stored(2))
 	assert.Less(t, float64(total-largest), 0.4*float64(largest), "two of three replicas should add almost nothing: %s", fmt.Sprint(first.Members))
-	t.Logf("scheduled and by hand: %d backups", len(all))
+	t.Logf("scheduled and by hand: %d backups; the first:\n%s", len(all), s.bytesOf(string(first.Backup)))
 }

@@ -19,7 +19,7 @@ func TestProof3Recovery(t *testing.T) {
 	t.Parallel()
 	s := newShopSet(t, shopOptions{policy: "Parallel"})
 	s.jobOK("keepset-backup", "backup-1")
-	sumThen := s.sum(0)
+	first, sumThen := string(s.backups()[0].Backup), s.sum(0)
 	s.order("second", 500)
 
 	volume := s.kubectl("get", "pvc", "data-mysql-1", "-o", "jsonpath={.spec.volumeName}")
@@ -48,7 +48,7 @@ func TestProof3Recovery(t *testing.T) {
 	s.jobFails("keepset-restore", "primary", cli.ExitUsage, "--allow-rollback")
 	require.Equal(t, before, s.pod("mysql-0").UID, "refused before anything was touched")
 
-	table := s.host().with("KEEPSET_TARGET_PASSWORD="+rootPassword).ok("restore", "load", "--repository", s.repository, "--set", s.ns+"/mysql", "--ordinal", "0",
+	table := s.host().with("KEEPSET_TARGET_PASSWORD="+rootPassword).ok("restore", "load", "--repository", s.repository, "--set", s.ns+"/mysql", "--ordinal", "0", "--backup", first,
 		"--target", "mysql://root@"+s.pod("mysql-0").Status.PodIP+":3306", "--table", "shop.orders", "--rename", "shop=shop_then")
 	t.Log(table)
 	assert.Equal(t, sumThen, s.value(0, strings.ReplaceAll(sumQuery, "shop.", "shop_then.")), "the table as it was at the backup")
@@ -57,7 +57,7 @@ func TestProof3Recovery(t *testing.T) {
 	other := &shopSet{cluster: s.in(s.newNamespace("pod-security.kubernetes.io/enforce=restricted")), repository: s.repository, endpoint: s.endpoint}
 	other.install(shopOptions{empty: true})
 	guard := other.guard(0)
-	other.parameters(map[string]string{"KEEPSET_ALL": "true", "KEEPSET_FROM_SET": s.ns + "/mysql"})
+	other.parameters(map[string]string{"KEEPSET_ALL": "true", "KEEPSET_FROM_SET": s.ns + "/mysql", "KEEPSET_BACKUP": first})
 	other.jobOK("keepset-restore", "whole-set")
 	other.waitReady(3)
 	assert.Equal(t, sumThen, other.sum(0))
@@ -74,13 +74,14 @@ func TestProof3Recovery(t *testing.T) {
 		s.caughtUp(i)
 	}
 	s.exec(0, "PURGE BINARY LOGS TO '"+s.lastLog()+"'")
-	s.parameters(map[string]string{"KEEPSET_ORDINAL": "2", "KEEPSET_REPLACE": "true"})
+	s.parameters(map[string]string{"KEEPSET_ORDINAL": "2", "KEEPSET_REPLACE": "true", "KEEPSET_BACKUP": first})
 	before = s.pod("mysql-2").UID
 	s.jobFrom("keepset-restore", "purged")
 	require.False(t, s.waitJob("purged", 3*time.Minute), s.logs("purged"))
 	assert.Contains(t, s.logs("purged"), "replication cannot continue")
 	require.Equal(t, before, s.pod("mysql-2").UID, "refused before anything was touched")
 	s.jobOK("keepset-backup", "fresh")
+	s.parameters(map[string]string{"KEEPSET_ORDINAL": "2", "KEEPSET_REPLACE": "true"})
 	s.jobOK("keepset-restore", "from-fresh")
 	s.waitReady(3)
 	s.caughtUp(2)

@@ -41,4 +41,20 @@ spec: {jobTemplate: {spec: {backoffLimitPerIndex: 1}}}
 	show := s.host().run("restore", "plan", "--set", "mysql", "--backup", string(newest.Backup), "--replicas", "6", "--repository", s.repository, "--target-user", "root")
 	assert.Equal(t, cli.ExitUsage, show.code, "an incomplete backup needs consent: %s", show.stderr)
 	s.kubectl("patch", "pod", "mysql-3", "--type=merge", "-p", `{"metadata":{"finalizers":null}}`)
+	s.waitReady(5)
+
+	// The set is scaled in the middle of a run: the stored plan counts, so that
+	// the pods agree on who takes whom, and what is listed is what is there.
+	s.jobFrom("keepset-backup", "scaled")
+	s.until(2*time.Minute, "the run has stored its plan", func() bool { return len(s.backups()) == 3 })
+	s.kubectl("scale", "statefulset", "mysql", "--replicas=3")
+	s.kubectl("scale", "statefulset", "mysql", "--replicas=6")
+	succeeded := s.waitJob("scaled", 6*time.Minute)
+	newest = s.backups()[0]
+	assert.Equal(t, 5, newest.Planned, "the plan is that of the beginning")
+	assert.Equal(t, succeeded, newest.Status == "complete", "%s with %d members: %s", newest.Status, newest.Committed, s.logs("scaled"))
+	assert.Equal(t, newest.Status == "complete", newest.Committed == 5)
+	for _, m := range newest.Members {
+		assert.Less(t, m.Ordinal, 5)
+	}
 }

@@ -15,7 +15,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"keepset/internal/cli"
 	"keepset/internal/statefulset"
 )
 
@@ -136,11 +135,8 @@ func (s *shopSet) killPods(job string) {
 // bytesOf prints what each member of a backup added to the repository.
 func (s *shopSet) bytesOf(id string) string {
 	s.t.Helper()
-	return strings.TrimSpace(s.keepset("backup", "show", id, "--repository", s.repository))
+	return strings.TrimSpace(s.keepset("backup", "show", id, "--set", "mysql", "--repository", s.repository))
 }
-
-// backupSummary is one entry of `backup list --json`.
-type backupSummary = cli.BackupSummary
 
 // jobCreated is when a Job was made.
 func (s *shopSet) jobCreated(name string) time.Time {
