@@ -24,7 +24,16 @@ func key(seed byte) ed25519.PrivateKey {
 	return ed25519.NewKeyFromSeed(bytes.Repeat([]byte{seed}, ed25519.SeedSize))
 }
 
-func public(k ed25519.PrivateKey) ed25519.PublicKey { return k.Public().(ed25519.PublicKey) }
+func public(k ed25519.PrivateKey) ed25519.PublicKey { return ed25519.PublicKey(k[ed25519.SeedSize:]) }
+
+// as returns a sample as what it is.
+func as[T record.Record](s map[string]record.Record, name string) T {
+	r, ok := s[name].(T)
+	if !ok {
+		panic(name + " is of another type")
+	}
+	return r
+}
 
 func sum(s string) record.Hash { return sha256.Sum256([]byte(s)) }
 
@@ -93,7 +102,11 @@ func samples() map[string]record.Record {
 }
 
 func fresh(r record.Record) record.Record {
-	return reflect.New(reflect.TypeOf(r).Elem()).Interface().(record.Record)
+	f, ok := reflect.TypeAssert[record.Record](reflect.New(reflect.TypeOf(r).Elem()))
+	if !ok {
+		panic("not a record")
+	}
+	return f
 }
 
 // TestGolden pins the bytes of version 1, and that they are read back.
@@ -182,35 +195,35 @@ func TestNewerFormatsAreRefused(t *testing.T) {
 // TestInvalid changes one field of a valid record at a time.
 func TestInvalid(t *testing.T) {
 	for name, change := range map[string]func(map[string]record.Record){
-		"plan id":      func(s map[string]record.Record) { s["plan"].(*record.Plan).ID = "20261120T131730Z" },
-		"plan set":     func(s map[string]record.Record) { s["plan"].(*record.Plan).Set.Name = "../x" },
-		"plan method":  func(s map[string]record.Record) { s["plan"].(*record.Plan).Method = "magic" },
-		"plan members": func(s map[string]record.Record) { s["plan"].(*record.Plan).Members = nil },
+		"plan id":      func(s map[string]record.Record) { as[*record.Plan](s, "plan").ID = "20261120T131730Z" },
+		"plan set":     func(s map[string]record.Record) { as[*record.Plan](s, "plan").Set.Name = "../x" },
+		"plan method":  func(s map[string]record.Record) { as[*record.Plan](s, "plan").Method = "magic" },
+		"plan members": func(s map[string]record.Record) { as[*record.Plan](s, "plan").Members = nil },
 		"plan member twice": func(s map[string]record.Record) {
-			p := s["plan"].(*record.Plan)
+			p := as[*record.Plan](s, "plan")
 			p.Members = append(p.Members, p.Members[0])
 		},
-		"commit status":     func(s map[string]record.Record) { s["commit"].(*record.Commit).Status = "fine" },
-		"commit reasons":    func(s map[string]record.Record) { s["commit"].(*record.Commit).Reasons = nil },
-		"commit refs":       func(s map[string]record.Record) { s["commit"].(*record.Commit).Refs = record.Hash{} },
-		"commit totals":     func(s map[string]record.Record) { s["commit"].(*record.Commit).Rows = -1 },
-		"commit attempt":    func(s map[string]record.Record) { s["commit"].(*record.Commit).Attempt = "a.b" },
-		"refs without map":  func(s map[string]record.Record) { s["refs"].(*record.Refs).Maps = nil },
-		"refs empty object": func(s map[string]record.Record) { s["refs"].(*record.Refs).Packs[0].Size = 0 },
-		"map order":         func(s map[string]record.Record) { m := s["map"].(*record.Map); m.Streams[0].Name = "z" },
-		"map range":         func(s map[string]record.Record) { s["map"].(*record.Map).Streams[1].Ranges[0].Count = 3 },
-		"map range piece":   func(s map[string]record.Record) { s["map"].(*record.Map).Streams[1].Ranges[0].Piece = 1 },
-		"piece pack":        func(s map[string]record.Record) { s["piece"].(*record.Piece).Segments[0].Pack = 1 },
-		"piece hole":        func(s map[string]record.Record) { s["piece"].(*record.Piece).Segments[1].Length = 1 },
-		"piece frame":       func(s map[string]record.Record) { s["piece"].(*record.Piece).Segments[0].Length = 1 << 31 },
-		"piece at":          func(s map[string]record.Record) { s["piece"].(*record.Piece).Segments[0].At = 1 << 31 },
-		"config chunker":    func(s map[string]record.Record) { s["config"].(*record.Config).Chunker.Average = 3 },
-		"config epochs":     func(s map[string]record.Record) { s["config"].(*record.Config).Epochs[0].Number = 2 },
-		"config limits":     func(s map[string]record.Record) { s["config"].(*record.Config).LongestBackup = 0 },
-		"checkpoint seq":    func(s map[string]record.Record) { s["checkpoint"].(*record.Checkpoint).Sequence = -1 },
-		"prune id":          func(s map[string]record.Record) { s["prune"].(*record.Prune).Backups[0] = "x" },
-		"key epoch":         func(s map[string]record.Record) { s["key"].(*record.KeyFile).Epoch = 0 },
-		"origin set":        func(s map[string]record.Record) { s["origin"].(*record.Origin).Set.Namespace = "" },
+		"commit status":     func(s map[string]record.Record) { as[*record.Commit](s, "commit").Status = "fine" },
+		"commit reasons":    func(s map[string]record.Record) { as[*record.Commit](s, "commit").Reasons = nil },
+		"commit refs":       func(s map[string]record.Record) { as[*record.Commit](s, "commit").Refs = record.Hash{} },
+		"commit totals":     func(s map[string]record.Record) { as[*record.Commit](s, "commit").Rows = -1 },
+		"commit attempt":    func(s map[string]record.Record) { as[*record.Commit](s, "commit").Attempt = "a.b" },
+		"refs without map":  func(s map[string]record.Record) { as[*record.Refs](s, "refs").Maps = nil },
+		"refs empty object": func(s map[string]record.Record) { as[*record.Refs](s, "refs").Packs[0].Size = 0 },
+		"map order":         func(s map[string]record.Record) { m := as[*record.Map](s, "map"); m.Streams[0].Name = "z" },
+		"map range":         func(s map[string]record.Record) { as[*record.Map](s, "map").Streams[1].Ranges[0].Count = 3 },
+		"map range piece":   func(s map[string]record.Record) { as[*record.Map](s, "map").Streams[1].Ranges[0].Piece = 1 },
+		"piece pack":        func(s map[string]record.Record) { as[*record.Piece](s, "piece").Segments[0].Pack = 1 },
+		"piece hole":        func(s map[string]record.Record) { as[*record.Piece](s, "piece").Segments[1].Length = 1 },
+		"piece frame":       func(s map[string]record.Record) { as[*record.Piece](s, "piece").Segments[0].Length = 1 << 31 },
+		"piece at":          func(s map[string]record.Record) { as[*record.Piece](s, "piece").Segments[0].At = 1 << 31 },
+		"config chunker":    func(s map[string]record.Record) { as[*record.Config](s, "config").Chunker.Average = 3 },
+		"config epochs":     func(s map[string]record.Record) { as[*record.Config](s, "config").Epochs[0].Number = 2 },
+		"config limits":     func(s map[string]record.Record) { as[*record.Config](s, "config").LongestBackup = 0 },
+		"checkpoint seq":    func(s map[string]record.Record) { as[*record.Checkpoint](s, "checkpoint").Sequence = -1 },
+		"prune id":          func(s map[string]record.Record) { as[*record.Prune](s, "prune").Backups[0] = "x" },
+		"key epoch":         func(s map[string]record.Record) { as[*record.KeyFile](s, "key").Epoch = 0 },
+		"origin set":        func(s map[string]record.Record) { as[*record.Origin](s, "origin").Set.Namespace = "" },
 	} {
 		s := samples()
 		change(s)

@@ -91,7 +91,7 @@ func (b *Backup) loadIndex(ctx context.Context) error {
 	if err := b.addParts(ctx, parts); err != nil {
 		return err
 	}
-	if _, err := b.absorb(ctx); err != nil {
+	if err := b.absorb(ctx); err != nil {
 		return err
 	}
 	b.started = true
@@ -196,13 +196,12 @@ func (b *Backup) addParts(ctx context.Context, refs []record.ObjectRef) error {
 }
 
 // absorb reads the checkpoints of other attempts at this backup that are new
-// since the last call, and returns how many there were.
-func (b *Backup) absorb(ctx context.Context) (int, error) {
+// since the last call.
+func (b *Backup) absorb(ctx context.Context) error {
 	newest, err := b.newestCheckpoints(ctx)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	absorbed := 0
 	for name, sequence := range newest {
 		if last, seen := b.absorbed[name]; seen && last >= sequence {
 			continue
@@ -211,19 +210,18 @@ func (b *Backup) absorb(ctx context.Context) (int, error) {
 		parts, err := b.readCheckpoint(ctx, key)
 		if err != nil {
 			if !isNotExist(err) && !unreadable(err) {
-				return absorbed, err
+				return err
 			}
 			b.r.log.Warn("checkpoint cannot be used", "key", key, "error", err)
 		} else if err := b.addParts(ctx, parts); err != nil {
-			return absorbed, err
+			return err
 		}
 		if name.attempt == b.attempt {
 			b.previous = append(b.previous, parts...)
 		}
 		b.absorbed[name] = sequence
-		absorbed++
 	}
-	return absorbed, nil
+	return nil
 }
 
 // writerName is one attempt at one member.

@@ -30,14 +30,14 @@ func (b *Backup) checkpoints(ctx context.Context) {
 }
 
 func (b *Backup) checkpoint(ctx context.Context) error {
-	if _, err := b.absorb(ctx); err != nil {
+	if err := b.absorb(ctx); err != nil {
 		return err
 	}
 	if err := b.listNewPacks(ctx); err != nil {
 		return err
 	}
 	x := b.pipeline.index
-	if _, err := x.seal(ctx, true); err != nil {
+	if err := x.seal(ctx, true); err != nil {
 		return err
 	}
 	parts := x.own()

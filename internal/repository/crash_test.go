@@ -95,7 +95,7 @@ func TestCrashAtEveryCall(t *testing.T) {
 func crashOnce(t *testing.T, m mode, calls int64, lostReply bool) (died bool) {
 	store := initStore(t, m)
 	old := crashContent(10)
-	writeBackup(t, open(t, store, m.writer, small()), 0, old)
+	writeBackup(t, open(t, store, m.writer, small()), old)
 	members := []content{crashContent(20), old}
 	o := small()
 	o.PackBytes = 64 << 10

@@ -103,7 +103,7 @@ func TestDamage(t *testing.T) {
 			o := small()
 			o.PackBytes = 256 << 10
 			r := open(t, store, m.writer, o)
-			id := writeBackup(t, r, 0, want)
+			id := writeBackup(t, r, want)
 			require.NoError(t, readAllMembers(t, store, m, want))
 			for _, key := range keysBelow(t, store, layout{testSet}.root()) {
 				whole := readObject(t, store, key)
@@ -167,7 +167,7 @@ func endsUnread(key, what string) bool {
 func TestDamageIsNamed(t *testing.T) {
 	for _, m := range modes(t) {
 		store := initStore(t, m)
-		id := writeBackup(t, open(t, store, m.writer, small()), 0, content{"data/shop/orders": randomBytes(1, 3<<20)})
+		id := writeBackup(t, open(t, store, m.writer, small()), content{"data/shop/orders": randomBytes(1, 3<<20)})
 		key := keysBelow(t, store, layout{testSet}.packs())[0]
 		replace(t, store, key, flip(readObject(t, store, key), 300_000))
 		r := open(t, store, m.restore, Options{})
@@ -209,7 +209,7 @@ func TestBitFlipOnTheWay(t *testing.T) {
 	m := plainMode()
 	store := initStore(t, m)
 	want := content{"a": randomBytes(1, 600<<10)}
-	id := writeBackup(t, open(t, store, m.writer, small()), 0, want)
+	id := writeBackup(t, open(t, store, m.writer, small()), want)
 	got, err := readMember(t.Context(), open(t, &flaky{store, 1}, m.restore, Options{}), id, 0)
 	require.NoError(t, err)
 	requireContent(t, want, got)
@@ -221,7 +221,7 @@ func TestLostPackIsStoredAgain(t *testing.T) {
 	for _, m := range modes(t) {
 		store := initStore(t, m)
 		want := testContent()
-		writeBackup(t, open(t, store, m.writer, small()), 0, want)
+		writeBackup(t, open(t, store, m.writer, small()), want)
 		lost := keysBelow(t, store, layout{testSet}.packs())[1]
 		size := int64(len(readObject(t, store, lost)))
 		require.NoError(t, store.Delete(t.Context(), lost))

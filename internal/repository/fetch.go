@@ -185,8 +185,8 @@ func (f *fetcher) release(e *extent) {
 func (f *fetcher) forget(want frameAt) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for i := len(f.extents) - 1; i >= 0; i-- {
-		if e := f.extents[i]; e.pack == want.pack && e.from <= want.at && want.end() <= e.to {
+	for i, e := range slices.Backward(f.extents) {
+		if e.pack == want.pack && e.from <= want.at && want.end() <= e.to {
 			f.remove(i)
 		}
 	}

@@ -119,7 +119,7 @@ func FuzzLoadKeys(f *testing.F) {
 	for _, v := range append(set.Writer, set.Restore...) {
 		f.Add(v.Name, v.Value)
 	}
-	f.Fuzz(func(t *testing.T, name, value string) {
+	f.Fuzz(func(_ *testing.T, name, value string) {
 		if len(name) > 5 && name[len(name)-5:] == "_FILE" {
 			return
 		}

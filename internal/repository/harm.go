@@ -74,7 +74,7 @@ func (v *verifier) streams(ctx context.Context, info *BackupInfo, c *record.Comm
 	if err != nil {
 		return nil, fmt.Sprintf("which streams cannot be told: %v", err)
 	}
-	defer m.Close()
+	defer m.decoder.Close()
 	// For each piece, which of its segments lie in which damaged object.
 	bad := make([]map[int]hash, len(m.m.Pieces))
 	lost := make([]bool, len(m.m.Pieces))

@@ -17,17 +17,15 @@ const (
 )
 
 // seal writes the open chunks that have arrived in the store as parts, each
-// when it is full, or all of them. It returns how many parts it wrote.
-func (x *index) seal(ctx context.Context, all bool) (int, error) {
+// when it is full, or all of them.
+func (x *index) seal(ctx context.Context, all bool) error {
 	x.sealing.Lock()
 	defer x.sealing.Unlock()
-	written := 0
 	for {
 		more, err := x.sealOne(ctx, all)
 		if err != nil || !more {
-			return written, err
+			return err
 		}
-		written++
 	}
 }
 
@@ -113,7 +111,7 @@ func (x *index) finish(ctx context.Context) ([]record.ObjectRef, error) {
 	if err := x.carryOver(ctx); err != nil {
 		return nil, err
 	}
-	if _, err := x.seal(ctx, true); err != nil {
+	if err := x.seal(ctx, true); err != nil {
 		return nil, err
 	}
 	x.mu.Lock()

@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"strings"
@@ -145,9 +144,6 @@ func LoadKeys(getenv func(string) string) (Keys, error) {
 	return k, nil
 }
 
-// maxKeyFile bounds a file with keys.
-const maxKeyFile = 1 << 20
-
 func lookup(getenv func(string) string, name string) (string, error) {
 	value, path := getenv(name), getenv(name+"_FILE")
 	if value != "" && path != "" {
@@ -156,12 +152,7 @@ func lookup(getenv func(string) string, name string) (string, error) {
 	if path == "" {
 		return strings.TrimSpace(value), nil
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		return "", fmt.Errorf("read %s_FILE: %w", name, err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
+	data, err := os.ReadFile(path)
 	if err != nil {
 		return "", fmt.Errorf("read %s_FILE: %w", name, err)
 	}

@@ -129,8 +129,7 @@ func (r *Repository) unlockEpoch(ctx context.Context, epoch record.Epoch) (bool,
 			return false, fmt.Errorf("read key file: %w", err)
 		}
 		plain, err := age.Decrypt(bytes.NewReader(data), r.keys.Restore...)
-		var noMatch *age.NoIdentityMatchError
-		if errors.As(err, &noMatch) {
+		if _, noMatch := errors.AsType[*age.NoIdentityMatchError](err); noMatch {
 			continue
 		}
 		if err != nil {

@@ -141,7 +141,7 @@ func (w *MemberWriter) Stats() Stats { return w.counters.stats() }
 // take accepts segments, and stores a piece when there are enough.
 func (w *MemberWriter) take(ctx context.Context, block segmentsOf) error {
 	if w.pipeline.index.full() {
-		if _, err := w.pipeline.index.seal(ctx, false); err != nil {
+		if err := w.pipeline.index.seal(ctx, false); err != nil {
 			return err
 		}
 	}

@@ -43,7 +43,7 @@ func TestWriterCannotRead(t *testing.T) {
 	m := encryptedMode(t)
 	store := initStore(t, m)
 	r := open(t, store, m.writer, small())
-	writeBackup(t, r, 0, crashContent(1))
+	writeBackup(t, r, crashContent(1))
 	info, err := r.Resolve(t.Context(), testSet, Selector{})
 	require.NoError(t, err)
 	_, err = r.OpenMember(t.Context(), info, 0)
@@ -69,7 +69,7 @@ func TestWriterCannotRead(t *testing.T) {
 func TestNothingReadableInTheStore(t *testing.T) {
 	m := encryptedMode(t)
 	store := initStore(t, m)
-	writeBackup(t, open(t, store, m.writer, small()), 0, content{"tables/customers": []byte("4111 1111 1111 1111"), "secret": []byte("hunter2")})
+	writeBackup(t, open(t, store, m.writer, small()), content{"tables/customers": []byte("4111 1111 1111 1111"), "secret": []byte("hunter2")})
 	secretName := contentRef([]byte("hunter2")).SHA256
 	for _, key := range keysBelow(t, store, "") {
 		data := readObject(t, store, key)
@@ -84,7 +84,7 @@ func TestSecretStreamsAreNotNamedByTheirHash(t *testing.T) {
 	m := plainMode()
 	store := initStore(t, m)
 	r := open(t, store, m.writer, small())
-	writeBackup(t, r, 0, content{"secret": []byte("hunter2"), "a": []byte("open")})
+	writeBackup(t, r, content{"secret": []byte("hunter2"), "a": []byte("open")})
 	secret, public := contentRef([]byte("hunter2")).SHA256, contentRef([]byte("open")).SHA256
 	seen := false
 	for _, key := range keysBelow(t, store, layout{testSet}.parts()) {
@@ -156,7 +156,7 @@ func TestNewerFormat(t *testing.T) {
 func TestForgery(t *testing.T) {
 	m, thief := encryptedMode(t), encryptedMode(t)
 	store := initStore(t, m)
-	good := writeBackup(t, open(t, store, m.writer, small()), 0, crashContent(1))
+	good := writeBackup(t, open(t, store, m.writer, small()), crashContent(1))
 	for name, key := range map[string]ed25519.PrivateKey{"unsigned": nil, "wrong key": thief.writer.Writer} {
 		forged := testPlan(60, 0)
 		forged.Header, forged.Repository = record.NewHeader(record.KindPlan), open(t, store, Keys{}, Options{}).config.Repository
@@ -193,7 +193,7 @@ func TestForgery(t *testing.T) {
 func TestWithoutTrustedKeys(t *testing.T) {
 	m := encryptedMode(t)
 	store := initStore(t, m)
-	writeBackup(t, open(t, store, m.writer, small()), 0, crashContent(1))
+	writeBackup(t, open(t, store, m.writer, small()), crashContent(1))
 	r := open(t, store, Keys{Restore: m.restore.Restore}, Options{})
 	infos, err := r.Backups(t.Context(), testSet)
 	require.NoError(t, err)
@@ -207,7 +207,7 @@ func TestWithoutTrustedKeys(t *testing.T) {
 func TestForeignOrigin(t *testing.T) {
 	store := initStore(t, plainMode())
 	r := open(t, store, Keys{}, small())
-	writeBackup(t, r, 0, content{"a": []byte("a")})
+	writeBackup(t, r, content{"a": []byte("a")})
 	plan := testPlan(1, 0)
 	plan.Origin = "staging"
 	_, err := r.Begin(t.Context(), plan, "attempt-1")
@@ -309,7 +309,7 @@ func TestCondemned(t *testing.T) {
 	for _, m := range modes(t) {
 		store := initStore(t, m)
 		want := crashContent(1)
-		id := writeBackup(t, open(t, store, m.writer, small()), 0, want)
+		id := writeBackup(t, open(t, store, m.writer, small()), want)
 		l := layout{testSet}
 		prune := record.Prune{Header: record.NewHeader(record.KindPrune), Set: testSet, Backups: []record.BackupID{id}}
 		for _, key := range keysBelow(t, store, l.packs()) {
@@ -351,7 +351,7 @@ func TestCondemnedPacksOfAGoodBase(t *testing.T) {
 	m := plainMode()
 	store := initStore(t, m)
 	want := crashContent(1)
-	id := writeBackup(t, open(t, store, m.writer, small()), 0, want)
+	id := writeBackup(t, open(t, store, m.writer, small()), want)
 	l := layout{testSet}
 	first := keysBelow(t, store, l.packs())[0]
 	name, _ := parseHashKey(first, l.packs())

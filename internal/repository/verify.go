@@ -124,7 +124,7 @@ func (v *verifier) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := v.eachMember(func(info *BackupInfo, c *record.Commit) error {
+	if err := v.eachMember(func(_ *BackupInfo, c *record.Commit) error {
 		v.report.Members++
 		return v.compare(ctx, c, inventories)
 	}); err != nil {

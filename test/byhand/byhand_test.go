@@ -64,8 +64,8 @@ func script(t *testing.T, words ...string) string {
 }
 
 // run runs the page's commands in a fresh directory, with no program of ours
-// in reach, and returns that directory.
-func run(t *testing.T, code string, env ...string) string {
+// in reach.
+func run(t *testing.T, code string, env ...string) {
 	t.Helper()
 	work := t.TempDir()
 	path := filepath.Join(work, "page.sh")
@@ -85,7 +85,6 @@ func run(t *testing.T, code string, env ...string) string {
 	cmd.Env = append([]string{"PATH=" + search, "HOME=" + work}, env...)
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s", out)
-	return work
 }
 
 // sink hands an engine's streams to the repository.
