@@ -77,10 +77,11 @@ func (n *Node) Up(ctx context.Context, pause string) (started bool, err error) {
 		return false, err
 	}
 	defer unlock()
-	if healthy := n.Healthy(ctx); healthy == nil {
+	unhealthy := n.Healthy(ctx)
+	if unhealthy == nil {
 		return false, nil
 	}
-	n.Log.Info("clearing what an earlier cluster left", "dir", n.Dir)
+	n.Log.Info("clearing what an earlier cluster left", "dir", n.Dir, "because", unhealthy)
 	if err := n.clear(ctx); err != nil {
 		return false, fmt.Errorf("clear %s: %w", n.Dir, err)
 	}
@@ -103,12 +104,33 @@ func (n *Node) Down(ctx context.Context) error {
 	return n.clear(ctx)
 }
 
+// patience is how long a cluster whose processes all run may take to answer:
+// on a busy machine it is slow, and must not be taken for broken.
+const patience = time.Minute
+
 // Healthy is nil when every process runs, the API server answers, the node is
 // ready and names resolve. Otherwise it says what is wrong.
 func (n *Node) Healthy(ctx context.Context) error {
-	records, err := n.procs.All()
+	dead, err := n.dead()
 	if err != nil {
 		return err
+	}
+	if len(dead) > 0 {
+		return fmt.Errorf("not running: %s", strings.Join(dead, ", "))
+	}
+	for _, check := range []func(context.Context) error{n.apiReady, n.nodeReady, n.dnsReady} {
+		if err := await(ctx, patience, time.Second, check); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dead names the components that do not run.
+func (n *Node) dead() ([]string, error) {
+	records, err := n.procs.All()
+	if err != nil {
+		return nil, err
 	}
 	alive := map[string]bool{}
 	for _, r := range records {
@@ -120,17 +142,7 @@ func (n *Node) Healthy(ctx context.Context) error {
 			dead = append(dead, c.spec.Name)
 		}
 	}
-	if len(dead) > 0 {
-		return fmt.Errorf("not running: %s", strings.Join(dead, ", "))
-	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	for _, check := range []func(context.Context) error{n.apiReady, n.nodeReady, n.dnsReady} {
-		if err := check(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
+	return dead, nil
 }
 
 // Status is one line per process, then one on the whole.
