@@ -63,7 +63,7 @@ say "images"
 make cluster-image test-images || failed+=("images")
 case " ${failed[*]} " in
 *" cluster-up "* | *" images "*) failed+=("end to end: not run") ;;
-*) step "end to end" "$bin/gotest" -count=1 -timeout 120m ./test/e2e/... ;;
+*) step "end to end" "$bin/gotest" -count=1 -parallel 4 -timeout 120m ./test/e2e/... ;;
 esac
 
 [ ${#failed[@]} -eq 0 ]
