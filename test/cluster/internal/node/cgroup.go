@@ -2,6 +2,8 @@ package node
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,9 +18,14 @@ import (
 	"keepset/test/cluster/internal/mounts"
 )
 
-// cgroupName is the cgroup, below the root of every hierarchy, that holds all
-// pods of the cluster.
-const cgroupName = "keepset-cluster"
+// cgroup is the cgroup, below the root of every hierarchy, that holds all pods
+// of the cluster. Its name tells clusters of several directories apart.
+type cgroup string
+
+func (n *Node) cgroup() cgroup {
+	sum := sha256.Sum256([]byte(n.Dir))
+	return cgroup("keepset-" + hex.EncodeToString(sum[:4]))
+}
 
 // cgroupRoots returns the roots of all hierarchies, of both versions.
 func cgroupRoots() ([]string, error) {
@@ -38,14 +45,14 @@ func cgroupRoots() ([]string, error) {
 	return roots, nil
 }
 
-// makeCgroups makes our cgroup in every hierarchy; the kubelet wants to find it.
-func makeCgroups() error {
+// make makes the cgroup in every hierarchy; the kubelet wants to find it.
+func (c cgroup) make() error {
 	roots, err := cgroupRoots()
 	if err != nil {
 		return err
 	}
 	for _, root := range roots {
-		dir := filepath.Join(root, cgroupName)
+		dir := filepath.Join(root, string(c))
 		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 			return fmt.Errorf("create cgroup: %w", err)
 		}
@@ -66,11 +73,10 @@ func makeCgroups() error {
 	return nil
 }
 
-// killPods kills every process in our cgroup, which are the pods' and nobody
-// else's.
-func killPods(ctx context.Context) error {
+// kill kills every process in the cgroup, which are the pods' and nobody else's.
+func (c cgroup) kill(ctx context.Context) error {
 	return await(ctx, 30*time.Second, 50*time.Millisecond, func(context.Context) error {
-		pids, err := podProcesses()
+		pids, err := c.processes()
 		if err != nil {
 			return err
 		}
@@ -86,9 +92,9 @@ func killPods(ctx context.Context) error {
 	})
 }
 
-func podProcesses() ([]int, error) {
+func (c cgroup) processes() ([]int, error) {
 	var pids []int
-	err := eachCgroup(func(dir string) error {
+	err := c.each(func(dir string) error {
 		data, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENODEV) || errors.Is(err, syscall.EOPNOTSUPP) {
 			return nil // removed meanwhile, or a threaded cgroup, whose parent lists the processes
@@ -106,12 +112,12 @@ func podProcesses() ([]int, error) {
 	return pids, err
 }
 
-// removeCgroups removes our cgroups from the leaves up. The kernel takes a
+// remove removes the cgroups from the leaves up. The kernel takes a
 // moment to let go of a process that has ended.
-func removeCgroups() error {
+func (c cgroup) remove() error {
 	return await(context.Background(), 10*time.Second, 50*time.Millisecond, func(context.Context) error {
 		var dirs []string
-		if err := eachCgroup(func(dir string) error { dirs = append(dirs, dir); return nil }); err != nil {
+		if err := c.each(func(dir string) error { dirs = append(dirs, dir); return nil }); err != nil {
 			return err
 		}
 		slices.Reverse(dirs)
@@ -124,14 +130,18 @@ func removeCgroups() error {
 	})
 }
 
-// eachCgroup visits our cgroups, parents before children.
-func eachCgroup(visit func(dir string) error) error {
+// each visits the cgroup and those below it, parents before children, in all
+// hierarchies.
+func (c cgroup) each(visit func(dir string) error) error {
+	if c == "" {
+		return nil // none was made; and never the root
+	}
 	roots, err := cgroupRoots()
 	if err != nil {
 		return err
 	}
 	for _, root := range roots {
-		err := filepath.WalkDir(filepath.Join(root, cgroupName), func(path string, entry fs.DirEntry, err error) error {
+		err := filepath.WalkDir(filepath.Join(root, string(c)), func(path string, entry fs.DirEntry, err error) error {
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil
 			}

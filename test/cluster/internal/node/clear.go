@@ -29,6 +29,13 @@ func (n *Node) clear(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	m, err := n.recall()
+	if err != nil {
+		return err
+	}
+	if m == nil {
+		m = &memory{} // Up did not come so far as to change the machine
+	}
 	stop := func(names ...string) (err error) {
 		for _, r := range records {
 			if len(names) == 0 || slices.Contains(names, r.Name) {
@@ -39,13 +46,13 @@ func (n *Node) clear(ctx context.Context) error {
 	}
 	err = errors.Join(
 		stop("kubelet", "kube-controller-manager", "kube-scheduler"),
-		killPods(ctx),
+		m.Cgroup.kill(ctx),
 		stop("containerd"),
 		n.killShims(),
 		n.removeShimSockets(),
 		stop(),
-		n.unmountAll(),
-		n.restoreHost(ctx),
+		n.unmountAll(*m),
+		n.restoreHost(ctx, *m),
 	)
 	if err != nil {
 		return err
@@ -105,9 +112,9 @@ func (n *Node) removeShimSockets() error {
 
 // unmountAll unmounts everything below our directory, and our volumes from
 // their fixed place.
-func (n *Node) unmountAll() error {
+func (n *Node) unmountAll(m memory) error {
 	dirs := []string{n.Dir}
-	if _, err := os.Stat(n.path("machine.json")); err == nil { // Up came so far as to mount them
+	if m.Boot != "" {
 		dirs = append(dirs, hostPathVolumes)
 	}
 	return mounts.UnmountBelow(dirs...)

@@ -28,7 +28,7 @@ const (
 type values struct {
 	Dir, Socket, Debian, Snapshotter        string
 	Address, PodNetwork, DNSService, Domain string
-	NetworkName, CgroupName, PauseImage     string
+	NetworkName, Cgroup, PauseImage         string
 	Resolvers                               string // of the machine, blank-separated; may be empty
 }
 
@@ -36,7 +36,7 @@ func (n *Node) values() values {
 	return values{
 		Dir: n.Dir, Socket: n.socket(), Debian: n.Tools.Debian, Snapshotter: n.snapshotter(),
 		Address: Address, PodNetwork: podNetwork, DNSService: dnsService, Domain: domain,
-		NetworkName: networkName, CgroupName: cgroupName, PauseImage: PauseImage,
+		NetworkName: networkName, Cgroup: string(n.cgroup()), PauseImage: PauseImage,
 		Resolvers: strings.Join(resolvers("/etc/resolv.conf"), " "),
 	}
 }

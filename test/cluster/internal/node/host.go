@@ -39,6 +39,7 @@ type memory struct {
 	Settings map[string]string `json:"settings"`
 	Firewall map[string]string `json:"firewall"` // command to what it printed
 	Absent   []string          `json:"absent"`   // directories that did not exist
+	Cgroup   cgroup            `json:"cgroup"`   // of the pods
 }
 
 // traces are directories with a fixed place that the daemons make. Those that
@@ -53,8 +54,11 @@ var firewallSaves = map[string]string{"iptables-save": "iptables-restore", "ip6t
 
 // changeHost remembers the machine as it is and makes it ready for a node.
 func (n *Node) changeHost(ctx context.Context) error {
-	if err := addressFree(ctx); err != nil {
+	switch used, err := addressInUse(ctx); {
+	case err != nil:
 		return err
+	case used:
+		return fmt.Errorf("address %s is in use: another cluster runs on this machine; stop it with `cluster down` and its KEEPSET_CLUSTER_DIR", Address)
 	}
 	if err := n.remember(ctx); err != nil {
 		return err
@@ -70,7 +74,7 @@ func (n *Node) changeHost(ctx context.Context) error {
 	if _, err := n.run(ctx, "ip", "address", "replace", Address+"/32", "dev", "lo"); err != nil {
 		return fmt.Errorf("add the node's address: %w", err)
 	}
-	if err := makeCgroups(); err != nil {
+	if err := n.cgroup().make(); err != nil {
 		return err
 	}
 	for _, dir := range []string{hostPathVolumes, n.path("volumes")} {
@@ -84,33 +88,31 @@ func (n *Node) changeHost(ctx context.Context) error {
 	return nil
 }
 
-// addressFree fails when another cluster of this kind runs on the machine: it
-// then has our address and listens there. The address alone may be left over.
-func addressFree(ctx context.Context) error {
+// addressInUse tells whether another cluster of this kind runs on the machine:
+// it then has our address and listens there. The address alone may be left over.
+func addressInUse(ctx context.Context) (bool, error) {
 	addresses, err := net.InterfaceAddrs()
 	if err != nil {
-		return fmt.Errorf("read addresses: %w", err)
+		return false, fmt.Errorf("read addresses: %w", err)
 	}
 	var d net.Dialer
 	for _, a := range addresses {
 		if ip, ok := a.(*net.IPNet); !ok || ip.IP.String() != Address {
 			continue
 		}
-		conn, err := d.DialContext(ctx, "tcp", Address+":6443")
-		if err == nil {
-			_ = conn.Close()
-			return fmt.Errorf("address %s is in use: another cluster runs on this machine; stop it with `cluster down` and its KEEPSET_CLUSTER_DIR", Address)
+		if conn, err := d.DialContext(ctx, "tcp", Address+":6443"); err == nil {
+			return true, conn.Close()
 		}
 	}
-	return nil
+	return false, nil
 }
 
 func (n *Node) remember(ctx context.Context) error {
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	boot, err := bootID()
 	if err != nil {
-		return fmt.Errorf("read boot ID: %w", err)
+		return err
 	}
-	m := memory{Boot: string(boot), Settings: map[string]string{}, Firewall: map[string]string{}}
+	m := memory{Boot: boot, Cgroup: n.cgroup(), Settings: map[string]string{}, Firewall: map[string]string{}}
 	for setting := range settings {
 		if value, err := os.ReadFile(filepath.Join("/proc/sys", setting)); err == nil { // not every kernel has each
 			m.Settings[setting] = strings.TrimSpace(string(value))
@@ -138,24 +140,51 @@ func (n *Node) remember(ctx context.Context) error {
 	return nil
 }
 
-// restoreHost takes back what changeHost and the daemons did to the machine.
-func (n *Node) restoreHost(ctx context.Context) error {
+// recall returns what remember wrote, and nil if Up never came so far. A
+// memory from before a reboot holds only what outlives one.
+func (n *Node) recall() (*memory, error) {
 	data, err := os.ReadFile(n.path("machine.json"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // nothing was changed yet
+		return nil, nil
 	}
 	if err != nil {
-		return fmt.Errorf("read state of the machine: %w", err)
+		return nil, fmt.Errorf("read state of the machine: %w", err)
 	}
 	var m memory
 	if err := json.Unmarshal(data, &m); err != nil {
-		return fmt.Errorf("read state of the machine %s: %w; remove the file to go on without", n.path("machine.json"), err)
+		return nil, fmt.Errorf("read state of the machine %s: %w; remove the file to go on without", n.path("machine.json"), err)
 	}
-	errs := []error{n.removeTraces(m), removeCgroups()}
-	if boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id"); err == nil && string(boot) == m.Boot {
-		errs = append(errs, n.restoreFirewall(ctx, m), n.restoreSettings(m), n.removeAddress(ctx))
+	boot, err := bootID()
+	if err != nil {
+		return nil, err
 	}
-	return errors.Join(errs...)
+	if m.Boot != boot {
+		return &memory{Absent: m.Absent}, nil
+	}
+	return &m, nil
+}
+
+// restoreHost takes back what changeHost and the daemons did to the machine.
+// The daemons have been stopped.
+func (n *Node) restoreHost(ctx context.Context, m memory) error {
+	if used, err := addressInUse(ctx); used || err != nil {
+		return err // another directory's cluster runs, and all there is is its own
+	}
+	return errors.Join(
+		n.removeTraces(m),
+		m.Cgroup.remove(),
+		n.restoreFirewall(ctx, m),
+		n.restoreSettings(m),
+		n.removeAddress(ctx),
+	)
+}
+
+func bootID() (string, error) {
+	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", fmt.Errorf("read boot ID: %w", err)
+	}
+	return strings.TrimSpace(string(data)), nil
 }
 
 func (n *Node) restoreSettings(m memory) error {
@@ -191,6 +220,9 @@ func (n *Node) removeAddress(ctx context.Context) error {
 func (n *Node) restoreFirewall(ctx context.Context, m memory) error {
 	var errs []error
 	for save, restore := range firewallSaves {
+		if _, saved := m.Firewall[save]; !saved {
+			continue
+		}
 		now, err := n.run(ctx, save)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("read firewall rules: %w", err))

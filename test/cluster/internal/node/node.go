@@ -51,14 +51,18 @@ type Node struct {
 	procs process.Set
 }
 
+// maxPath leaves room for the longest socket below the state directory,
+// run/containerd.sock.ttrpc, in the 107 characters of its address.
+const maxPath = 80
+
 // New returns the node of a state directory, running or not.
 func New(dir string, tools toolchain.Tools, log *slog.Logger) (*Node, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
-	if len(abs) > 60 {
-		return nil, fmt.Errorf("state directory %s: longer than 60 characters, and the path of a unix socket below it is limited to 107; set KEEPSET_CLUSTER_DIR", abs)
+	if len(abs) > maxPath {
+		return nil, fmt.Errorf("state directory %s: longer than %d characters, and the path of a unix socket below it is limited to 107; set KEEPSET_CLUSTER_DIR", abs, maxPath)
 	}
 	n := &Node{Dir: abs, Tools: tools, Log: log}
 	n.procs = process.Set{Records: n.path("processes"), Logs: n.path("logs")}

@@ -146,3 +146,55 @@ func TestPathTooLongForSockets(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 }
+
+// After a reboot nothing that was remembered of processes, rules and settings
+// is true any more, and another cluster may run: all that goes is the state.
+func TestStateFromBeforeARebootIsCleared(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "c")
+	n, err := New(dir, toolchain.Tools{}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string]string{
+		"machine.json":        `{"boot":"00000000-0000-0000-0000-000000000000","cgroup":"/","settings":{"kernel/panic":"77"},"firewall":{"iptables-save":""}}`,
+		"processes/etcd.json": `{"name":"etcd","pid":1,"start":1,"boot":"00000000-0000-0000-0000-000000000000"}`,
+		"etcd/member/db":      "data",
+	}
+	for name, content := range files {
+		file := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := n.Down(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(dir); !os.IsNotExist(err) {
+		t.Fatalf("the state is still there: %v", err)
+	}
+	if value, err := os.ReadFile("/proc/sys/kernel/panic"); err != nil || strings.TrimSpace(string(value)) == "77" {
+		t.Fatalf("a setting from before the reboot was restored: %s (%v)", value, err)
+	}
+}
+
+// What was never started is cleared without touching the machine.
+func TestDownWithoutUp(t *testing.T) {
+	n, err := New(filepath.Join(t.TempDir(), "c"), toolchain.Tools{}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Down(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The cgroup of no name is not the root's, with every process of the machine.
+func TestNamelessCgroupHoldsNothing(t *testing.T) {
+	pids, err := cgroup("").processes()
+	if err != nil || len(pids) != 0 {
+		t.Fatalf("got %v (%v)", pids, err)
+	}
+}
