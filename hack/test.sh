@@ -46,6 +46,7 @@ make servers
 go build -o "$bin" ./hack/gotest
 
 step "lint" make lint
+step "test cluster's own module" make cluster-test
 # The race detector is left out where the time goes into other programs, or into bulk data.
 step "unit and integration tests, with the race detector" \
 	"$bin/gotest" -race -timeout 30m $(go list ./... | grep -vE '^keepset/(test/|internal/dbdump/mysql)')
