@@ -30,7 +30,7 @@ cluster-smoke: cluster-up
 cluster-image: cluster-program
 	@$(CLUSTER_BIN) image --load
 
-# The images that the end-to-end tests run beside it.
+# The images that the end-to-end tests run beside it; loaded too, if the cluster runs.
 .PHONY: test-images
 test-images: cluster-program
 	@$(CLUSTER_BIN) images

@@ -27,27 +27,29 @@ func (a *app) up(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	started, err := a.node.Up(ctx, pause.Path)
-	if err != nil {
+	if err := a.node.Up(ctx, pause.Path); err != nil {
 		return err
 	}
-	if started && *images {
-		if err := a.loadTestImages(ctx); err != nil {
+	if *images {
+		archives, err := a.buildTestImages(ctx)
+		if err != nil {
+			return err
+		}
+		if err := a.loadTestImages(ctx, archives); err != nil {
 			return err
 		}
 	}
 	return a.print("%s\n", a.node.Kubeconfig())
 }
 
-func (a *app) loadTestImages(ctx context.Context) error {
-	archives, err := a.buildTestImages(ctx)
-	if err != nil {
-		return err
-	}
+func (a *app) loadTestImages(ctx context.Context, archives []testimages.Archive) error {
 	for _, archive := range archives {
-		a.log.Info("loading", "image", archive.Name)
-		if err := a.node.Load(ctx, archive.Path); err != nil {
+		loaded, err := a.node.LoadOnce(ctx, archive.Path)
+		if err != nil {
 			return err
+		}
+		if loaded {
+			a.log.Info("loaded", "image", archive.Name)
 		}
 	}
 	return nil
@@ -123,6 +125,11 @@ func (a *app) images(ctx context.Context, args []string) error {
 	archives, err := a.buildTestImages(ctx)
 	if err != nil {
 		return err
+	}
+	if a.node.Running(ctx) {
+		if err := a.loadTestImages(ctx, archives); err != nil {
+			return err
+		}
 	}
 	for _, archive := range archives {
 		if err := a.print("%s\t%s\n", archive.Name, archive.Path); err != nil {

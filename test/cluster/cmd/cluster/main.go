@@ -29,7 +29,7 @@ const usage = `usage: cluster COMMAND
   status                    print its processes; fail unless it is healthy
   kubeconfig                print the path of the administrator's kubeconfig
   tools                     build and download all programs, and link kubectl into the cache
-  images                    build the test images
+  images                    build the test images, and load them if the cluster runs
   load-image ARCHIVE...     put images of tar archives into the cluster
   image [--load] [--arch LIST] [--name NAME] [--output FILE]
                             build Keepset's own image

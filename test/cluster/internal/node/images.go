@@ -2,7 +2,11 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 )
 
 // Load puts the images of an archive, as `docker save` or an OCI layout in a
@@ -16,3 +20,27 @@ func (n *Node) Load(ctx context.Context, archive string) error {
 	}
 	return nil
 }
+
+// LoadOnce loads an archive whose file name tells its content, unless this
+// cluster has it already; loaded tells which.
+func (n *Node) LoadOnce(ctx context.Context, archive string) (loaded bool, err error) {
+	mark := n.path("loaded", filepath.Base(archive))
+	if _, err := os.Stat(mark); err == nil {
+		return false, nil
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return false, fmt.Errorf("look for loaded image: %w", err)
+	}
+	if err := n.Load(ctx, archive); err != nil {
+		return false, err
+	}
+	if err := os.MkdirAll(filepath.Dir(mark), 0o755); err != nil {
+		return true, fmt.Errorf("mark image as loaded: %w", err)
+	}
+	if err := os.WriteFile(mark, nil, 0o600); err != nil {
+		return true, fmt.Errorf("mark image as loaded: %w", err)
+	}
+	return true, nil
+}
+
+// Running tells whether images can be loaded.
+func (n *Node) Running(ctx context.Context) bool { return n.containerdReady(ctx) == nil }

@@ -73,29 +73,26 @@ func New(dir string, tools toolchain.Tools, log *slog.Logger) (*Node, error) {
 func (n *Node) Kubeconfig() string { return n.path("admin.kubeconfig") }
 
 // Up makes the cluster run. It returns when the node is ready, names resolve
-// and pods can be created; started tells whether it had to start it. pause is
-// the archive of [PauseImage], without which no pod starts.
-func (n *Node) Up(ctx context.Context, pause string) (started bool, err error) {
+// and pods can be created. pause is the archive of [PauseImage], without which
+// no pod starts.
+func (n *Node) Up(ctx context.Context, pause string) error {
 	unlock, err := n.lock(ctx)
 	if err != nil {
-		return false, err
+		return err
 	}
 	defer unlock()
 	unhealthy := n.Healthy(ctx)
 	if unhealthy == nil {
-		return false, nil
+		return nil
 	}
 	n.Log.Info("clearing what an earlier cluster left", "dir", n.Dir, "because", unhealthy)
 	if err := n.clear(ctx); err != nil {
-		return false, fmt.Errorf("clear %s: %w", n.Dir, err)
+		return fmt.Errorf("clear %s: %w", n.Dir, err)
 	}
 	if err := n.prepare(ctx); err != nil {
-		return false, err
+		return err
 	}
-	if err := n.startAll(ctx, pause); err != nil {
-		return false, err
-	}
-	return true, nil
+	return n.startAll(ctx, pause)
 }
 
 // Down stops the cluster and removes its state, logs included.
