@@ -3,6 +3,7 @@ package mysql
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +15,9 @@ import (
 // with what is there at the end.
 type catalog struct {
 	schemas []*schema
+	// identities are InnoDB's own numbers of its tables, by their file names.
+	// A table that takes another's name brings its number along.
+	identities map[string]string
 }
 
 type schema struct {
@@ -48,6 +52,8 @@ type table struct {
 	// structureOnly says why the rows are not dumped; empty when they are.
 	structureOnly string
 
+	// done tells that definition and rows were written while the lock was held.
+	done bool
 	// Found out when the definition is read.
 	autoIncrement string
 	// position are the statements that bring a sequence to where it was.
@@ -123,7 +129,45 @@ func (d *dump) readCatalog(ctx context.Context, s *session) (*catalog, error) {
 			return nil, fmt.Errorf("read the catalog of schema %s: %w", sc.name, err)
 		}
 	}
+	if err := d.readIdentities(ctx, s, c); err != nil {
+		return nil, err
+	}
 	return c, c.checkFilter(d.opts.Filter)
+}
+
+// readIdentities reads InnoDB's numbers of the tables. Definitions alone do
+// not show that two tables of the same shape changed places.
+func (d *dump) readIdentities(ctx context.Context, s *session, c *catalog) error {
+	c.identities = map[string]string{}
+	source := "INNODB_SYS_TABLES"
+	if !d.server.MariaDB() && d.server.AtLeast(8, 0, 0) {
+		source = "INNODB_TABLES"
+	}
+	return s.each(ctx, "SELECT NAME, TABLE_ID FROM information_schema."+source, func(r row) error {
+		db, file, _ := strings.Cut(r.at(0), "/")
+		// Partitions end in #P#..., temporary tables of ALTER begin with #sql,
+		// and full-text indexes keep tables of their own.
+		name, _, _ := strings.Cut(file, "#")
+		db, name = fromFileName(db), fromFileName(name)
+		if name != "" && !strings.HasPrefix(name, "FTS_") && !systemSchema(db) && d.opts.Filter.Table(db, name) {
+			c.identities[r.at(0)] = r.at(1)
+		}
+		return nil
+	})
+}
+
+var escapedRune = regexp.MustCompile("@[0-9a-f]{4}")
+
+// fromFileName undoes the server's encoding of names as file names, as far as
+// filters are likely to need it.
+func fromFileName(name string) string {
+	return escapedRune.ReplaceAllStringFunc(name, func(s string) string {
+		n, err := strconv.ParseUint(s[1:], 16, 16)
+		if err != nil {
+			return s
+		}
+		return string(rune(n))
+	})
 }
 
 // checkFilter refuses a filter that asks for something that is not there: a
@@ -341,6 +385,9 @@ func (c *catalog) differences(later *catalog) []string {
 
 func (c *catalog) fingerprints() map[string]string {
 	prints := map[string]string{}
+	for name, id := range c.identities {
+		prints["file "+name] = id
+	}
 	for _, s := range c.schemas {
 		prints["schema "+quoteIdentifier(s.name)] = s.collation
 		for _, t := range s.tables {

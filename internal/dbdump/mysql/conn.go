@@ -196,7 +196,7 @@ func (s *session) each(ctx context.Context, query string, fn func(row row) error
 	if err != nil {
 		return queryError(query, err)
 	}
-	defer rows.Close()
+	defer rows.Close() //nolint:errcheck // the error of reading says more
 	names, err := rows.Columns()
 	if err != nil {
 		return queryError(query, err)
@@ -270,8 +270,7 @@ const (
 
 // errorNumber is the server's number for an error, 0 for other errors.
 func errorNumber(err error) uint16 {
-	var e *mysqldriver.MySQLError
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*mysqldriver.MySQLError](err); ok {
 		return e.Number
 	}
 	return 0

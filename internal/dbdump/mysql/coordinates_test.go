@@ -31,7 +31,7 @@ func TestACopyContinuesExactlyWhereTheDumpEnds(t *testing.T) {
 			t.Parallel()
 			p := f.server(t, "group_concat_max_len=1000000")
 			up := replicationAccount(t, p)
-			b := startBank(t, p, 3)
+			b := startBank(t, p)
 			o := options(t, p)
 			o.Workers, o.ChunkBytes = 4, 2048
 			first, report := dumpMemory(t, o)
@@ -60,7 +60,7 @@ func TestParallelAppliersWithoutGTIDsAreStoppedOrRefused(t *testing.T) {
 	p := f.server(t)
 	up := replicationAccount(t, p)
 	p.Exec(t, "GRANT REPLICATION CLIENT ON *.* TO repl@'%'")
-	b := startBank(t, p, 3)
+	b := startBank(t, p)
 	first, report := dumpMemory(t, options(t, p))
 	follower := seed(t, f, first.Source(report), up, "replica_parallel_workers=4", "replica_preserve_commit_order=OFF")
 	_, err := tryDump(t, options(t, follower), newMemSink())

@@ -23,7 +23,7 @@ func (d *dump) showCreateTable(ctx context.Context, s *session, t *table) (strin
 		if d.server.MariaDB() && c.srid != "" {
 			ddl, err = withReferenceSystem(ddl, t, c)
 		} else if strings.Contains(c.columnType, "?") && (c.dataType == "enum" || c.dataType == "set") {
-			ddl, err = d.withMembers(ctx, s, ddl, t, c)
+			ddl, err = d.withMembers(ctx, ddl, t, c)
 		}
 		if err != nil {
 			return "", err
@@ -52,7 +52,7 @@ func withReferenceSystem(ddl string, t *table, c column) (string, error) {
 // withMembers writes the members of an ENUM or SET again where the server
 // shows a question mark, which it also does for characters outside of the
 // basic plane: their names are then asked for by number.
-func (d *dump) withMembers(ctx context.Context, s *session, ddl string, t *table, c column) (string, error) {
+func (d *dump) withMembers(ctx context.Context, ddl string, t *table, c column) (string, error) {
 	line := columnLine(c)
 	if !strings.Contains(ddl, line) {
 		return "", fmt.Errorf("table %s: column %s is not found in its own definition", t, c.name)
@@ -140,7 +140,11 @@ func (d *dump) withDefault(ctx context.Context, s *session, ddl string, t *table
 	}
 	var raw *string
 	query := fmt.Sprintf("SELECT HEX(CONVERT(DEFAULT(%s) USING utf8mb4)) FROM (SELECT 1) one LEFT JOIN %s ON FALSE", quoteIdentifier(c.name), t)
-	if err := s.queryRow(ctx, query, &raw); err != nil || raw == nil {
+	err := s.queryRow(ctx, query, &raw)
+	switch {
+	case err != nil && errorNumber(err) == 0:
+		return "", err
+	case err != nil || raw == nil:
 		d.warn(fmt.Sprintf("column %s of table %s: its default may hold characters that the server shows as question marks, and could not be read otherwise", c.name, t))
 		return ddl, nil
 	}

@@ -57,10 +57,7 @@ func (e *Engine) Dump(ctx context.Context, w dbdump.Sink) (report record.Report,
 	defer func() { d.sessions.close(ctx, err != nil) }()
 	d.report = record.Report{Engine: "mysql", Layout: Layout, Flavor: d.server.Flavor, Version: d.server.Version}
 	if err := d.run(ctx, cancel); err != nil {
-		if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
-			err = errors.Join(cause, err)
-		}
-		return record.Report{}, err
+		return record.Report{}, withCause(ctx, err)
 	}
 	d.report.Bytes = d.out.bytes.Load()
 	return d.report, nil
@@ -79,7 +76,7 @@ func (d *dump) run(ctx context.Context, cancel context.CancelCauseFunc) error {
 	if err := d.writeDefinitions(ctx); err != nil {
 		return err
 	}
-	if err := d.writeTables(ctx, func(t *table) bool { return t.transactional }, d.planner); err != nil {
+	if err := d.writeTables(ctx, func(t *table) bool { return !t.done }, d.planner); err != nil {
 		return err
 	}
 	stop()
@@ -173,27 +170,30 @@ func (d *dump) underLock(ctx context.Context, mode LockMode) error {
 	if err != nil {
 		return err
 	}
-	heldCtx, cancel := d.held(ctx, l)
-	defer cancel()
-	if err := d.openReads(heldCtx, l); err != nil {
-		return err
-	}
-	if err := d.readSequences(heldCtx, d.coordinator); err != nil {
-		return err
-	}
-	if l.writers {
-		locked := func(t *table) bool { return !t.transactional }
-		if err := d.writeTables(heldCtx, locked, d.planner); err != nil {
-			return err
-		}
-	}
-	if err := context.Cause(heldCtx); err != nil {
+	if err := d.whileLocked(ctx, l); err != nil {
 		return err
 	}
 	d.report.Consistency = l.recipe
 	err = d.unlock(ctx, l)
 	d.definitionsHeld = l.definitions
 	return err
+}
+
+// whileLocked does what has to be done before writers go on, in bounded time.
+func (d *dump) whileLocked(ctx context.Context, l *lock) error {
+	ctx, cancel := d.held(ctx, l)
+	defer cancel()
+	err := d.openReads(ctx, l)
+	if err == nil {
+		err = d.readSequences(ctx, d.coordinator)
+	}
+	if err == nil && l.writers {
+		err = d.writeTables(ctx, func(t *table) bool { return !t.transactional }, d.planner)
+	}
+	if err == nil {
+		err = context.Cause(ctx)
+	}
+	return withCause(ctx, err)
 }
 
 // openReads opens the consistent read of every worker and reads the

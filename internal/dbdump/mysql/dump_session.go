@@ -47,9 +47,9 @@ type sessions struct {
 	open   []*session
 }
 
-// get opens one more session with the dump's settings and the given ones.
-func (p *sessions) get(ctx context.Context, more ...string) (*session, error) {
-	s, err := p.engine.openSession(ctx, slices.Concat(p.setup, more)...)
+// get opens one more session with the dump's settings.
+func (p *sessions) get(ctx context.Context) (*session, error) {
+	s, err := p.engine.openSession(ctx, p.setup...)
 	if err != nil {
 		return nil, err
 	}

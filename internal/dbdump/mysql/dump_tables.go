@@ -28,7 +28,8 @@ func (c *catalog) tables() iter.Seq[*table] {
 // work runs tasks on all workers until produce has returned and its tasks are
 // done, or one has failed.
 func (d *dump) work(ctx context.Context, produce func(ctx context.Context, emit func(task) error) error) error {
-	group, ctx := errgroup.WithContext(ctx)
+	outer := ctx
+	group, ctx := errgroup.WithContext(outer)
 	tasks := make(chan task)
 	for _, s := range d.workers {
 		group.Go(func() error {
@@ -51,8 +52,13 @@ func (d *dump) work(ctx context.Context, produce func(ctx context.Context, emit 
 			}
 		})
 	})
-	err := group.Wait()
-	if cause := context.Cause(ctx); err != nil && cause != nil && errors.Is(err, context.Canceled) && !errors.Is(err, cause) {
+	return withCause(outer, group.Wait())
+}
+
+// withCause adds to an error why the context ended, where that is what failed
+// the work: the reason is what users and callers want to know.
+func withCause(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, cause) {
 		return errors.Join(cause, err)
 	}
 	return err
@@ -80,7 +86,8 @@ func (s *session) scoped(ctx context.Context, t task) error {
 func (d *dump) writeTables(ctx context.Context, fit func(*table) bool, planner *session) error {
 	var tables []*table
 	for t := range d.catalog.tables() {
-		if t.base() && (fit(t)) {
+		if t.base() && fit(t) {
+			t.done = true
 			tables = append(tables, t)
 		}
 	}

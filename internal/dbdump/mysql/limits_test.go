@@ -88,9 +88,9 @@ func statusTable(t testing.TB, s *servers.MySQL) string {
 // is told, then resets all connections.
 func cuttingProxy(t testing.TB, target string, after int64) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	t.Cleanup(func() { l.Close() })
+	t.Cleanup(func() { _ = l.Close() })
 	var passed atomic.Int64
 	go func() {
 		for {
@@ -98,12 +98,12 @@ func cuttingProxy(t testing.TB, target string, after int64) string {
 			if err != nil {
 				return
 			}
-			server, err := net.Dial("tcp", target)
+			server, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", target)
 			if err != nil {
-				client.Close()
+				_ = client.Close()
 				continue
 			}
-			go func() { _, _ = io.Copy(server, client); server.Close() }()
+			go func() { _, _ = io.Copy(server, client); _ = server.Close() }()
 			go func() {
 				buf := make([]byte, 4096)
 				for {
@@ -115,8 +115,8 @@ func cuttingProxy(t testing.TB, target string, after int64) string {
 						break
 					}
 				}
-				client.Close()
-				server.Close()
+				_ = client.Close()
+				_ = server.Close()
 			}()
 		}
 	}()

@@ -96,7 +96,7 @@ func (d *dump) accountsFingerprint(ctx context.Context, s *session) (string, err
 			return "", fmt.Errorf("read accounts and grants: %w", err)
 		}
 		slices.Sort(lines)
-		fmt.Fprintln(all, table, lines)
+		all.Write(fmt.Appendln(nil, table, lines))
 	}
 	return hex.EncodeToString(all.Sum(nil)), nil
 }
