@@ -2,9 +2,8 @@ package repository
 
 import (
 	"context"
-	"fmt"
+	"math/bits"
 	"slices"
-	"sort"
 	"sync"
 
 	"keepset/internal/record"
@@ -20,12 +19,13 @@ type fetcher struct {
 	r      *Repository
 	layout layout
 	packs  []record.ObjectRef // in order of their names
-	budget int64
+	budget int64              // three quarters of ReadBytes; the rest is for spare buffers
 
 	mu      sync.Mutex
 	streams int64
 	extents []*extent // most recently used first
 	used    int64
+	spare   [][]byte // of extents that were let go
 	ages    map[hash]*ageFile
 }
 
@@ -35,6 +35,7 @@ type extent struct {
 	from, to int64
 	ready    chan struct{} // closed when data or err is there
 	data     []byte
+	buf      []byte // that data lies in
 	err      error
 	users    int
 }
@@ -55,7 +56,7 @@ const (
 )
 
 func newFetcher(r *Repository, l layout, packs []record.ObjectRef) *fetcher {
-	return &fetcher{r: r, layout: l, packs: packs, budget: int64(r.options.ReadBytes), ages: make(map[hash]*ageFile)}
+	return &fetcher{r: r, layout: l, packs: packs, budget: int64(r.options.ReadBytes) * 3 / 4, ages: make(map[hash]*ageFile)}
 }
 
 // join and leave tell how many streams are open.
@@ -154,11 +155,39 @@ func (f *fetcher) plan(want frameAt, ahead []frameAt) (from, to int64) {
 // whether the budget is kept.
 func (f *fetcher) makeRoom(size int64) bool {
 	for i := len(f.extents) - 1; i >= 0 && f.used+size > f.budget; i-- {
-		if f.extents[i].users == 0 && isClosed(f.extents[i].ready) {
+		if e := f.extents[i]; e.users == 0 && isClosed(e.ready) {
 			f.remove(i)
+			f.recycle(e.buf)
 		}
 	}
 	return f.used+size <= f.budget
+}
+
+// buffer returns n bytes, of an extent that was let go when one fits.
+func (f *fetcher) buffer(n int64) []byte {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i, b := range f.spare {
+		if c := int64(cap(b)); c >= n && c <= 2*n+ageChunk {
+			f.spare = slices.Delete(f.spare, i, i+1)
+			return b[:n]
+		}
+	}
+	step := max(ageChunk, int64(1)<<(bits.Len64(uint64(n))-3)) // few sizes, at most a quarter too large
+	return make([]byte, n, (n+step-1)/step*step)
+}
+
+// recycle takes the buffer of an extent that was let go. The oldest spare
+// ones go when there are too many.
+func (f *fetcher) recycle(buf []byte) {
+	f.spare = append(f.spare, buf)
+	var total int64
+	for i, b := range slices.Backward(f.spare) {
+		if total += int64(cap(b)); total > f.budget/4 {
+			f.spare = slices.Delete(f.spare, 0, i+1)
+			return
+		}
+	}
 }
 
 func isClosed(c <-chan struct{}) bool {
@@ -191,91 +220,4 @@ func (f *fetcher) forget(want frameAt) {
 		}
 	}
 	delete(f.ages, want.pack)
-}
-
-// fill brings the extent's bytes.
-func (f *fetcher) fill(ctx context.Context, e *extent) {
-	e.data, e.err = f.read(ctx, e)
-	if e.err != nil {
-		f.mu.Lock()
-		if i := slices.Index(f.extents, e); i >= 0 {
-			f.remove(i)
-		}
-		f.mu.Unlock()
-	}
-	close(e.ready)
-}
-
-func (f *fetcher) read(ctx context.Context, e *extent) ([]byte, error) {
-	size, err := f.sizeOf(e.pack)
-	if err != nil {
-		return nil, err
-	}
-	if len(f.r.secrets.data) == 0 {
-		return f.get(ctx, e.pack, e.from, e.to-e.from, size)
-	}
-	a, err := f.age(ctx, e.pack, size)
-	if err != nil {
-		return nil, err
-	}
-	if e.to > a.size() {
-		return nil, fmt.Errorf("%w: pack has %d bytes of content, %d are needed", ErrDamaged, a.size(), e.to)
-	}
-	at, length, begins := a.span(e.from, e.to)
-	data, err := f.get(ctx, e.pack, at, length, size)
-	if err != nil {
-		return nil, err
-	}
-	plain, err := a.open(data, begins)
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(plain)) < e.to-begins {
-		return nil, fmt.Errorf("%w: %d bytes where %d were expected", ErrDamaged, len(plain), e.to-begins)
-	}
-	return plain[e.from-begins : e.to-begins], nil
-}
-
-func (f *fetcher) get(ctx context.Context, pack hash, at, length, size int64) ([]byte, error) {
-	if at+length > size {
-		return nil, fmt.Errorf("%w: bytes %d to %d of a pack of %d bytes", ErrDamaged, at, at+length, size)
-	}
-	body, err := f.r.store.Get(ctx, f.layout.pack(pack), at, length)
-	if err != nil {
-		return nil, err
-	}
-	data := make([]byte, length)
-	return data, readFull(body, data)
-}
-
-// age opens the header of an encrypted pack.
-func (f *fetcher) age(ctx context.Context, pack hash, size int64) (*ageFile, error) {
-	f.mu.Lock()
-	a := f.ages[pack]
-	f.mu.Unlock()
-	if a != nil {
-		return a, nil
-	}
-	head, err := f.get(ctx, pack, 0, min(ageHeadRoom, size), size)
-	if err != nil {
-		return nil, err
-	}
-	if a, err = openAge(head, size, f.r.secrets.data); err != nil {
-		return nil, err
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if len(f.ages) >= maxAges {
-		clear(f.ages)
-	}
-	f.ages[pack] = a
-	return a, nil
-}
-
-func (f *fetcher) sizeOf(pack hash) (int64, error) {
-	i, found := sort.Find(len(f.packs), func(i int) int { return slices.Compare(pack[:], f.packs[i].SHA256[:]) })
-	if !found {
-		return 0, fmt.Errorf("%w: the refs do not list it", ErrDamaged)
-	}
-	return f.packs[i].Size, nil
 }

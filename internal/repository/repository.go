@@ -80,7 +80,8 @@ type hash = record.Hash
 // (Uploads+1) x 18 MiB of packs, Workers x 20 MiB of frames at most (6 MiB on
 // average), 4 MiB at most for each open stream, IndexBytes, 80 bytes for each
 // pack that is known, and 6 MiB for a part in the making.
-// Memory of a restore: ReadBytes, 12 MiB for each open stream at most, and the
+// Memory of a restore: ReadBytes, 12 MiB at most (3 MiB on average) for each
+// open stream, and the
 // member's map.
 type Options struct {
 	// Clock is time.Now unless a test says otherwise.
@@ -98,7 +99,7 @@ type Options struct {
 	PackBytes int
 	// IndexBytes is what loaded index parts may take; default 48 MiB.
 	IndexBytes int
-	// ReadBytes is what fetched ranges of packs may take; default 64 MiB.
+	// ReadBytes is what fetched ranges of packs may take; default 48 MiB.
 	ReadBytes int
 	// Checkpoint is how often a backup notes what it has uploaded; default
 	// one minute.
@@ -110,7 +111,7 @@ type Options struct {
 const (
 	defaultPackBytes  = 16 << 20
 	defaultIndexBytes = 48 << 20
-	defaultReadBytes  = 64 << 20
+	defaultReadBytes  = 48 << 20
 	defaultUploads    = 2
 	defaultCheckpoint = time.Minute
 )
