@@ -146,10 +146,22 @@ type session struct {
 	ID uint64
 }
 
+// connect dials and shakes hands within ConnectTimeout. The driver bounds only the dialling: a server that is stopped
+// but whose kernel still accepts connections would be waited for as long as a read may take.
+func (e *Engine) connect(ctx context.Context) (*sql.Conn, error) {
+	bounded, cancel := context.WithTimeout(ctx, e.opts.ConnectTimeout)
+	defer cancel()
+	conn, err := e.db.Conn(bounded)
+	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
+		return nil, fmt.Errorf("no answer within %s", e.opts.ConnectTimeout)
+	}
+	return conn, err
+}
+
 // openSession connects and prepares the session: statements one after the
 // other, after what every session needs.
 func (e *Engine) openSession(ctx context.Context, statements ...string) (*session, error) {
-	conn, err := e.db.Conn(ctx)
+	conn, err := e.connect(ctx)
 	if err != nil {
 		return nil, connectError(e.opts.Address, e.opts.User, err)
 	}
