@@ -33,20 +33,20 @@ they are stored as plain zstd, for anyone who can read the store.`,
 			if err != nil {
 				return err
 			}
-			repo.Make = !dryRun
-			store, err := repo.StoreFlags.Open(cmd.Context(), a)
+			repo.Store.Make = !dryRun
+			store, err := repo.Store.Open(cmd.Context(), a)
 			if err != nil {
 				return err
 			}
 			if dryRun {
-				return a.Print(initReport{Repository: repo.URL, Encrypted: keys.Data != nil, Signed: keys.Writer != nil, DryRun: true}, func(w io.Writer) error {
-					_, err := fmt.Fprintf(w, "would make a repository at %s, %s\n", repo.URL, protection(keys.Data != nil, keys.Writer != nil))
+				return a.Print(initReport{Repository: repo.Store.URL, Encrypted: keys.Data != nil, Signed: keys.Writer != nil, DryRun: true}, func(w io.Writer) error {
+					_, err := fmt.Fprintf(w, "would make a repository at %s, %s\n", repo.Store.URL, protection(keys.Data != nil, keys.Writer != nil))
 					return err
 				})
 			}
 			config, err := repository.Init(cmd.Context(), store, repository.InitOptions{Keys: keys, Tool: cli.Version, LongestBackup: longest, Clock: a.Clock})
 			if err != nil {
-				return fmt.Errorf("make a repository at %s: %w", repo.URL, err)
+				return fmt.Errorf("make a repository at %s: %w", repo.Store.URL, err)
 			}
 			guarantee, err := repository.WriteGuarantee(cmd.Context(), store)
 			if err != nil {
@@ -55,7 +55,7 @@ they are stored as plain zstd, for anyone who can read the store.`,
 			if guarantee == storage.GuaranteeChecked {
 				a.Log.Warn("the store has no conditional writes: read docs/storage.md, and unless it refuses them openly give --s3-look-before-put to every command")
 			}
-			return printInit(a, repo.URL, config, guarantee)
+			return printInit(a, repo.Store.URL, config, guarantee)
 		},
 	}
 	repo.AddInit(cmd.Flags())

@@ -35,7 +35,7 @@ the last backup is looked up; otherwise give it with --took.`,
 			if err != nil {
 				return cli.Usage("%w", err)
 			}
-			if took == 0 && repo.URL != "" && set.Name != "" {
+			if took == 0 && repo.Store.URL != "" && set.Name != "" {
 				if took, err = lastTook(cmd.Context(), a, &repo, &set); err != nil {
 					return err
 				}

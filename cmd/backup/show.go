@@ -59,8 +59,13 @@ func printBackup(w io.Writer, s cli.BackupSummary) error {
 		databases = strings.Join(s.Databases, ", ")
 	}
 	facts := [][]string{
-		{"set", s.Set}, {"backup", string(s.Backup)}, {"status", s.Status}, {"started", cli.Time(s.CreatedAt)}, {"finished", cli.Time(s.FinishedAt)},
-		{"method", strings.TrimSpace(s.Method + " " + s.Engine)}, {"databases", databases},
+		{"set", s.Set},
+		{"backup", string(s.Backup)},
+		{"status", s.Status},
+		{"started", cli.Time(s.CreatedAt)},
+		{"finished", cli.Time(s.FinishedAt)},
+		{"method", strings.TrimSpace(s.Method + " " + s.Engine)},
+		{"databases", databases},
 		{"members", fmt.Sprintf("%d of %d committed", s.Committed, s.Planned)},
 	}
 	for _, p := range s.Problems {

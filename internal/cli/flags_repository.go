@@ -14,7 +14,7 @@ import (
 // that a flag names (--writer-key-file); the flags for public keys take the
 // key itself.
 type RepositoryFlags struct {
-	StoreFlags
+	Store         StoreFlags
 	NoExtraVerify bool
 	// keys maps the name of each key's variable to the flag's value.
 	keys map[string]*string
@@ -23,7 +23,7 @@ type RepositoryFlags struct {
 // AddRead declares what a command needs that reads.
 func (f *RepositoryFlags) AddRead(fs *pflag.FlagSet) {
 	f.keys = map[string]*string{}
-	f.StoreFlags.Add(fs)
+	f.Store.Add(fs)
 	f.key(fs, "trusted-writers", repository.NameTrustedWriters, "public keys of the writers whose backups count")
 	f.key(fs, "restore-identity-file", repository.NameRestoreIdentity+"_FILE", "file with the identity that opens an encrypted backup")
 }
@@ -31,7 +31,7 @@ func (f *RepositoryFlags) AddRead(fs *pflag.FlagSet) {
 // AddWrite declares what a command needs that writes.
 func (f *RepositoryFlags) AddWrite(fs *pflag.FlagSet) {
 	f.AddRead(fs)
-	f.StoreFlags.AddWrite(fs)
+	f.Store.AddWrite(fs)
 	f.addWriter(fs)
 	fs.BoolVar(&f.NoExtraVerify, "no-extra-verify", false, "do not decode and compare each new piece before it is uploaded (faster)")
 }
@@ -39,9 +39,9 @@ func (f *RepositoryFlags) AddWrite(fs *pflag.FlagSet) {
 // AddInit declares what `backup init` needs.
 func (f *RepositoryFlags) AddInit(fs *pflag.FlagSet) {
 	f.keys = map[string]*string{}
-	f.StoreFlags.Add(fs)
-	f.StoreFlags.AddWrite(fs)
-	f.Make = true
+	f.Store.Add(fs)
+	f.Store.AddWrite(fs)
+	f.Store.Make = true
 	f.addWriter(fs)
 	f.key(fs, "key-files-file", repository.NameKeyFiles+"_FILE", "file with the locked keys that keygen prints")
 }
@@ -75,7 +75,7 @@ func (f *RepositoryFlags) Keys(a *App) (repository.Keys, error) {
 
 // Open opens the repository.
 func (f *RepositoryFlags) Open(ctx context.Context, a *App) (*repository.Repository, error) {
-	store, err := f.StoreFlags.Open(ctx, a)
+	store, err := f.Store.Open(ctx, a)
 	if err != nil {
 		return nil, err
 	}

@@ -126,7 +126,7 @@ func ownersOf(r record.Report) map[string]record.Object {
 	return owners
 }
 
-func (e *Export) toDirectory(ctx context.Context, member *repository.MemberReader, streams []ExportedStream) error {
+func (e *Export) toDirectory(ctx context.Context, member *repository.MemberReader, streams []ExportedStream) (err error) {
 	if err := os.MkdirAll(e.Directory, 0o700); err != nil {
 		return fmt.Errorf("make the directory to export to: %w", err)
 	}
@@ -135,7 +135,7 @@ func (e *Export) toDirectory(ctx context.Context, member *repository.MemberReade
 	if err != nil {
 		return fmt.Errorf("open the directory to export to: %w", err)
 	}
-	defer root.Close()
+	defer func() { err = errors.Join(err, root.Close()) }()
 	for _, s := range streams {
 		if err := exportFile(ctx, root, member, s.Name); err != nil {
 			return fmt.Errorf("export %s to %s: %w", s.Name, e.Directory, err)

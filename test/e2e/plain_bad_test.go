@@ -24,7 +24,7 @@ func TestPlainBadInput(t *testing.T) {
 	p := newPlain(t, s3Env(s3)...)
 	const repository = "s3://backups/shop"
 	p.ok("backup", "init", "--repository", repository)
-	first := p.backup(repository, "shop", db)
+	first := p.backup(repository, db)
 	good := "KEEPSET_SOURCE_PASSWORD=" + db.Password
 	closed := closedPort(t)
 	source := "mysql://root@" + db.Addr
@@ -111,7 +111,7 @@ func TestPlainStoreGoesDown(t *testing.T) {
 	p := newPlain(t, s3Env(s3)...)
 	const repository = "s3://backups/shop"
 	p.ok("backup", "init", "--repository", repository)
-	first := p.backup(repository, "shop", db)
+	first := p.backup(repository, db)
 	addOrders(t, db, 60000)
 
 	cmd := p.with("KEEPSET_SOURCE_PASSWORD=" + db.Password).command(append(withoutJSON(runArgs(repository, "shop", db)), "--limit-upload", "600")...)
@@ -128,7 +128,7 @@ func TestPlainStoreGoesDown(t *testing.T) {
 
 	assert.Equal(t, "complete", status(p, repository, "shop", string(first.Backup)))
 	assert.Equal(t, "incomplete", p.list(repository, "shop")[0].Status)
-	second := p.backup(repository, "shop", db)
+	second := p.backup(repository, db)
 	assert.Equal(t, "complete", second.Status)
 	assert.Contains(t, p.ok("backup", "verify", "--repository", repository, "--read-data", "100"), "0 damaged")
 }
@@ -157,7 +157,7 @@ func TestPlainFullDisk(t *testing.T) {
 	p := newPlain(t)
 	repository := "file://" + dir + "/repository"
 	p.ok("backup", "init", "--repository", repository)
-	first := p.backup(repository, "shop", db)
+	first := p.backup(repository, db)
 	addOrders(t, db, 80000)
 	line := p.with("KEEPSET_SOURCE_PASSWORD="+db.Password).fails(1, withoutJSON(runArgs(repository, "shop", db))...)
 	assert.Contains(t, line, "no space left")

@@ -129,9 +129,9 @@ func (p *plain) list(repository, set string) []cli.BackupSummary {
 }
 
 // backup takes a backup of servers and returns its report.
-func (p *plain) backup(repository, set string, sources ...*servers.MySQL) job.BackupReport {
+func (p *plain) backup(repository string, sources ...*servers.MySQL) job.BackupReport {
 	p.t.Helper()
-	out := p.with("KEEPSET_SOURCE_PASSWORD=" + sources[0].Password).ok(runArgs(repository, set, sources...)...)
+	out := p.with("KEEPSET_SOURCE_PASSWORD=" + sources[0].Password).ok(runArgs(repository, "shop", sources...)...)
 	var r job.BackupReport
 	require.NoError(p.t, json.Unmarshal([]byte(out), &r), out)
 	return r

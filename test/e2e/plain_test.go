@@ -32,7 +32,7 @@ func TestPlainStory(t *testing.T) {
 	repository := "file://" + filepath.Join(t.TempDir(), "repository")
 	p.ok("backup", "init", "--repository", repository)
 
-	report := p.backup(repository, "shop", source)
+	report := p.backup(repository, source)
 	assert.Equal(t, job.StatusComplete, report.Status)
 	assert.EqualValues(t, 20000, report.Members[0].Rows)
 
@@ -63,7 +63,7 @@ func TestPlainExport(t *testing.T) {
 	p := newPlain(t)
 	repository := "file://" + filepath.Join(t.TempDir(), "repository")
 	p.ok("backup", "init", "--repository", repository)
-	p.backup(repository, "shop", source)
+	p.backup(repository, source)
 	export := []string{"restore", "export", "--repository", repository, "--set", "shop"}
 
 	assert.Contains(t, p.ok(append(export, "--list")...), "schemas/shop/tables/orders.sql")
@@ -119,7 +119,7 @@ func TestPlainFollower(t *testing.T) {
 	p := newPlain(t)
 	repository := "file://" + filepath.Join(t.TempDir(), "repository")
 	p.ok("backup", "init", "--repository", repository)
-	p.backup(repository, "shop", primary)
+	p.backup(repository, primary)
 	addOrders(t, primary, 3000)
 
 	follower := servers.MariaDB(t)

@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -361,9 +362,7 @@ func (s *shopSet) parameters(values map[string]string) {
 	for _, k := range []string{"KEEPSET_REPLICAS", "KEEPSET_ORDINAL", "KEEPSET_ALL", "KEEPSET_REPLACE", "KEEPSET_FROM_SET", "KEEPSET_ALLOW_ROLLBACK"} {
 		data[k] = ""
 	}
-	for k, v := range values {
-		data[k] = v
-	}
+	maps.Copy(data, values)
 	patch, err := json.Marshal(map[string]any{"data": data})
 	require.NoError(s.t, err)
 	s.kubectl("patch", "configmap", "keepset-restore", "--type=merge", "-p", string(patch))

@@ -1,0 +1,146 @@
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"keepset/internal/record"
+)
+
+// TestProof4Killed kills each backup's pod at a random point, as the kernel
+// does when memory runs out: by SIGKILL. Every Job ends in one complete backup,
+// verify finds nothing wrong, and no listing shows a lie.
+func TestProof4Killed(t *testing.T) {
+	t.Parallel()
+	jobs, together := 4, 2
+	if soak() {
+		jobs, together = 20, 4
+	}
+	s := newShopSet(t, shopOptions{replicas: 2, patches: []string{`
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: keepset-backup}
+data:
+  KEEPSET_LIMIT_UPLOAD: "1500"
+`}})
+	s.order("many", 40000)
+	s.caughtUp(1)
+	slots := make(chan struct{}, together)
+	var wg sync.WaitGroup
+	kills := make([]int, jobs)
+	succeeded := make([]bool, jobs)
+	for i := range jobs {
+		wg.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			name := fmt.Sprintf("killed-%d", i)
+			if _, err := s.try("create", "job", name, "--from=cronjob/keepset-backup"); err != nil {
+				t.Errorf("create job %s: %v", name, err)
+				return
+			}
+			kills[i] = s.killSomewhere(name, 1+i%2)
+			succeeded[i] = s.waitJob(name, 15*time.Minute)
+		})
+	}
+	wg.Wait()
+	total := 0
+	for i := range jobs {
+		assert.True(t, succeeded[i], "job %d succeeds after its pod was killed:\n%s", i, s.logs(fmt.Sprintf("killed-%d", i)))
+		total += kills[i]
+	}
+	assert.GreaterOrEqual(t, total, jobs/2, "the kills hit running pods")
+	t.Logf("%d jobs, %d pods killed", jobs, total)
+
+	byID := map[string]int{}
+	for _, b := range s.backups() {
+		assert.Equal(t, "complete", b.Status, "%s: %v", b.Backup, b.Problems)
+		byID[string(b.Backup)]++
+	}
+	for i := range jobs {
+		j, err := s.kube.BatchV1().Jobs(s.ns).Get(t.Context(), fmt.Sprintf("killed-%d", i), metav1.GetOptions{})
+		require.NoError(t, err)
+		id := record.NewBackupID(j.CreationTimestamp.Time, string(j.UID))
+		assert.Equal(t, 1, byID[string(id)], "job %d has one backup, %s", i, id)
+	}
+	assert.Len(t, byID, jobs)
+	assert.Contains(t, s.keepset("backup", "verify", "--repository", s.repository, "--read-data", "100"), "0 damaged")
+}
+
+// killSomewhere kills up to count pods of a Job, each at a random moment of
+// its life, and returns how many it caught running.
+func (s *shopSet) killSomewhere(job string, count int) int {
+	seen := map[string]bool{}
+	caught := 0
+	for range count {
+		pod := s.nextPod(job, seen)
+		if pod == nil {
+			return caught
+		}
+		seen[pod.Name] = true
+		time.Sleep(time.Duration(rand.IntN(6000)) * time.Millisecond)
+		if killPod(string(pod.UID), "backup", syscall.SIGKILL) > 0 {
+			caught++
+		}
+	}
+	return caught
+}
+
+// nextPod waits for a running pod of a Job that was not seen yet; nil when the
+// Job has ended before.
+func (s *shopSet) nextPod(job string, seen map[string]bool) *corev1.Pod {
+	deadline := time.Now().Add(5 * time.Minute)
+	for time.Now().Before(deadline) {
+		list, err := s.kube.CoreV1().Pods(s.ns).List(s.t.Context(), metav1.ListOptions{LabelSelector: "batch.kubernetes.io/job-name=" + job})
+		if err == nil {
+			for i := range list.Items {
+				p := &list.Items[i]
+				if !seen[p.Name] && p.Status.Phase == corev1.PodRunning {
+					return p
+				}
+			}
+		}
+		j, err := s.kube.BatchV1().Jobs(s.ns).Get(s.t.Context(), job, metav1.GetOptions{})
+		if err == nil && (j.Status.Succeeded > 0 || j.Status.CompletionTime != nil) {
+			return nil
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return nil
+}
+
+// killPod sends a signal to the processes called name of a pod, which run on
+// this machine as the cluster of the tests does, and returns how many it hit.
+func killPod(uid, name string, sig syscall.Signal) int {
+	hit := 0
+	files, _ := filepath.Glob("/proc/[0-9]*/cgroup")
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		if err != nil || !bytes.Contains(content, []byte(uid)) && !bytes.Contains(content, []byte(strings.ReplaceAll(uid, "-", "_"))) {
+			continue
+		}
+		dir := filepath.Dir(file)
+		comm, err := os.ReadFile(filepath.Join(dir, "comm"))
+		if err != nil || strings.TrimSpace(string(comm)) != name {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(dir))
+		if err == nil && syscall.Kill(pid, sig) == nil {
+			hit++
+		}
+	}
+	return hit
+}
