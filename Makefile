@@ -50,6 +50,10 @@ soak:
 demo: servers build
 	$(GO) run ./test/demo
 
+.PHONY: demo-cluster
+demo-cluster:
+	@hack/demo-cluster.sh
+
 .PHONY: bench
 bench: servers build
 	$(GO) run ./test/bench $(BENCH)
