@@ -34,9 +34,12 @@ func TestSeedScaleUp(t *testing.T) {
 	require.ErrorIs(t, seed.WaitExit(t.Context()), statefulset.ErrSeedFailed, "a seed that somebody deletes has failed")
 	s.until(time.Minute, "the deleted seed ends", func() bool {
 		pod := s.pod("db-3")
-		return pod != nil && len(pod.Status.ContainerStatuses) > 0 && pod.Status.ContainerStatuses[0].State.Terminated != nil
+		require.NotNil(t, pod, "its name has fallen free")
+		return pod.DeletionTimestamp != nil && len(pod.Status.ContainerStatuses) > 0 && pod.Status.ContainerStatuses[0].State.Terminated != nil
 	})
-	require.NotNil(t, s.pod("db-3"), "its name stays taken")
+	deleted := s.pod("db-3").UID
+	require.Never(t, func() bool { pod := s.pod("db-3"); return pod == nil || pod.UID != deleted }, 4*time.Second, 100*time.Millisecond,
+		"its name stays taken, so that the controller, which wants the ordinal by now, starts nothing on the half-loaded claim")
 	addresses := s.kubectl("get", "endpointslices", "-o", "jsonpath={.items[*].endpoints[*].targetRef.name}")
 	require.NotContains(t, addresses, "db-3", "no Service may send clients to a seed, not even one that publishes all")
 
