@@ -167,8 +167,11 @@ func (n *Node) recall() (*memory, error) {
 // restoreHost takes back what changeHost and the daemons did to the machine.
 // The daemons have been stopped.
 func (n *Node) restoreHost(ctx context.Context, m memory) error {
-	if used, err := addressInUse(ctx); used || err != nil {
-		return err // another directory's cluster runs, and all there is is its own
+	if m.Boot == "" {
+		// Another directory's cluster may run since the reboot: all there is is its own then.
+		if used, err := addressInUse(ctx); used || err != nil {
+			return err
+		}
 	}
 	return errors.Join(
 		n.removeTraces(m),

@@ -109,8 +109,8 @@ func (n *Node) Down(ctx context.Context) error {
 // on a busy machine it is slow, and must not be taken for broken.
 const patience = time.Minute
 
-// Healthy is nil when every process runs, the API server answers, the node is
-// ready and names resolve. Otherwise it says what is wrong.
+// Healthy is nil when every process runs, those that can be asked answer, the
+// node is ready and names resolve. Otherwise it says what is wrong.
 func (n *Node) Healthy(ctx context.Context) error {
 	dead, err := n.dead()
 	if err != nil {
@@ -119,7 +119,7 @@ func (n *Node) Healthy(ctx context.Context) error {
 	if len(dead) > 0 {
 		return fmt.Errorf("not running: %s", strings.Join(dead, ", "))
 	}
-	for _, check := range []func(context.Context) error{n.apiReady, n.nodeReady, n.dnsReady} {
+	for _, check := range []func(context.Context) error{n.apiReady, n.containerdReady, n.kubeletReady, n.nodeReady, n.dnsReady} {
 		if err := await(ctx, patience, time.Second, check); err != nil {
 			return err
 		}

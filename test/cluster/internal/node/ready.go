@@ -12,20 +12,28 @@ import (
 	"time"
 )
 
-// etcdReady asks etcd whether it is healthy.
-func (n *Node) etcdReady(ctx context.Context) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, etcdURL+"/health", nil)
+func (n *Node) etcdReady(ctx context.Context) error { return healthy(ctx, etcdURL+"/health") }
+
+// kubeletReady asks the kubelet itself: the node's status lags behind.
+func (n *Node) kubeletReady(ctx context.Context) error {
+	return healthy(ctx, "http://"+Address+":10248/healthz")
+}
+
+// healthy asks a daemon for its health.
+func healthy(ctx context.Context, url string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
 	}
-	client := &http.Client{Timeout: 5 * time.Second}
+	// Not http.DefaultClient: a proxy of the environment must not be asked.
+	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Do(req)
 	if err != nil {
-		return fmt.Errorf("ask etcd for its health: %w", err)
+		return err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("etcd is not healthy: %s", resp.Status)
+		return fmt.Errorf("%s answers %s", url, resp.Status)
 	}
 	return nil
 }

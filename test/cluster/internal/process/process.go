@@ -115,17 +115,17 @@ func (s Set) Stop(r Record, grace time.Duration) error {
 		signal syscall.Signal
 		wait   time.Duration
 	}{{syscall.SIGTERM, grace}, {syscall.SIGKILL, 10 * time.Second}} {
-		if !r.Alive() {
+		if r.ended() {
 			break
 		}
 		if err := syscall.Kill(r.PID, step.signal); err != nil && !errors.Is(err, syscall.ESRCH) {
 			return fmt.Errorf("send %s to %s (pid %d): %w", step.signal, r.Name, r.PID, err)
 		}
-		for deadline := time.Now().Add(step.wait); r.Alive() && time.Now().Before(deadline); {
+		for deadline := time.Now().Add(step.wait); !r.ended() && time.Now().Before(deadline); {
 			time.Sleep(20 * time.Millisecond)
 		}
 	}
-	if r.Alive() {
+	if !r.ended() {
 		return fmt.Errorf("stop %s: pid %d survives SIGKILL", r.Name, r.PID)
 	}
 	if err := os.Remove(s.file(r.Name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -160,14 +160,36 @@ func (s Set) save(r Record) error {
 }
 
 // Alive tells whether the very process that was recorded still runs. A zombie
-// does not run.
+// does not.
 func (r Record) Alive() bool {
-	state, start, err := stat(r.PID)
-	if err != nil || state == "Z" || state == "X" || start != r.Start {
+	state, ours := r.state()
+	return ours && state != "Z" && state != "X"
+}
+
+// ended tells whether the process is gone with all it held open. A process
+// that is killed turns zombie with its first thread; the others, which still
+// hold its sockets, end a little later.
+func (r Record) ended() bool {
+	state, ours := r.state()
+	if !ours {
+		return true
+	}
+	if state != "Z" && state != "X" {
 		return false
 	}
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", r.PID))
+	return err != nil || len(threads) <= 1
+}
+
+// state returns the letter of the process's state, and whether the process of
+// that PID is the one that was recorded.
+func (r Record) state() (state string, ours bool) {
+	state, start, err := stat(r.PID)
+	if err != nil || start != r.Start {
+		return "", false
+	}
 	boot, err := bootID()
-	return err == nil && boot == r.Boot
+	return state, err == nil && boot == r.Boot
 }
 
 func identify(name string, pid int) (Record, error) {

@@ -85,7 +85,10 @@ func (t Tools) Env() []string {
 			extensions = filepath.Join(dir, "xtables")
 		}
 	}
+	// Addresses of the cluster are never asked for through a proxy of the environment.
+	const direct = "localhost,127.0.0.0/8,10.244.0.0/15,10.96.0.0/16,.svc,.cluster.local"
 	return []string{
+		"NO_PROXY=" + direct, "no_proxy=" + direct,
 		"PATH=" + strings.Join(t.Bin, ":") + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 		"LD_LIBRARY_PATH=" + strings.Join(libraries, ":"),
 		"XTABLES_LIBDIR=" + extensions,
