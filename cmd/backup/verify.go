@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -70,7 +71,12 @@ func finishVerify(a *cli.App, r repository.VerifyReport) error {
 	summary := fmt.Sprintf("checked %d backups, %d members, %d objects; read %d objects, %s; %d damaged",
 		r.Backups, r.Members, r.Objects, r.ObjectsRead, cli.Bytes(r.BytesRead), len(r.Damages))
 	a.SetMessage(summary)
-	err := a.Print(r, func(w io.Writer) error {
+	err := a.Print(verifiedOf(r), func(w io.Writer) error {
+		for _, problem := range r.Problems {
+			if _, err := fmt.Fprintln(w, "note:", problem); err != nil {
+				return err
+			}
+		}
 		for _, d := range r.Damages {
 			if _, err := fmt.Fprintf(w, "damaged: %s of %s: %s; harms %s\n", d.Key, d.Set, d.What, harms(d.Harmed)); err != nil {
 				return err
@@ -86,6 +92,49 @@ func finishVerify(a *cli.App, r repository.VerifyReport) error {
 		return fmt.Errorf("%w: %d objects are missing or changed", errDamaged, len(r.Damages))
 	}
 	return nil
+}
+
+// verified is the report in the form that --json prints.
+type verified struct {
+	Backups     int       `json:"backups"`
+	Members     int       `json:"members"`
+	Objects     int       `json:"objects"`
+	ObjectsRead int       `json:"objectsRead"`
+	BytesRead   int64     `json:"bytesRead"`
+	Damages     []damage  `json:"damages"`
+	Problems    []string  `json:"problems,omitempty"`
+	Started     time.Time `json:"startedAt"`
+	Finished    time.Time `json:"finishedAt"`
+}
+
+// damage is one object that is missing or changed, and what it harms.
+type damage struct {
+	Set    string `json:"set"`
+	Object string `json:"object"`
+	What   string `json:"what"`
+	Harmed []harm `json:"harmed"`
+}
+
+type harm struct {
+	Backup  record.BackupID `json:"backup"`
+	Ordinal int             `json:"ordinal"`
+	Streams []string        `json:"streams,omitempty"`
+	Note    string          `json:"note,omitempty"`
+}
+
+func verifiedOf(r repository.VerifyReport) verified {
+	v := verified{
+		Backups: r.Backups, Members: r.Members, Objects: r.Objects, ObjectsRead: r.ObjectsRead, BytesRead: r.BytesRead,
+		Damages: []damage{}, Problems: r.Problems, Started: r.Started, Finished: r.Finished,
+	}
+	for _, d := range r.Damages {
+		one := damage{Set: d.Set.String(), Object: d.Key, What: d.What, Harmed: []harm{}}
+		for _, h := range d.Harmed {
+			one.Harmed = append(one.Harmed, harm{h.Backup, h.Ordinal, h.Streams, h.Note})
+		}
+		v.Damages = append(v.Damages, one)
+	}
+	return v
 }
 
 func harms(list []repository.Harm) string {

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -30,11 +32,64 @@ Job's retry, or cleared away by "restore abort".`,
 			if err != nil {
 				return err
 			}
-			return a.Print(l, func(w io.Writer) error { return printLeftovers(w, client.Namespace()+"/"+name, l) })
+			return a.Print(statusOf(client.Namespace()+"/"+name, l), func(w io.Writer) error { return printLeftovers(w, client.Namespace()+"/"+name, l) })
 		},
 	}
 	set.Add(cmd.Flags())
 	return cmd
+}
+
+// status is what --json prints.
+type status struct {
+	Set     string `json:"set"`
+	Running bool   `json:"running"`
+	// Run holds the Lease until Expires, unless it renews it.
+	Run      string       `json:"run,omitempty"`
+	Expires  time.Time    `json:"expires,omitzero"`
+	Seeds    []seedStatus `json:"seeds"`
+	Claims   []string     `json:"claims"`
+	CronJobs []string     `json:"cronJobs"`
+	Runs     []runStatus  `json:"runs"`
+}
+
+type seedStatus struct {
+	Pod     string `json:"pod"`
+	Ordinal int    `json:"ordinal"`
+	Phase   string `json:"phase"`
+	Run     string `json:"run"`
+	// Backup that it is loaded with; empty while it is half loaded.
+	Backup string `json:"backup,omitempty"`
+}
+
+type runStatus struct {
+	ID       string          `json:"id"`
+	Job      string          `json:"job,omitempty"`
+	Finished bool            `json:"finished"`
+	Plan     json.RawMessage `json:"plan,omitempty"`
+}
+
+func statusOf(set string, l statefulset.Leftovers) status {
+	s := status{Set: set, Running: l.Lease.Live, Seeds: []seedStatus{}, Claims: []string{}, CronJobs: []string{}, Runs: []runStatus{}}
+	if l.Lease.Live {
+		s.Run, s.Expires = l.Lease.Run(), l.Lease.Expires
+	}
+	for _, x := range l.Seeds {
+		s.Seeds = append(s.Seeds, seedStatus{x.Pod, x.Ordinal, x.Phase, x.Run, x.LoadedBackup})
+	}
+	for _, c := range l.Claims {
+		s.Claims = append(s.Claims, c.Name)
+	}
+	for _, j := range l.CronJobs {
+		s.CronJobs = append(s.CronJobs, j.Name)
+	}
+	for _, r := range l.Runs {
+		run := runStatus{ID: r.ID, Job: r.Job, Finished: r.Finished}
+		if json.Valid(r.Plan) {
+			run.Plan = r.Plan
+		}
+		s.Runs = append(s.Runs, run)
+	}
+	return s
 }
 
 func printLeftovers(w io.Writer, set string, l statefulset.Leftovers) error {

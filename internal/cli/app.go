@@ -32,6 +32,8 @@ type App struct {
 	Log *slog.Logger
 
 	global globalFlags
+	// logs is where log lines go: to Err, or above the progress bars.
+	logs *switchWriter
 	// message is what the pod leaves as its termination message.
 	message string
 }

@@ -56,6 +56,16 @@ func (f *ServerFlags) AddDump(fs *pflag.FlagSet) {
 	fs.StringVar(&f.LockMode, "lock-mode", "auto", "how the consistent point is made: auto, ftwrl, backup-stage, lock-tables or none")
 }
 
+// patterns are the filters as a plan records them; what is left out has a "!".
+func (f *ServerFlags) patterns() []string {
+	var all []string
+	all = append(all, f.Databases...)
+	for _, p := range f.ExcludeObjects {
+		all = append(all, "!"+p)
+	}
+	return all
+}
+
 func (f *ServerFlags) passwordVariable() string { return EnvName(f.side + "-password") }
 
 // Server is where a database server is and who we are there.

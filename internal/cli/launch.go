@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -54,6 +55,14 @@ func (f *LaunchFlags) Launch(ctx context.Context, a *App, cmd *cobra.Command, se
 			refused = append(refused, "--"+flag.Name)
 		}
 	})
+	if chooses(env) {
+		// What an earlier restore left in the ConfigMap must not join in.
+		for _, name := range whatToRestore {
+			if _, given := env[name]; !given {
+				env[name] = ""
+			}
+		}
+	}
 	if len(refused) > 0 {
 		return Usage("%s names a file of this machine, which the Job does not see; put its content into the CronJob's Secret, or use --local", strings.Join(refused, ", "))
 	}
@@ -71,6 +80,15 @@ func (f *LaunchFlags) Launch(ctx context.Context, a *App, cmd *cobra.Command, se
 		return err
 	}
 	return jobOutcome(jobName, result)
+}
+
+// whatToRestore are the variables that say what a restore does, of which a
+// Job must see those of one user only.
+var whatToRestore = []string{EnvName("replicas"), EnvName("ordinal"), EnvName("all"), EnvName("replace"), EnvName("keep")}
+
+// chooses says whether the flags say what to restore.
+func chooses(env map[string]string) bool {
+	return slices.ContainsFunc(whatToRestore[:3], func(name string) bool { return env[name] != "" })
 }
 
 // jobOutcome turns the Job's exit code into our own.

@@ -3,6 +3,7 @@ package cli
 import (
 	"io"
 	"log/slog"
+	"sync"
 )
 
 // setLogger builds the logger that the flags ask for. Logs go to standard
@@ -14,12 +15,32 @@ func (a *App) setLogger() error {
 	if a.global.verbose {
 		level = slog.LevelDebug
 	}
-	handler, err := newHandler(a.global.logFormat, a.Err, level, isTerminal(a.Err))
+	a.logs = &switchWriter{w: a.Err}
+	handler, err := newHandler(a.global.logFormat, a.logs, level, isTerminal(a.Err))
 	if err != nil {
 		return err
 	}
 	a.Log = slog.New(handler)
 	return nil
+}
+
+// switchWriter writes to a writer that can be exchanged.
+type switchWriter struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+// Write implements io.Writer.
+func (s *switchWriter) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.w.Write(p)
+}
+
+func (s *switchWriter) to(w io.Writer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.w = w
 }
 
 func newHandler(format string, w io.Writer, level slog.Level, terminal bool) (slog.Handler, error) {

@@ -19,7 +19,11 @@ const logInterval = 30 * time.Second
 func (a *App) StartProgress() (job.Progress, func()) {
 	if a.Progress() {
 		b := &bars{pool: mpb.New(mpb.WithOutput(a.Err), mpb.WithWidth(48)), byOrdinal: map[int]*mpb.Bar{}}
-		return b.hear, b.end
+		a.logs.to(b.pool)
+		return b.hear, func() {
+			b.end()
+			a.logs.to(a.Err)
+		}
 	}
 	l := &lines{app: a, last: map[int]time.Time{}}
 	return l.hear, func() {}

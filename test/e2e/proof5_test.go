@@ -80,11 +80,14 @@ func (s *shopSet) unreachableReplica(run *plain, backup []string) {
 	s.waitReady(3)
 }
 
-// missingClaim takes a claim away below a running pod, as an eager hand does.
+// missingClaim takes a claim away below a running pod, as an eager hand does,
+// where a quota keeps the controller from making it anew.
 func (s *shopSet) missingClaim(run *plain, backup []string) {
 	s.t.Helper()
+	s.kubectl("create", "quota", "no-claims", "--hard=persistentvolumeclaims=0")
 	s.kubectl("patch", "pvc", "data-mysql-2", "--type=merge", "-p", `{"metadata":{"finalizers":null}}`)
-	s.kubectl("delete", "pvc", "data-mysql-2", "--wait=false")
+	s.kubectl("delete", "pvc", "data-mysql-2", "--wait=false", "--ignore-not-found")
+	s.until(time.Minute, "the claim is gone", func() bool { _, err := s.try("get", "pvc", "data-mysql-2"); return err != nil })
 	line := run.fails(3, backup...)
 	s.t.Logf("3  %s", line)
 	assert.Contains(s.t, line, "ordinal 2 (mysql-2) failed")
