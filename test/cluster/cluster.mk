@@ -47,5 +47,5 @@ image: cluster-program
 .PHONY: cluster-test
 cluster-test: CLUSTER_CODE = ./internal/... ./cmd/cluster ./cmd/pause
 cluster-test: servers
-	@cd test/cluster && $(GOLANGCI_LINT) run -c ../../.golangci.yml $(CLUSTER_CODE)
+	@cd test/cluster && $(GOLANGCI_LINT) run --allow-parallel-runners -c ../../.golangci.yml $(CLUSTER_CODE)
 	@$(GO) -C test/cluster test -race $(CLUSTER_CODE)

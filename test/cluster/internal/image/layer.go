@@ -9,6 +9,7 @@ import (
 	"hash"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -31,7 +32,7 @@ type File struct {
 func FilesLayer(dest string, compress bool, files map[string]File) (Layer, error) {
 	return writeLayer(dest, compress, func(tw *tar.Writer) error {
 		made := map[string]bool{".": true}
-		for _, name := range sortedKeys(files) {
+		for _, name := range slices.Sorted(maps.Keys(files)) {
 			if err := addParents(tw, made, name); err != nil {
 				return err
 			}
