@@ -1,11 +1,11 @@
 package cli
 
 import (
-	"fmt"
 	"log/slog"
 	"net"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -135,16 +135,17 @@ func orDefault(s, d string) string {
 	return s
 }
 
-// SplitHostPort reads host:port, with a default port.
+// SplitHostPort reads host:port, or a host alone, which gets the given port.
 func SplitHostPort(flag, s string, port int) (string, int, error) {
 	host, text, err := net.SplitHostPort(s)
 	if err != nil {
-		if strings.Contains(s, ":") && !strings.HasPrefix(s, "[") && strings.Count(s, ":") == 1 {
+		if strings.Count(s, ":") == 1 || s == "" {
 			return "", 0, Usage("--%s %q: want host:port", flag, s)
 		}
 		return strings.Trim(s, "[]"), port, nil
 	}
-	if _, err := fmt.Sscanf(text, "%d", &port); err != nil || port < 1 || port > 65535 || host == "" {
+	port, err = strconv.Atoi(text)
+	if err != nil || port < 1 || port > 65535 || host == "" {
 		return "", 0, Usage("--%s %q: want host:port", flag, s)
 	}
 	return host, port, nil

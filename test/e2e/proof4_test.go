@@ -36,6 +36,11 @@ kind: ConfigMap
 metadata: {name: keepset-backup}
 data:
   KEEPSET_LIMIT_UPLOAD: "1500"
+`, `
+apiVersion: batch/v1
+kind: CronJob
+metadata: {name: keepset-backup}
+spec: {successfulJobsHistoryLimit: 100, failedJobsHistoryLimit: 100}
 `}})
 	s.order("many", 40000)
 	s.caughtUp(1)

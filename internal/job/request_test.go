@@ -1,0 +1,131 @@
+package job
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"keepset/internal/record"
+	"keepset/internal/statefulset"
+)
+
+func TestRequestTargets(t *testing.T) {
+	set := statefulset.Set{Replicas: 3, Start: 5}
+	zero := statefulset.Set{Replicas: 0, Start: 5}
+	for _, c := range []struct {
+		name     string
+		request  Request
+		set      statefulset.Set
+		ordinals []int
+		replicas int
+		err      string
+	}{
+		{"scale up", Request{Replicas: 5}, set, []int{8, 9}, 5, ""},
+		{"scale up adds none", Request{Replicas: 3}, set, nil, 0, "adds none"},
+		{"recover", Request{Ordinals: []int{7, 5, 7}}, set, []int{5, 7}, 3, ""},
+		{"recover what is not there", Request{Ordinals: []int{4}}, set, nil, 0, "ordinal 4 is not one of the set's"},
+		{"whole set", Request{All: true}, zero, []int{5, 6, 7, 8}, 4, ""},
+		{"whole set, smaller", Request{All: true, Replicas: 2}, zero, []int{5, 6}, 2, ""},
+		{"whole set that lives", Request{All: true}, set, nil, 0, "zero replicas"},
+		{"nothing", Request{}, set, nil, 0, "exactly one"},
+		{"two things", Request{Replicas: 5, Ordinals: []int{5}}, set, nil, 0, "exactly one"},
+		{"two consents", Request{Replicas: 5, Replace: true, Keep: true}, set, nil, 0, "exclude each other"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ordinals, replicas, err := c.request.targets(c.set, 4)
+			if c.err != "" {
+				require.ErrorIs(t, err, ErrConfig)
+				require.ErrorContains(t, err, c.err)
+				return
+			}
+			require.NoError(t, err)
+			assert.Equal(t, c.ordinals, ordinals)
+			assert.Equal(t, c.replicas, replicas)
+		})
+	}
+}
+
+func member(ordinal int, up *record.UpstreamCoordinates, second int) backedUpMember {
+	return backedUpMember{
+		PlannedMember: record.PlannedMember{Ordinal: ordinal},
+		report: record.Report{
+			CapturedAt:  time.Date(2026, 11, 20, 0, 0, second, 0, time.UTC),
+			Coordinates: record.Coordinates{Upstream: up},
+		},
+	}
+}
+
+func TestHealthiestFollower(t *testing.T) {
+	up := func(running bool, lag int64) *record.UpstreamCoordinates {
+		return &record.UpstreamCoordinates{Host: "db-0", Port: 3306, Running: running, LagSeconds: lag}
+	}
+	members := backedUp{member(0, nil, 1), member(1, up(false, -1), 9), member(2, up(true, 30), 2), member(3, up(true, 0), 3), member(4, up(true, 0), 4), member(5, up(true, -1), 8)}
+	assert.Equal(t, 4, members.healthiest(), "running, not behind, captured last")
+	assert.Equal(t, 0, members.primary())
+	assert.Equal(t, 0, backedUp{member(0, nil, 1)}.healthiest(), "a set without followers has its primary")
+	assert.Equal(t, 2, backedUp{member(1, up(false, -1), 9), member(2, up(true, 30), 2)}.primary(), "without the primary, the healthiest follower")
+}
+
+func resolveWith(t *testing.T, q Request, mode string, ordinal int, members backedUp) (RestoreItem, error) {
+	t.Helper()
+	r := &Restore{Request: q}
+	set := statefulset.Set{
+		Namespace: "shop", Name: "db", ServiceName: "db", Replicas: 3,
+		Members: []statefulset.Member{{Ordinal: 0, Port: 3307}},
+	}
+	return r.resolveItem(set, members, mode, ordinal)
+}
+
+func TestResolveItem(t *testing.T) {
+	up := &record.UpstreamCoordinates{Host: "db-0.db", Port: 3306, Running: true}
+	members := backedUp{member(0, nil, 1), member(1, up, 2), member(2, up, 3)}
+	const first = "db-0.db.shop.svc:3307"
+	for _, c := range []struct {
+		name    string
+		request Request
+		mode    string
+		ordinal int
+		want    RestoreItem
+		err     string
+	}{
+		{"new ordinal follows the first, from the healthiest follower", Request{Base: -1}, ModeScaleUp, 3, RestoreItem{Ordinal: 3, Base: 2, Follow: first}, ""},
+		{"named base", Request{Base: 1}, ModeScaleUp, 3, RestoreItem{Ordinal: 3, Base: 1, Follow: first}, ""},
+		{"base that is not there", Request{Base: 9}, ModeScaleUp, 3, RestoreItem{}, "no valid member of that ordinal"},
+		{"a follower becomes one again", Request{Base: -1, Ordinals: []int{1}}, ModeRecovery, 1, RestoreItem{Ordinal: 1, Base: 2, Follow: first}, ""},
+		{"the primary gets its own", Request{Base: -1}, ModeRecovery, 0, RestoreItem{Ordinal: 0, Base: 0}, ""},
+		{"told to follow nobody", Request{Base: -1, Follow: "none"}, ModeRecovery, 1, RestoreItem{Ordinal: 1, Base: 1}, ""},
+		{"told whom to follow", Request{Base: -1, Follow: "x:3306"}, ModeRecovery, 0, RestoreItem{Ordinal: 0, Base: 2, Follow: "x:3306"}, ""},
+		{"whole set, first", Request{Base: -1}, ModeWholeSet, 0, RestoreItem{Ordinal: 0, Base: 0}, ""},
+		{"whole set, others from the same member", Request{Base: -1}, ModeWholeSet, 2, RestoreItem{Ordinal: 2, Base: 0, Follow: first, Beginning: true}, ""},
+		{"whole set of independent servers", Request{Base: -1, Follow: "none"}, ModeWholeSet, 2, RestoreItem{Ordinal: 2, Base: 0}, ""},
+		{"new ordinal that follows nobody", Request{Base: -1, Follow: "none"}, ModeScaleUp, 3, RestoreItem{}, "--base"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			item, err := resolveWith(t, c.request, c.mode, c.ordinal, members)
+			if c.err != "" {
+				require.ErrorContains(t, err, c.err)
+				return
+			}
+			require.NoError(t, err)
+			assert.Equal(t, c.want, item)
+		})
+	}
+}
+
+func TestRollbackNeedsConsent(t *testing.T) {
+	set := statefulset.Set{Members: []statefulset.Member{
+		{Ordinal: 0}, {Ordinal: 1, Pod: statefulset.PodInfo{Name: "db-1", Ready: true}},
+	}}
+	plan := &RestorePlan{Mode: ModeRecovery, Items: []RestoreItem{{Ordinal: 0}}}
+	r := &Restore{}
+	require.ErrorIs(t, r.checkRollback(set, plan), ErrNeedsConsent)
+	r.Request.AllowRollback = true
+	require.NoError(t, r.checkRollback(set, plan))
+	r.Request.AllowRollback = false
+	plan.Items[0].Follow = "db-1:3306"
+	require.NoError(t, r.checkRollback(set, plan), "a follower is no rollback")
+	plan.Items = []RestoreItem{{Ordinal: 0}, {Ordinal: 1, Follow: "db-0:3306"}}
+	require.NoError(t, r.checkRollback(set, plan), "nobody lives on")
+}
