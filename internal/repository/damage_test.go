@@ -3,12 +3,15 @@ package repository
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"keepset/internal/record"
 	"keepset/internal/storage"
 )
 
@@ -273,4 +276,37 @@ func TestExtraVerify(t *testing.T) {
 	require.ErrorIs(t, w.check(f, w.encoder.EncodeAll(flip(data, 1000), nil)), errExtraVerify)
 	require.ErrorIs(t, w.check(f, w.encoder.EncodeAll(data[1:], nil)), errExtraVerify)
 	require.ErrorIs(t, w.check(f, flip(w.encoder.EncodeAll(data, nil), 0)), errExtraVerify)
+}
+
+// TestPutTogetherWrongly: right chunks in a wrong order or number are not the stream.
+func TestPutTogetherWrongly(t *testing.T) {
+	m := plainMode()
+	store := initStore(t, m)
+	id := writeBackup(t, open(t, store, m.writer, small()), content{"a": slices.Concat(randomBytes(1, 400<<10), make([]byte, 100<<10), randomBytes(2, 5000))})
+	r := open(t, store, m.restore, Options{})
+	info, err := r.Backup(t.Context(), testSet, id)
+	require.NoError(t, err)
+	for name, change := range map[string]func(*record.Stream){
+		"nothing":   func(*record.Stream) {},
+		"last gone": func(s *record.Stream) { s.Ranges[0].Count-- },
+		"twice":     func(s *record.Stream) { s.Ranges = append(s.Ranges, s.Ranges[0]) },
+		"order": func(s *record.Stream) {
+			s.Ranges = []record.Range{{First: 2, Count: 1}, {First: 1, Count: 1}, {First: 0, Count: 1}}
+		},
+	} {
+		member, err := r.OpenMember(t.Context(), info, 0)
+		require.NoError(t, err)
+		require.Equal(t, 3, member.m.Streams[0].Ranges[0].Count)
+		change(&member.m.Streams[0])
+		body, err := member.Open(t.Context(), "a")
+		require.NoError(t, err)
+		_, err = io.Copy(io.Discard, body)
+		if name == "nothing" {
+			require.NoError(t, err)
+		} else {
+			require.ErrorIs(t, err, ErrDamaged, name)
+			require.ErrorContains(t, err, "checksum")
+		}
+		require.NoError(t, errors.Join(body.Close(), member.Close()))
+	}
 }

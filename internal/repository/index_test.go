@@ -26,7 +26,7 @@ func fakeChunks(seed, n int, name hash) []partEntry {
 // finds nearly every chunk of a backup that is repeated in order, and stays
 // within its budget.
 func TestIndexWithinABudget(t *testing.T) {
-	const parts, rows = 12, 20_000
+	const parts, rows = 12, 20_000 / raceScale
 	m := plainMode()
 	r := open(t, initStore(t, m), m.writer, Options{IndexBytes: 3 * rows * partRow})
 	table := newPacks()
@@ -72,7 +72,7 @@ func TestPartsDoNotPileUp(t *testing.T) {
 	store := initStore(t, m)
 	c := make(content)
 	var last record.Commit
-	for n := range 40 {
+	for n := range 40 / raceScale {
 		c[fmt.Sprintf("day/%02d", n)] = randomBytes(uint64(100+n), 300<<10)
 		r := open(t, store, m.writer, small())
 		b, err := r.Begin(t.Context(), testPlan(n, 0), "attempt-1")
@@ -84,7 +84,7 @@ func TestPartsDoNotPileUp(t *testing.T) {
 	refs, err := open(t, store, m.writer, small()).readRefs(t.Context(), layout{testSet}, &last)
 	require.NoError(t, err)
 	require.LessOrEqual(t, len(refs.Parts), manySmall+2)
-	require.Len(t, refs.Packs, 40)
+	require.Len(t, refs.Packs, 40/raceScale)
 }
 
 // TestUnusedRowsAreLeftBehind: a part of which little is in use is not kept.

@@ -17,7 +17,7 @@ func TestParallelMembersShareChunks(t *testing.T) {
 			store := initStore(t, m)
 			want := content{}
 			for i := range 8 {
-				want[fmt.Sprintf("data/%d", i)] = randomBytes(uint64(i), 3<<20)
+				want[fmt.Sprintf("data/%d", i)] = randomBytes(uint64(i), 3<<20/raceScale)
 			}
 			o := small()
 			o.Checkpoint = 5 * time.Millisecond // parts are sealed all the time
@@ -38,7 +38,7 @@ func TestParallelMembersShareChunks(t *testing.T) {
 			}
 			wg.Wait()
 			require.NoError(t, b.Close())
-			require.Less(t, stored[0]+stored[1]+stored[2], int64(25<<20), "three times 24 MiB of the same")
+			require.Less(t, stored[0]+stored[1]+stored[2], int64(25<<20/raceScale), "three times 24 MiB of the same")
 			for ordinal := range stored {
 				got, err := readMember(t.Context(), open(t, store, m.restore, Options{}), b.Plan().ID, ordinal)
 				require.NoError(t, err)

@@ -3,6 +3,7 @@ package repository
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"maps"
@@ -19,7 +20,14 @@ import (
 	"keepset/internal/storage/mem"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if slowdown > 1 {
+		if err := flag.Set("rapid.checks", "10"); err != nil {
+			panic(err)
+		}
+	}
+	goleak.VerifyTestMain(m)
+}
 
 var testSet = record.SetID{Namespace: "shop", Name: "mysql"}
 
@@ -110,9 +118,9 @@ func text(seed uint64, n int) []byte {
 func testContent() content {
 	c := content{
 		"schema/shop.sql":       []byte("CREATE DATABASE shop"),
-		"data/shop/orders/0000": text(1, 5<<20),
-		"data/shop/orders/0001": text(2, 3<<20+17),
-		"data/shop/blobs/0000":  randomBytes(3, 6<<20),
+		"data/shop/orders/0000": text(1, 5<<20/raceScale),
+		"data/shop/orders/0001": text(2, 3<<20/raceScale+17),
+		"data/shop/blobs/0000":  randomBytes(3, 6<<20/raceScale),
 		"data/shop/empty/0000":  {},
 	}
 	for i := range 200 {

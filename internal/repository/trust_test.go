@@ -175,6 +175,16 @@ func TestForgery(t *testing.T) {
 		_, err = r.Resolve(t.Context(), testSet, Selector{ID: forged.ID, Allow: true})
 		require.ErrorIs(t, err, ErrNoEligible)
 	}
+	// A plan that the right writer has signed, for another repository.
+	foreign := testPlan(120, 0)
+	foreign.Header, foreign.Repository = record.NewHeader(record.KindPlan), "elsewhere"
+	data, err := record.Encode(&foreign, m.writer.Writer)
+	require.NoError(t, err)
+	replace(t, store, layout{testSet}.plan(foreign.ID), data)
+	other, err := open(t, store, m.restore, Options{}).Backup(t.Context(), testSet, foreign.ID)
+	require.NoError(t, err)
+	require.Equal(t, StatusInvalid, other.Status)
+	require.Contains(t, other.Problems[0], "elsewhere")
 	// A commit of one backup under another's key, signature and all.
 	from := keysBelow(t, store, layout{testSet}.commits())[0]
 	to := strings.Replace(from, "attempt-1", "attempt-9", 1)
