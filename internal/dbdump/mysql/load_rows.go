@@ -119,6 +119,12 @@ func (l *loader) loadInTransaction(ctx context.Context, s *session, job rowJob) 
 	if err := l.begin(ctx, s, job.table.Target); err != nil {
 		return err
 	}
+	if l.server.MariaDB() && !l.bulk(job.table) {
+		// Without checks the first statement would lock the whole table for its bulk load, and the others would wait.
+		if err := s.exec(ctx, "SET SESSION unique_checks=ON"); err != nil {
+			return err
+		}
+	}
 	if err := s.exec(ctx, "START TRANSACTION"); err != nil {
 		return err
 	}

@@ -3,11 +3,13 @@ package mysql
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
 
 	"keepset/internal/dbdump"
+	"keepset/internal/record"
 )
 
 // deferRows is how many rows a table must have for its secondary keys to be built after the load: below, the second
@@ -120,10 +122,23 @@ func (l *loader) deferKeys(o loadObject) bool {
 
 // bulk tells whether MariaDB will sort the table's rows by itself: the first statement that inserts into an empty
 // InnoDB table with unique_checks and foreign_key_checks off builds all its indexes that way (MariaDB 10.7 and later).
+//
+// Not for columns of long values: MariaDB 10.11 hangs when a value in such a load is larger than its buffer pool.
 func (l *loader) bulk(o loadObject) bool {
-	return l.server.MariaDB() && l.server.AtLeast(10, 7, 0) && !l.insert &&
-		strings.EqualFold(o.Attributes[AttrEngine], "InnoDB") && o.Attributes[AttrPartitioned] == "" &&
-		o.Attributes[AttrSystemVersioned] == "" && len(o.Data) <= bulkStreams
+	return l.server.MariaDB() && l.server.AtLeast(10, 7, 0) && !l.insert && transactional(o) &&
+		o.Attributes[AttrPartitioned] == "" && o.Attributes[AttrSystemVersioned] == "" && len(o.Data) <= bulkStreams &&
+		!slices.ContainsFunc(o.Columns, func(c record.Column) bool { return longType(c.Type) })
+}
+
+// longType reports whether values of the type may be larger than a server's memory likes.
+func longType(columnType string) bool {
+	name, _, _ := strings.Cut(strings.ToLower(columnType), " ")
+	switch name {
+	case "longblob", "longtext", "mediumblob", "mediumtext", "json", "geometry", "geometrycollection", "linestring", "polygon",
+		"multipoint", "multilinestring", "multipolygon":
+		return true
+	}
+	return false
 }
 
 // loadTables loads the rows of all tables. A table's streams are loaded side by side where that is possible; whoever
