@@ -77,6 +77,11 @@ func (r *Repository) checkKeys(ctx context.Context) error {
 			return fmt.Errorf("%w: writer key %s is not one of the repository's writers %v", ErrWrongKey, id, c.Writers)
 		}
 	}
+	if len(k.Trusted) > 0 && len(c.Writers) > 0 && !slices.ContainsFunc(k.Trusted, func(key ed25519.PublicKey) bool {
+		return slices.Contains(c.Writers, record.KeyID(key))
+	}) {
+		return fmt.Errorf("%w: none of the trusted writer keys is one of the repository's writers %v", ErrWrongKey, c.Writers)
+	}
 	if !c.Encrypted() {
 		if k.Data != nil || len(k.Index) > 0 || len(k.Restore) > 0 {
 			return fmt.Errorf("%w: encryption keys are configured, but this repository is not encrypted", ErrWrongKey)

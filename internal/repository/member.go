@@ -97,6 +97,13 @@ func (w *MemberWriter) Create(ctx context.Context, name string, o StreamOptions)
 	}, nil
 }
 
+// check says why the member takes no more, if so.
+func (w *MemberWriter) check() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.usable()
+}
+
 // usable needs w.mu.
 func (w *MemberWriter) usable() error {
 	if w.err != nil {

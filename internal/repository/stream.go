@@ -174,6 +174,9 @@ func (s *StreamWriter) flush() error {
 }
 
 func (s *StreamWriter) chunk(small bool) error {
+	if err := s.w.check(); err != nil {
+		return err
+	}
 	c, took, err := s.w.pipeline.add(s.buf, small, s.options.Secret, &s.w.counters)
 	if err != nil {
 		return err

@@ -104,6 +104,7 @@ func TestWrongKeys(t *testing.T) {
 		"data":    {Writer: m.writer.Writer, Data: other.writer.Data, Index: m.writer.Index},
 		"index":   {Writer: m.writer.Writer, Data: m.writer.Data, Index: other.writer.Index},
 		"restore": {Restore: other.restore.Restore},
+		"trusted": {Trusted: other.restore.Trusted},
 	} {
 		_, err := Open(t.Context(), store, keys, Options{})
 		require.ErrorIs(t, err, ErrWrongKey, name)
