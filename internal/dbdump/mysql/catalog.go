@@ -454,6 +454,8 @@ func (d *dump) encoding(c column) (encoding, expression string) {
 		// As a column, FLOAT is sent with six digits and FLOAT(M,D) with D.
 		// Multiplied, it is a double with all of them, and keeps its sign.
 		return EncodingDouble, name + " * 1e0"
+	case integerTypes[c.dataType] && strings.Contains(c.columnType, "zerofill"):
+		return EncodingRaw, name + " + 0"
 	case c.dataType == "json" && !d.server.MariaDB():
 		return EncodingJSON, name
 	case c.dataType == "uuid", c.dataType == "inet4", c.dataType == "inet6":

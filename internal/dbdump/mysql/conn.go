@@ -40,7 +40,7 @@ func (o Options) driverConfig() (*mysqldriver.Config, error) {
 	}
 	c.MaxAllowedPacket = maxPacket
 	c.Timeout, c.ReadTimeout, c.WriteTimeout = o.ConnectTimeout, o.ReadTimeout, o.WriteTimeout
-	c.DialFunc = dialBuffered
+	c.DialFunc = o.dialer()
 	c.CheckConnLiveness = false
 	c.Logger = driverLog{o.Logger}
 	c.InterpolateParams = true
@@ -97,38 +97,23 @@ func (t TLS) config(address string) (*tls.Config, error) {
 	return c, nil
 }
 
-// bufferedConn reads ahead in large steps.
-type bufferedConn struct {
-	net.Conn
-	buf        []byte
-	start, end int
-}
+// dialKey is under which openSession asks for the connection that was dialled.
+type dialKey struct{}
 
-func dialBuffered(ctx context.Context, network, address string) (net.Conn, error) {
+// dialer makes the connections of the driver.
+func (o Options) dialer() func(ctx context.Context, network, address string) (net.Conn, error) {
 	d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 15 * time.Second, Count: 4}}
-	c, err := d.DialContext(ctx, network, address)
-	if err != nil {
-		return nil, err
-	}
-	return &bufferedConn{Conn: c, buf: make([]byte, dialBuffer)}, nil
-}
-
-// Read hands out what is there and reads from the socket only when nothing is.
-func (c *bufferedConn) Read(p []byte) (int, error) {
-	if c.start == c.end {
-		if len(p) >= len(c.buf) {
-			return c.Conn.Read(p)
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := d.DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err
 		}
-		n, err := c.Conn.Read(c.buf)
-		if n == 0 {
-			return 0, err
+		b := &bufferedConn{Conn: c, buf: make([]byte, dialBuffer), timeout: o.ReadTimeout}
+		if asked, ok := ctx.Value(dialKey{}).(**bufferedConn); ok {
+			*asked = b
 		}
-		// An error that comes with bytes comes again with the next read.
-		c.start, c.end = 0, n
+		return b, nil
 	}
-	n := copy(p, c.buf[c.start:c.end])
-	c.start += n
-	return n, nil
 }
 
 type driverLog struct{ *slog.Logger }
@@ -144,6 +129,9 @@ type session struct {
 	*sql.Conn
 	// ID is the server's connection id, as in SHOW PROCESSLIST.
 	ID uint64
+	// wire is the connection under the driver's, where it is not encrypted
+	// and reading past the driver was asked for.
+	wire *bufferedConn
 }
 
 // connect dials and shakes hands within ConnectTimeout. The driver bounds only the dialling: a server that is stopped

@@ -49,9 +49,18 @@ type sessions struct {
 
 // get opens one more session with the dump's settings.
 func (p *sessions) get(ctx context.Context) (*session, error) {
-	s, err := p.engine.openSession(ctx, p.setup...)
+	var dialled *bufferedConn
+	s, err := p.engine.openSession(context.WithValue(ctx, dialKey{}, &dialled), p.setup...)
 	if err != nil {
 		return nil, err
+	}
+	var name, cipher string
+	if err := s.queryRow(ctx, "SHOW SESSION STATUS LIKE 'Ssl_cipher'", &name, &cipher); err != nil {
+		s.Close()
+		return nil, err
+	}
+	if cipher == "" {
+		s.wire = dialled
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -18,43 +18,86 @@ const flushAt = 256 << 10
 // keepBuffer is the largest buffer that is kept after an exceptional row.
 const keepBuffer = 4 << 20
 
-// streamRows runs a query on the driver's own interface, which spares
-// database/sql's conversions and copies, and calls fn with each row. The
-// values are valid during the call. It returns nil only when the server said
-// that the result ended: a cut connection is an error.
-func (s *session) streamRows(ctx context.Context, query string, fn func([]driver.Value) error) error {
+// streamRows runs a query and calls fn with the text of every row's fields; nil
+// is NULL, and the bytes are valid during the call. It returns nil only when
+// the server said that the result ended: a cut connection is an error.
+func (s *session) streamRows(ctx context.Context, query string, fn func([][]byte) error) error {
 	err := s.Raw(func(conn any) error {
-		q, ok := conn.(driver.QueryerContext)
-		if !ok {
-			return errors.New("the driver's connection takes no queries")
+		var err error
+		if s.wire != nil {
+			err = s.streamWire(ctx, query, fn)
+		} else {
+			err = streamDriver(ctx, conn, query, fn)
 		}
-		rows, err := q.QueryContext(ctx, query, nil)
+		if err != nil && (errorNumber(err) == 0 || ctx.Err() != nil) {
+			// Reading to the end of a result that nobody wants could take
+			// hours: the connection is given up instead.
+			return errors.Join(err, driver.ErrBadConn)
+		}
+		return err
+	})
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// streamDriver streams through the driver, which sees to TLS, on its own
+// interface: that spares database/sql's conversions and copies.
+func streamDriver(ctx context.Context, conn any, query string, fn func([][]byte) error) error {
+	q, ok := conn.(driver.QueryerContext)
+	if !ok {
+		return errors.New("the driver's connection takes no queries")
+	}
+	rows, err := q.QueryContext(ctx, query, nil)
+	if err != nil {
+		return err
+	}
+	values := make([]driver.Value, len(rows.Columns()))
+	fields := make([][]byte, len(values))
+	var scratch []byte
+	for {
+		err := rows.Next(values)
+		if errors.Is(err, io.EOF) {
+			return rows.Close()
+		}
+		if err == nil {
+			scratch, err = asText(values, fields, scratch[:0])
+		}
+		if err == nil {
+			err = fn(fields)
+		}
 		if err != nil {
 			return err
 		}
-		dest := make([]driver.Value, len(rows.Columns()))
-		for {
-			err := rows.Next(dest)
-			if errors.Is(err, io.EOF) {
-				return rows.Close()
-			}
-			if err == nil {
-				err = fn(dest)
-			}
-			if err != nil {
-				// Reading to the end of a result that nobody wants could
-				// take hours: the connection is given up instead.
-				return errors.Join(err, driver.ErrBadConn)
-			}
-		}
-	})
-	if err != nil {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		return err
 	}
-	return nil
+}
+
+// asText undoes the driver's parsing of numbers. scratch takes their digits.
+func asText(values []driver.Value, fields [][]byte, scratch []byte) ([]byte, error) {
+	for i, v := range values {
+		start := len(scratch)
+		switch v := v.(type) {
+		case nil:
+			fields[i] = nil
+			continue
+		case []byte:
+			if fields[i] = v; v == nil {
+				fields[i] = []byte{}
+			}
+			continue
+		case int64:
+			scratch = strconv.AppendInt(scratch, v, 10)
+		case uint64:
+			scratch = strconv.AppendUint(scratch, v, 10)
+		case float64:
+			scratch = appendDouble(scratch, v)
+		default:
+			return scratch, fmt.Errorf("the driver returned a value of type %T", v)
+		}
+		fields[i] = scratch[start:len(scratch):len(scratch)]
+	}
+	return scratch, nil
 }
 
 // rowWriter encodes rows into one data stream. The stream is created with the
@@ -97,7 +140,7 @@ func fieldEncodings(columns []record.Column, t *table) []fieldEncoding {
 }
 
 // add takes one row.
-func (w *rowWriter) add(values []driver.Value) error {
+func (w *rowWriter) add(values [][]byte) error {
 	if w.typed != nil {
 		for _, types := range values[len(w.encodings):] {
 			if types != nil {
@@ -123,32 +166,31 @@ func (w *rowWriter) add(values []driver.Value) error {
 	return nil
 }
 
-// appendField writes one value as its column's encoding says. The driver hands
-// integers and doubles out as numbers, everything else as bytes.
-func appendField(buf []byte, v driver.Value, e fieldEncoding) ([]byte, error) {
-	switch v := v.(type) {
-	case nil:
+// appendField writes one value as its column's encoding says.
+func appendField(buf, v []byte, e fieldEncoding) ([]byte, error) {
+	if v == nil {
 		return append(buf, '\\', 'N'), nil
-	case []byte:
-		if e == fieldHex {
-			return appendHex(buf, v), nil
-		}
+	}
+	switch e {
+	case fieldRaw:
 		return appendEscaped(buf, v), nil
-	case int64:
-		if e == fieldYear && v == 0 {
+	case fieldHex:
+		return appendHex(buf, v), nil
+	case fieldYear:
+		if len(v) == 1 {
 			// The text "0" would be read as the year 2000.
 			return append(buf, "0000"...), nil
 		}
-		return strconv.AppendInt(buf, v, 10), nil
-	case uint64:
-		return strconv.AppendUint(buf, v, 10), nil
-	case float64:
-		if e == fieldFloat {
-			return appendFloat(buf, v), nil
-		}
-		return appendDouble(buf, v), nil
+		return append(buf, v...), nil
 	}
-	return buf, fmt.Errorf("the driver returned a value of type %T", v)
+	f, err := strconv.ParseFloat(string(v), 64)
+	if err != nil {
+		return buf, fmt.Errorf("the server sent %q as a number: %w", v, err)
+	}
+	if e == fieldFloat {
+		return appendFloat(buf, f), nil
+	}
+	return appendDouble(buf, f), nil
 }
 
 func (w *rowWriter) flush() error {

@@ -3,7 +3,6 @@ package mysql
 import (
 	"bytes"
 	"context"
-	"database/sql/driver"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -54,7 +53,7 @@ type typedWriter struct {
 
 // add writes one row as a statement. values holds the columns of the layout,
 // then one answer of typesExpression for every JSON column.
-func (w *typedWriter) add(values []driver.Value) error {
+func (w *typedWriter) add(values [][]byte) error {
 	if w.stream == nil {
 		st, err := w.create()
 		if err != nil {
@@ -75,8 +74,7 @@ func (w *typedWriter) add(values []driver.Value) error {
 		}
 		var asked []byte
 		if c.Encoding == EncodingJSON {
-			asked, _ = types[0].([]byte)
-			types = types[1:]
+			asked, types = types[0], types[1:]
 		}
 		text, err := w.literal(w.table.column(c.Name), values[i], asked)
 		if err != nil {
@@ -115,10 +113,9 @@ func (w *typedWriter) finish(err error) error {
 
 // literal writes a value as an SQL expression that gives the column the same
 // bytes. types is what typesExpression answered for a JSON column.
-func (w *typedWriter) literal(c column, v driver.Value, types []byte) (string, error) {
-	raw, isBytes := v.([]byte)
+func (w *typedWriter) literal(c column, raw, types []byte) (string, error) {
 	switch {
-	case v == nil:
+	case raw == nil:
 		return "NULL", nil
 	case types != nil:
 		text, err := typedDocument(raw, types, w.d.approximate)
@@ -126,12 +123,10 @@ func (w *typedWriter) literal(c column, v driver.Value, types []byte) (string, e
 			return "", err
 		}
 		return text, nil
-	case !isBytes:
-		buf, err := appendField(nil, v, fieldRaw)
-		if _, isDouble := v.(float64); isDouble {
-			return doubleLiteral(string(buf)), err
-		}
-		return string(buf), err
+	case c.dataType == "float", c.dataType == "double":
+		return doubleLiteral(string(raw)), nil
+	case integerTypes[c.dataType], c.dataType == "year":
+		return string(raw), nil
 	case c.dataType == "json":
 		return quoteString(string(raw)), nil
 	case c.dataType == "decimal":

@@ -71,22 +71,56 @@ var mysqlOnly = []typeCase{
 	{"FLOAT", []string{"-0e0"}},
 }
 
+// makeTypes makes a table for every type and returns their cases.
+func makeTypes(t testing.TB, s *servers.MySQL) []typeCase {
+	t.Helper()
+	cases := append(append([]typeCase{}, anyServer...), mysqlOnly...)
+	if strings.Contains(s.Value(t, "SELECT VERSION()"), "MariaDB") {
+		cases = append(append([]typeCase{}, anyServer...), mariadbOnly...)
+	}
+	const session = "SET sql_mode = 'ALLOW_INVALID_DATES'; SET NAMES utf8mb4; SET time_zone = '+00:00'; "
+	s.Exec(t, "CREATE DATABASE app")
+	for i, c := range cases {
+		table := fmt.Sprintf("app.t%03d", i)
+		s.Exec(t, session+"CREATE TABLE "+table+" (n INT PRIMARY KEY, c "+c.column+")")
+		for n, v := range append(c.values, "NULL") {
+			s.Exec(t, session+fmt.Sprintf("INSERT INTO %s VALUES (%d, %s)", table, n, v))
+		}
+	}
+	return cases
+}
+
+// Encrypted connections are read through the driver, others past it: what is
+// written is the same.
+func TestTheWayOfReadingDoesNotShow(t *testing.T) {
+	t.Parallel()
+	start := map[string]func(testing.TB, ...servers.MySQLOption) *servers.MySQL{"MariaDB": servers.MariaDB, "MySQL": servers.MySQL97}
+	for name, start := range start {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := start(t, servers.WithTLS())
+			makeTypes(t, s)
+			s.Exec(t, "CREATE TABLE app.none (id INT)", "CREATE TABLE app.wide (a INT, b VARCHAR(10), c INT)", "INSERT INTO app.wide VALUES (1, '', NULL), (NULL, NULL, 2)")
+			o := options(t, s)
+			o.TLS = TLS{CA: s.TLS.CA}
+			encrypted, report := dumpWith(t, o)
+			o = options(t, s)
+			o.Address = s.Socket
+			plain, report2 := dumpWith(t, o)
+			require.Equal(t, report.Objects, report2.Objects)
+			require.Len(t, plain.streams, len(encrypted.streams))
+			for name := range encrypted.streams {
+				require.Equal(t, encrypted.text(t, name), plain.text(t, name), name)
+			}
+		})
+	}
+}
+
 func TestEveryTypeArrivesByteForByte(t *testing.T) {
 	t.Parallel()
 	bothServers(t, func(t *testing.T, s *servers.MySQL) {
-		cases := append(append([]typeCase{}, anyServer...), mysqlOnly...)
-		if strings.Contains(s.Value(t, "SELECT VERSION()"), "MariaDB") {
-			cases = append(append([]typeCase{}, anyServer...), mariadbOnly...)
-		}
+		cases := makeTypes(t, s)
 		db := s.DB(t)
-		s.Exec(t, "CREATE DATABASE app")
-		for i, c := range cases {
-			table := fmt.Sprintf("app.t%03d", i)
-			s.Exec(t, "SET sql_mode = 'ALLOW_INVALID_DATES'; SET NAMES utf8mb4; SET time_zone = '+00:00'; CREATE TABLE "+table+" (n INT PRIMARY KEY, c "+c.column+")")
-			for n, v := range append(c.values, "NULL") {
-				s.Exec(t, fmt.Sprintf("SET sql_mode = 'ALLOW_INVALID_DATES'; SET NAMES utf8mb4; SET time_zone = '+00:00'; INSERT INTO %s VALUES (%d, %s)", table, n, v))
-			}
-		}
 		sink, report := dumpWith(t, options(t, s))
 		for i, c := range cases {
 			name := fmt.Sprintf("t%03d", i)
