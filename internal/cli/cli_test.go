@@ -17,19 +17,20 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"keepset/internal/dbdump"
 	"keepset/internal/job"
 	"keepset/internal/repository"
 	"keepset/internal/statefulset"
 	"keepset/internal/storage"
 )
 
-// app is an App whose streams are buffers.
-func app(env ...string) (*App, *bytes.Buffer, *bytes.Buffer) {
+// app is an App whose streams are buffers, and its standard error.
+func app(env ...string) (*App, *bytes.Buffer) {
 	var out, errs bytes.Buffer
 	return &App{
 		Name: "backup", In: strings.NewReader(""), Out: &out, Err: &errs,
 		Environ: func() []string { return env }, Clock: time.Now, Log: slog.New(slog.DiscardHandler),
-	}, &out, &errs
+	}, &errs
 }
 
 func TestExitCodes(t *testing.T) {
@@ -39,7 +40,7 @@ func TestExitCodes(t *testing.T) {
 		3:  {job.ErrIncomplete, fmt.Errorf("%w: %w", job.ErrIncomplete, storage.ErrNoContainer)},
 		4:  {job.ErrSuspect},
 		5:  {job.ErrBusy, statefulset.ErrBusy},
-		64: {Usage("x"), job.ErrConfig, job.ErrNeedsConsent, storage.ErrNoContainer, repository.ErrNotRepository, repository.ErrNoEligible, repository.ErrWrongKey, statefulset.ErrNotFound, statefulset.ErrClaimInUse},
+		64: {Usage("x"), job.ErrConfig, job.ErrNeedsConsent, storage.ErrNoContainer, repository.ErrNotRepository, repository.ErrNoEligible, repository.ErrWrongKey, statefulset.ErrNotFound, statefulset.ErrClaimInUse, dbdump.ErrNotEmpty, dbdump.ErrCoordinates},
 	} {
 		for _, err := range errs {
 			assert.Equal(t, want, ExitCode(err), "%v", err)
@@ -62,12 +63,12 @@ func TestExitHelpNamesEveryCode(t *testing.T) {
 }
 
 func TestErrorIsOneLine(t *testing.T) {
-	a, _, errs := app()
+	a, errs := app()
 	code := a.Run(t.Context(), command(func(*cobra.Command) error { return errors.Join(errors.New("one"), errors.New("two")) }), []string{"do"})
 	assert.Equal(t, 1, code)
 	assert.Equal(t, "backup: one; two\n", errs.String())
 
-	a, _, errs = app()
+	a, errs = app()
 	code = a.Run(t.Context(), command(func(*cobra.Command) error { return job.ErrBusy }), []string{"do", "--json"})
 	assert.Equal(t, 5, code)
 	var doc struct {
@@ -78,7 +79,7 @@ func TestErrorIsOneLine(t *testing.T) {
 	assert.Equal(t, 5, doc.Code)
 
 	ctx, cancel := context.WithCancel(t.Context())
-	a, _, errs = app()
+	a, errs = app()
 	a.Run(ctx, command(func(*cobra.Command) error { cancel(); return ctx.Err() }), []string{"do"})
 	assert.Equal(t, "backup: interrupted: context canceled\n", errs.String())
 }
@@ -95,7 +96,7 @@ func command(run func(*cobra.Command) error) *cobra.Command {
 
 func TestEnvironment(t *testing.T) {
 	values := func(args []string, env ...string) (int, []string, int, string) {
-		a, _, errs := app(env...)
+		a, errs := app(env...)
 		var timeout int
 		var sources []string
 		code := a.Run(t.Context(), command(func(c *cobra.Command) error {
@@ -125,7 +126,7 @@ func TestEnvironment(t *testing.T) {
 
 func TestTerminationMessage(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
-	a, _, _ := app("TERMINATION_LOG=" + path)
+	a, _ := app("TERMINATION_LOG=" + path)
 	a.Run(t.Context(), command(func(*cobra.Command) error { a.SetMessage("all is well"); return nil }), []string{"do"})
 	content, err := os.ReadFile(path)
 	require.NoError(t, err)
@@ -137,7 +138,7 @@ func TestTerminationMessage(t *testing.T) {
 }
 
 func TestSecret(t *testing.T) {
-	a, _, _ := app("KEEPSET_SOURCE_PASSWORD=from-env")
+	a, _ := app("KEEPSET_SOURCE_PASSWORD=from-env")
 	file := filepath.Join(t.TempDir(), "password")
 	require.NoError(t, os.WriteFile(file, []byte("from file \n"), 0o600))
 	s, err := a.Secret("", "KEEPSET_SOURCE_PASSWORD")

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"keepset/internal/dbdump"
 	"keepset/internal/job"
 	"keepset/internal/repository"
 	"keepset/internal/statefulset"
@@ -91,6 +92,7 @@ func isUsage(err error) bool {
 	return errors.As(err, &usage) || isAny(err,
 		job.ErrConfig, job.ErrNeedsConsent,
 		storage.ErrNoContainer,
+		dbdump.ErrNotEmpty, dbdump.ErrCoordinates,
 		repository.ErrNotRepository, repository.ErrNewerFormat, repository.ErrWrongKey, repository.ErrNoIdentity, repository.ErrNoKey, repository.ErrNoTrusted, repository.ErrExists,
 		repository.ErrOrigin, repository.ErrNoBackup, repository.ErrNoEligible,
 		statefulset.ErrNoCluster, statefulset.ErrNotFound, statefulset.ErrClaimInUse,

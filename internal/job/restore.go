@@ -174,7 +174,10 @@ func (r *Restore) withoutBackups(ctx context.Context, hold *statefulset.Hold, wo
 		return err
 	}
 	if err := r.Cluster.WaitBackups(ctx, r.Set, r.BackupWait); err != nil {
-		return fmt.Errorf("%w: %w", ErrBusy, err)
+		if errors.Is(err, statefulset.ErrTimeout) {
+			return fmt.Errorf("%w: %w", ErrBusy, err)
+		}
+		return err
 	}
 	return work(ctx)
 }

@@ -49,8 +49,10 @@ type RestoreItem struct {
 	Follow string `json:"follow,omitempty"`
 	// Beginning: the upstream is itself restored from Base by this restore, so
 	// that the follower starts at the beginning of its binary log.
-	Beginning     bool `json:"beginning,omitempty"`
-	Replace, Keep bool `json:",omitempty"`
+	Beginning bool `json:"beginning,omitempty"`
+	// Replace and Keep are the user's consent, see Request.
+	Replace bool `json:"replace,omitempty"`
+	Keep    bool `json:"keep,omitempty"`
 	// Steps say what will be done, in words.
 	Steps []string `json:"steps,omitempty"`
 }

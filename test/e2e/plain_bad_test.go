@@ -36,15 +36,15 @@ func TestPlainBadInput(t *testing.T) {
 		code int
 		says []string
 	}{
-		{"wrong password", []string{"KEEPSET_SOURCE_PASSWORD=wrong"}, runArgs(repository, "shop", db), 1, []string{"backup failed", "access denied by the server", db.Addr}},
-		{"missing bucket", []string{good}, runArgs("s3://nowhere/shop", "shop", db), 64, []string{"bucket", "nowhere", "does not exist"}},
-		{"wrong S3 key", []string{good, "AWS_SECRET_ACCESS_KEY=wrong"}, runArgs(repository, "shop", db), 1, []string{"credentials not accepted"}},
-		{"no S3 server", []string{good, "AWS_ENDPOINT_URL_S3=http://" + closed}, runArgs(repository, "shop", db), 1, []string{"connection refused"}},
-		{"no repository", []string{good}, runArgs("s3://backups/elsewhere", "shop", db), 64, []string{"not a keepset repository"}},
-		{"unreachable replica", []string{good}, append(runArgs(repository, "shop", db), "--source", "mysql://root@"+closed), 3, []string{"incomplete", "ordinal 1 (" + closed + ") failed", "server unreachable"}},
-		{"unknown ordinal", []string{good}, append(runArgs(repository, "shop", db), "--ordinals", "1"), 64, []string{"the set has no ordinal 1"}},
-		{"wrong flag", []string{good}, append(runArgs(repository, "shop", db), "--sauce", source), 64, []string{"unknown flag: --sauce"}},
-		{"empty database", []string{good}, append(runArgs(repository, "shop", db), "--database", "nothing"), 4, []string{"suspect", "holds no table"}},
+		{"wrong password", []string{"KEEPSET_SOURCE_PASSWORD=wrong"}, runArgs(repository, db), 1, []string{"backup failed", "access denied by the server", db.Addr}},
+		{"missing bucket", []string{good}, runArgs("s3://nowhere/shop", db), 64, []string{"bucket", "nowhere", "does not exist"}},
+		{"wrong S3 key", []string{good, "AWS_SECRET_ACCESS_KEY=wrong"}, runArgs(repository, db), 1, []string{"credentials not accepted"}},
+		{"no S3 server", []string{good, "AWS_ENDPOINT_URL_S3=http://" + closed}, runArgs(repository, db), 1, []string{"connection refused"}},
+		{"no repository", []string{good}, runArgs("s3://backups/elsewhere", db), 64, []string{"not a keepset repository"}},
+		{"unreachable replica", []string{good}, append(runArgs(repository, db), "--source", "mysql://root@"+closed), 3, []string{"incomplete", "ordinal 1 (" + closed + ") failed", "server unreachable"}},
+		{"unknown ordinal", []string{good}, append(runArgs(repository, db), "--ordinals", "1"), 64, []string{"the set has no ordinal 1"}},
+		{"wrong flag", []string{good}, append(runArgs(repository, db), "--sauce", source), 64, []string{"unknown flag: --sauce"}},
+		{"empty database", []string{good}, append(runArgs(repository, db), "--database", "nothing"), 4, []string{"suspect", "holds no table"}},
 		{"unknown set", nil, []string{"restore", "load", "--repository", repository, "--set", "shoop", "--target", source}, 64, []string{"no backup of that set", "_/shop"}},
 		{"unknown member", []string{"KEEPSET_TARGET_PASSWORD=x"}, []string{"restore", "load", "--repository", repository, "--set", "shop", "--backup", string(first.Backup), "--ordinal", "7", "--target", source}, 64, []string{"ordinal 7"}},
 		{"backup from before time", nil, []string{"restore", "load", "--repository", repository, "--set", "shop", "--backup", "2001-01-01", "--target", source}, 64, []string{"no eligible backup", "is after"}},
@@ -114,7 +114,7 @@ func TestPlainStoreGoesDown(t *testing.T) {
 	first := p.backup(repository, db)
 	addOrders(t, db, 60000)
 
-	cmd := p.with("KEEPSET_SOURCE_PASSWORD=" + db.Password).command(append(withoutJSON(runArgs(repository, "shop", db)), "--limit-upload", "600")...)
+	cmd := p.with("KEEPSET_SOURCE_PASSWORD=" + db.Password).command(append(withoutJSON(runArgs(repository, db)), "--limit-upload", "600")...)
 	var errs strings.Builder
 	cmd.Stderr = &errs
 	require.NoError(t, cmd.Start())
@@ -159,7 +159,7 @@ func TestPlainFullDisk(t *testing.T) {
 	p.ok("backup", "init", "--repository", repository)
 	first := p.backup(repository, db)
 	addOrders(t, db, 80000)
-	line := p.with("KEEPSET_SOURCE_PASSWORD="+db.Password).fails(1, withoutJSON(runArgs(repository, "shop", db))...)
+	line := p.with("KEEPSET_SOURCE_PASSWORD="+db.Password).fails(1, withoutJSON(runArgs(repository, db))...)
 	assert.Contains(t, line, "no space left")
 	assert.Equal(t, "complete", status(p, repository, "shop", string(first.Backup)))
 	assert.Contains(t, p.ok("backup", "verify", "--repository", repository, "--read-data", "100"), "0 damaged")

@@ -131,14 +131,14 @@ func (p *plain) list(repository, set string) []cli.BackupSummary {
 // backup takes a backup of servers and returns its report.
 func (p *plain) backup(repository string, sources ...*servers.MySQL) job.BackupReport {
 	p.t.Helper()
-	out := p.with("KEEPSET_SOURCE_PASSWORD=" + sources[0].Password).ok(runArgs(repository, "shop", sources...)...)
+	out := p.with("KEEPSET_SOURCE_PASSWORD=" + sources[0].Password).ok(runArgs(repository, sources...)...)
 	var r job.BackupReport
 	require.NoError(p.t, json.Unmarshal([]byte(out), &r), out)
 	return r
 }
 
-func runArgs(repository, set string, sources ...*servers.MySQL) []string {
-	args := []string{"backup", "run", "--json", "--repository", repository, "--set", set}
+func runArgs(repository string, sources ...*servers.MySQL) []string {
+	args := []string{"backup", "run", "--json", "--repository", repository, "--set", "shop"}
 	for _, s := range sources {
 		args = append(args, "--source", "mysql://"+s.User+"@"+s.Addr)
 	}

@@ -9,7 +9,8 @@ import (
 )
 
 // TestStory is what a user does first: a backup from the CronJob, one more
-// replica seeded from it, and a replica recovered whose volume is lost.
+// replica seeded from it by a Job, and a replica recovered whose volume is lost,
+// by a command that makes the Job.
 func TestStory(t *testing.T) {
 	s := newShopSet(t, shopOptions{})
 	s.jobOK("keepset-backup", "backup-1")
@@ -24,14 +25,16 @@ func TestStory(t *testing.T) {
 	s.jobOK("keepset-restore", "scale-up")
 	s.waitReady(4)
 	s.caughtUp(3)
+	assert.Equal(t, s.sum(0), s.sum(3))
 	assert.Equal(t, "103", s.value(3, "SELECT @@server_id"))
 
 	// A pod deleted with its claim.
 	s.order("third", 500)
 	s.kubectl("delete", "pvc", "data-mysql-2", "--wait=false")
 	s.kubectl("delete", "pod", "mysql-2", "--grace-period=0", "--force")
-	s.parameters(map[string]string{"KEEPSET_ORDINAL": "2", "KEEPSET_REPLACE": "true"})
-	s.jobOK("keepset-restore", "recover-2")
+	// What the ConfigMap still asks for does not join in.
+	out := s.keepset("restore", "run", "--set", "mysql", "--ordinal", "2", "--replace")
+	assert.Contains(t, out, "ordinal 2: seeded")
 	s.waitReady(4)
 	s.caughtUp(2)
 	s.order("fourth", 100)
@@ -39,7 +42,6 @@ func TestStory(t *testing.T) {
 		s.caughtUp(i)
 	}
 	s.until(10*time.Second, "nothing is left over", func() bool {
-		out := s.keepset("restore", "status", "--set", "mysql")
-		return assert.ObjectsAreEqual(s.ns+"/mysql: no restore is running and none has left anything\n", out)
+		return s.keepset("restore", "status", "--set", "mysql") == s.ns+"/mysql: no restore is running and none has left anything\n"
 	})
 }
