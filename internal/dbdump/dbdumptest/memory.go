@@ -101,8 +101,7 @@ func (s *memoryStream) Write(p []byte) (int, error) {
 func (s *memoryStream) Close() error {
 	if s.memory.OnClose != nil {
 		if err := s.memory.OnClose(s.name); err != nil {
-			s.end(false)
-			return err
+			return errors.Join(err, s.end(false))
 		}
 	}
 	return s.end(true)

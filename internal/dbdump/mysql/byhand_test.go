@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -65,10 +66,8 @@ func (h *byHand) load(o record.Object) {
 	schema := o.Schema
 	if o.Kind == KindSchema || o.Kind == KindUser || o.Kind == KindServer {
 		schema = ""
-		for _, done := range h.done {
-			if done == o.DDL {
-				return // many accounts share a stream
-			}
+		if slices.Contains(h.done, o.DDL) {
+			return // many accounts share a stream
 		}
 		h.done = append(h.done, o.DDL)
 	}

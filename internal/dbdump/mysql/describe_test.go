@@ -23,7 +23,7 @@ func describe(t testing.TB, s *servers.MySQL) map[string]string {
 	d := &describer{t: t, db: db, out: make(map[string]string)}
 	d.exec("SET NAMES utf8mb4, sql_mode='', time_zone='+00:00'")
 	var version string
-	require.NoError(t, db.QueryRow("SELECT VERSION()").Scan(&version))
+	require.NoError(t, db.QueryRowContext(t.Context(), "SELECT VERSION()").Scan(&version))
 	d.mariadb = strings.Contains(version, "MariaDB")
 	if d.mariadb {
 		d.exec("SET max_statement_time=0")
@@ -48,7 +48,7 @@ type describer struct {
 }
 
 func (d *describer) exec(q string) {
-	_, err := d.db.Exec(q)
+	_, err := d.db.ExecContext(d.t.Context(), q)
 	require.NoError(d.t, err, q)
 }
 
@@ -60,11 +60,11 @@ func (d *describer) lines(q string) []string {
 }
 
 func (d *describer) try(q string) ([]string, error) {
-	rows, err := d.db.Query(q)
+	rows, err := d.db.QueryContext(d.t.Context(), q)
 	if err != nil {
 		return nil, err
 	}
-	defer rows.Close()
+	defer rows.Close() //nolint:errcheck // only read
 	names, err := rows.Columns()
 	if err != nil {
 		return nil, err

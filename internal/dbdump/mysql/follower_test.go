@@ -64,11 +64,9 @@ func seed(t testing.TB, f flavour, m dbdump.Source, up dbdump.Upstream, extra ..
 	s := f.server(t, extra...)
 	o := options(t, s)
 	o.Load = LoadOptions{Follower: true}
-	e, err := New(o)
-	require.NoError(t, err)
-	defer e.Close()
+	e := newEngine(t, o)
 	require.NoError(t, e.Check(t.Context(), m.Report().Coordinates, up))
-	_, err = e.Load(t.Context(), m)
+	_, err := e.Load(t.Context(), m)
 	require.NoError(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"keepset/internal/dbdump"
+	"keepset/internal/record"
 )
 
 // grant is a statement on an account that waits for an object to exist.
@@ -121,7 +122,7 @@ func (l *loader) loadAccountStream(ctx context.Context, s *session, stream strin
 			delete(have, name)
 		}
 		if len(l.opts.Rename) > 0 {
-			if statement, err = l.renameIn(statement, quote, loadObject{}); err != nil {
+			if statement, err = l.renameIn(statement, quote, loadObject{Object: record.Object{Kind: KindUser}}); err != nil {
 				return err
 			}
 		}

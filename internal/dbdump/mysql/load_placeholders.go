@@ -126,7 +126,7 @@ func (p *placeholders) column(ctx context.Context, o loadObject, refs references
 
 // setAsideAll sets aside every view that o reads.
 func (p *placeholders) setAsideAll(ctx context.Context, o loadObject, refs references) (bool, error) {
-	any := false
+	provided := false
 	for _, ref := range refs.all(p.loader, o) {
 		if !p.isView(ref) || slices.Contains(p.tables, ref) {
 			continue
@@ -135,9 +135,9 @@ func (p *placeholders) setAsideAll(ctx context.Context, o loadObject, refs refer
 		if err != nil {
 			return false, err
 		}
-		any = any || ok
+		provided = provided || ok
 	}
-	return any, nil
+	return provided, nil
 }
 
 func (p *placeholders) isView(ref placeholder) bool { return find(p.loader.plan.views, ref) != nil }
@@ -183,7 +183,7 @@ func (p *placeholders) function(ctx context.Context, o loadObject, message strin
 	f := function{schema: schema, name: name}
 	arguments := 0
 	if m := argumentsGiven.FindStringSubmatch(message); m != nil {
-		arguments, _ = strconv.Atoi(m[1]) //nolint:errcheck // the expression admits only digits
+		arguments, _ = strconv.Atoi(m[1])
 		if !slices.Contains(p.functions, f) {
 			return false, nil // the function is the dump's own
 		}

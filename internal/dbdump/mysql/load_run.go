@@ -123,8 +123,7 @@ func (l *loader) editAll(statements []string, o loadObject, edit editFunc) error
 
 // rootError returns the server's own error, without the statement that caused it.
 func rootError(err error) error {
-	var server *mysqldriver.MySQLError
-	if errors.As(err, &server) {
+	if server, ok := errors.AsType[*mysqldriver.MySQLError](err); ok {
 		return server
 	}
 	return err

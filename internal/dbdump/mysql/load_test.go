@@ -23,7 +23,7 @@ func sample(t testing.TB, s *servers.MySQL) {
 		"CREATE VIEW a.v AS SELECT t.id, w.id AS w FROM a.t JOIN b.w ON w.a = t.id",
 		"CREATE TRIGGER a.tr BEFORE INSERT ON a.t FOR EACH ROW SET NEW.v = COALESCE(NEW.v, 'set')",
 		"CREATE PROCEDURE a.p() SELECT COUNT(*) FROM a.t",
-		"CREATE USER app@'%' IDENTIFIED BY 'x'", "GRANT SELECT ON a.* TO app@'%'", "GRANT SELECT ON b.w TO app@'%'",
+		"CREATE USER app@'%' IDENTIFIED BY 'x'", "GRANT SELECT ON a.* TO app@'%'", "CREATE DATABASE c_d", "GRANT INSERT ON `c\\_d`.* TO app@'%'", "GRANT SELECT ON b.w TO app@'%'",
 	)
 }
 
@@ -135,11 +135,12 @@ func TestLoadAccounts(t *testing.T) {
 		require.Contains(t, strings.Join(loaded.Warnings, "\n"), "root@%")
 
 		// Grants follow a renamed database.
-		o.Load = LoadOptions{Accounts: AccountsReplace, Rename: map[string]string{"a": "a2", "b": "b2"}, Replace: true}
+		o.Load = LoadOptions{Accounts: AccountsReplace, Rename: map[string]string{"a": "a2", "b": "b2", "c_d": "e_f"}, Replace: true}
 		_, err = loadWith(t, o, m, report)
 		require.NoError(t, err)
 		require.Contains(t, grants(), "`a2`.*")
 		require.Contains(t, grants(), "`b2`.`w`")
+		require.Contains(t, grants(), "`e\\_f`.*")
 	})
 }
 

@@ -29,7 +29,7 @@ func (l *loader) renameIn(statement string, quote quoting, o loadObject) (string
 		if !ok {
 			continue
 		}
-		replacement, renamed := l.opts.Rename[name]
+		replacement, renamed := l.renamed(name, o)
 		if !renamed || !databasePosition(statement, tokens, i, o) {
 			continue
 		}
@@ -43,17 +43,31 @@ func (l *loader) renameIn(statement string, quote quoting, o loadObject) (string
 	return b.String() + statement[done:], nil
 }
 
+// renamed returns what a database becomes. A grant names it by a pattern, in which a backslash takes the meaning from
+// an underscore or a percent sign.
+func (l *loader) renamed(name string, o loadObject) (string, bool) {
+	replacement, ok := l.opts.Rename[name]
+	if ok || o.Kind != KindUser {
+		return replacement, ok
+	}
+	plain := strings.NewReplacer(`\_`, "_", `\%`, "%").Replace(name)
+	if replacement, ok = l.opts.Rename[plain]; ok {
+		replacement = strings.NewReplacer("_", `\_`, "%", `\%`).Replace(replacement)
+	}
+	return replacement, ok
+}
+
 // databasePosition reports whether the name at position i names a database.
 func databasePosition(statement string, tokens []token, i int, o loadObject) bool {
-	before := func(n int, word string) bool { return i >= n && tokens[i-n].is(statement, word) }
-	if before(1, ".") || before(1, "@") {
+	before := func(word string) bool { return i > 0 && tokens[i-1].is(statement, word) }
+	if before(".") || before("@") {
 		return false // a column or table of that name, or the host of an account
 	}
 	if i+1 < len(tokens) && tokens[i+1].is(statement, ".") {
 		return true
 	}
-	return before(1, "USE") && i == 1 || before(1, "DATABASE") || before(1, "SCHEMA") ||
-		before(1, "EXISTS") && o.Kind == KindSchema
+	return before("USE") && i == 1 || before("DATABASE") || before("SCHEMA") ||
+		before("EXISTS") && o.Kind == KindSchema
 }
 
 // bodyStarts reports whether the text that follows is the user's own.

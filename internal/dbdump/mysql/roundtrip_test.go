@@ -36,7 +36,7 @@ func fixture(t testing.TB, s *servers.MySQL, files ...string) {
 	t.Helper()
 	conn, err := s.DB(t).Conn(t.Context())
 	require.NoError(t, err)
-	defer conn.Close()
+	defer conn.Close() //nolint:errcheck // every statement's own result is checked
 	for _, file := range files {
 		text, err := os.ReadFile(filepath.Join("testdata", file))
 		require.NoError(t, err)
