@@ -33,6 +33,7 @@ type index struct {
 	mu     sync.Mutex
 	open   map[hash]*chunk
 	order  []*chunk // open, oldest first
+	tryAt  int      // how many there must be before the next try to seal some
 	hooks  map[uint64]uint32
 	parts  []*part
 	byName map[hash]*part

@@ -81,13 +81,20 @@ func (x *index) forget(entries []partEntry) {
 		delete(x.open, entries[i].id)
 	}
 	x.order = slices.DeleteFunc(x.order, func(c *chunk) bool { return x.open[c.id] != c })
+	x.tryAt = 0
 }
 
-// full says whether there are enough open chunks to try to seal a part.
+// full says whether there are enough open chunks to try to seal a part. It
+// says so once for each eighth of a part, since those that are there may not
+// have arrived in the store.
 func (x *index) full() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return len(x.order) >= maxPartRows+maxPartRows/8
+	if len(x.order) < max(x.tryAt, maxPartRows+maxPartRows/8) {
+		return false
+	}
+	x.tryAt = len(x.order) + maxPartRows/8
+	return true
 }
 
 // own lists the parts that this run has written.

@@ -49,6 +49,7 @@ type MemberWriter struct {
 	streams []*record.Stream
 	blocks  []segmentsOf
 	waiting int // segments in blocks
+	tryAt   int // how many must wait before the next try to store a piece
 	pieces  []record.PieceRef
 	maps    []record.ObjectRef
 	packs   bitset
@@ -159,9 +160,10 @@ func (w *MemberWriter) take(ctx context.Context, block segmentsOf) error {
 	}
 	w.blocks = append(w.blocks, block)
 	w.waiting += len(block.list)
-	if w.waiting < pieceSegments {
+	if w.waiting < max(pieceSegments, w.tryAt) {
 		return nil
 	}
+	w.tryAt = w.waiting + pieceSegments/4 // should they not all have a pack yet
 	if w.waiting > 4*pieceSegments {
 		// The oldest chunk is held up in a pack that does not fill.
 		if err := w.pipeline.flush(ctx); err != nil {

@@ -88,6 +88,7 @@ func (w *MemberWriter) dropBlocks(count int) {
 		}
 	}
 	w.waiting -= count
+	w.tryAt = 0
 }
 
 func addRange(s *record.Stream, piece, first, count int) {

@@ -228,10 +228,20 @@ func (w *worker) do(f *frame) error {
 			return err
 		}
 	}
-	for _, c := range f.chunks {
-		c.stats.stored.Add(int64(len(stored)) * int64(c.length) / int64(len(f.data)))
-	}
+	f.account(int64(len(stored)))
 	return w.p.packer.append(f, stored)
+}
+
+// account shares what the frame takes in the store among its chunks, so that
+// the shares add up.
+func (f *frame) account(stored int64) {
+	var before, shared int64
+	for _, c := range f.chunks {
+		before += int64(c.length)
+		share := stored*before/int64(len(f.data)) - shared
+		c.stats.stored.Add(share)
+		shared += share
+	}
 }
 
 // errExtraVerify says that memory, processor or compressor are not to be trusted.
