@@ -23,7 +23,7 @@ func TestProof8Memory(t *testing.T) {
 	s := newShopSet(t, shopOptions{replicas: 1})
 	s.exec(0, "CREATE TABLE shop.big (id INT PRIMARY KEY AUTO_INCREMENT, note VARCHAR(1024), KEY (note(16)))")
 	for done := 0; done < megabytes; done += 50 {
-		s.exec(0, "INSERT INTO shop.big (note) SELECT HEX(RANDOM_BYTES(480)) FROM seq_1_to_52000")
+		s.exec(0, "INSERT INTO shop.big (note) SELECT HEX(RANDOM_BYTES(480)) FROM shop.seq_1_to_52000")
 	}
 	s.exec(0, "SET GLOBAL max_statement_time = 0")
 	want := s.value(0, "SELECT CONCAT(COUNT(*), ' ', SUM(CRC32(note))) FROM shop.big")
