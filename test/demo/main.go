@@ -21,6 +21,8 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	// A reader that goes away, as in `| head`, ends a run with an error and not in the middle of the clean-up.
+	signal.Ignore(syscall.SIGPIPE)
 	begin := time.Now()
 	if err := run(ctx, os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)

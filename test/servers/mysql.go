@@ -31,9 +31,12 @@ type MySQL struct {
 
 	product product
 	config  string // path of my.cnf
-	scratch string // short folder for the socket, whose path may not be longer than 107 bytes
+	scratch string // folder of the socket and of temporary files
 	process *process
 }
+
+// maxSocketPath is the most bytes that Linux takes in the path of a socket, less its closing zero.
+const maxSocketPath = 107
 
 // mysqlOptions is what the options of a database server set.
 type mysqlOptions struct {
@@ -113,7 +116,7 @@ func startMySQL(ctx context.Context, p product, dir string, options []MySQLOptio
 	if o.serverID == 0 {
 		o.serverID = uint32(port) // unique among the servers of this machine
 	}
-	scratch, err := os.MkdirTemp("", "ks")
+	scratch, err := scratchDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", p.name, err)
 	}
@@ -130,6 +133,14 @@ func startMySQL(ctx context.Context, p product, dir string, options []MySQLOptio
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
+}
+
+// scratchDir makes the folder of the socket and of temporary files: in dir, unless that makes the socket's path too long.
+func scratchDir(dir string) (string, error) {
+	if scratch := filepath.Join(dir, "run"); len(filepath.Join(scratch, "s")) <= maxSocketPath {
+		return scratch, os.MkdirAll(scratch, 0o700)
+	}
+	return os.MkdirTemp("", "ks")
 }
 
 // prepare writes everything that the server needs into dir: its data, its certificates and its configuration.
