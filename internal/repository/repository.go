@@ -81,8 +81,7 @@ type hash = record.Hash
 // average), 4 MiB at most for each open stream, IndexBytes, 80 bytes for each
 // pack that is known, and 6 MiB for a part in the making.
 // Memory of a restore: ReadBytes, 12 MiB at most (3 MiB on average) for each
-// open stream, and the
-// member's map.
+// open stream, and the member's map.
 type Options struct {
 	// Clock is time.Now unless a test says otherwise.
 	Clock func() time.Time
