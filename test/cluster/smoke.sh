@@ -29,7 +29,7 @@ kubectl create namespace "$ns" >/dev/null
 kubectl label namespace "$ns" pod-security.kubernetes.io/enforce=baseline >/dev/null
 k apply -f smoke.yaml >/dev/null
 
-k rollout status statefulset mysql --timeout 90s >/dev/null
+k rollout status statefulset mysql --timeout 300s >/dev/null
 ok "two MariaDB servers run on volumes of the default class"
 [ "$(sql mysql-1 mysql-0.mysql 'SELECT @@hostname')" = mysql-0 ] || fail "mysql-0.mysql is not the first pod"
 ok "a pod reaches another by its own name, mysql-0.mysql"
@@ -37,13 +37,13 @@ sql mysql-0 mysql-read 'SELECT 1' >/dev/null
 ok "and through a Service with an address"
 sql mysql-0 '' 'CREATE DATABASE d; CREATE TABLE d.t (a INT); INSERT INTO d.t VALUES (42)'
 k delete pod mysql-0 >/dev/null
-k rollout status statefulset mysql --timeout 120s >/dev/null
+k rollout status statefulset mysql --timeout 300s >/dev/null
 [ "$(sql mysql-0 '' 'SELECT a FROM d.t')" = 42 ] || fail "the row is gone with its pod"
 ok "rows outlive their pod"
 [ "$(k exec mysql-0 -- getent hosts deb.debian.org | wc -l)" -eq 1 ] || fail "names outside the cluster do not resolve"
 ok "names outside the cluster resolve"
 
-k wait --for=condition=complete job/api --timeout 60s >/dev/null || { k logs job/api >&2 || true; fail "the Job failed"; }
+k wait --for=condition=complete job/api --timeout 180s >/dev/null || { k logs job/api >&2 || true; fail "the Job failed"; }
 ok "an unprivileged pod of restricted pod security reaches the API server and writes to its volume"
 k auth can-i get statefulsets --as "system:serviceaccount:$ns:reader" >/dev/null || fail "the Role does not work"
 ! k auth can-i delete pods --as "system:serviceaccount:$ns:reader" >/dev/null || fail "rights are not enforced"
