@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 )
 
@@ -44,6 +45,13 @@ type globalFlags struct {
 	verbose    bool
 	logFormat  string
 	noProgress bool
+}
+
+func (f *globalFlags) add(flags *pflag.FlagSet) {
+	flags.BoolVar(&f.json, "json", false, "print one JSON document on standard output, and errors as JSON on standard error")
+	flags.BoolVarP(&f.verbose, "verbose", "v", false, "log details")
+	flags.StringVar(&f.logFormat, "log-format", "auto", "log lines as `auto`, text or json")
+	flags.BoolVar(&f.noProgress, "no-progress", false, "no progress bars on a terminal")
 }
 
 // Main runs the binary called name with the commands that build returns and
@@ -88,11 +96,7 @@ func (a *App) Run(ctx context.Context, root *cobra.Command, args []string) int {
 func (a *App) prepare(root *cobra.Command) {
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.DisableDefaultCmd = true
-	flags := root.PersistentFlags()
-	flags.BoolVar(&a.global.json, "json", false, "print one JSON document on standard output, and errors as JSON on standard error")
-	flags.BoolVarP(&a.global.verbose, "verbose", "v", false, "log details")
-	flags.StringVar(&a.global.logFormat, "log-format", "auto", "log lines as `auto`, text or json")
-	flags.BoolVar(&a.global.noProgress, "no-progress", false, "no progress bars on a terminal")
+	a.global.add(root.PersistentFlags())
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return Usage("%w", err) })
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
 		typos, err := a.applyEnvironment(cmd)

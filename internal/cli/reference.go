@@ -21,7 +21,9 @@ func Reference(root *cobra.Command) string {
 		referenceOf(&b, c)
 	}
 	fmt.Fprintf(&b, "\n## Flags of every command\n\n")
-	flagTable(&b, root.PersistentFlags())
+	shared := pflag.NewFlagSet(root.Name(), pflag.ContinueOnError)
+	new(globalFlags).add(shared) // the root gets them when it runs
+	flagTable(&b, shared)
 	return b.String()
 }
 
