@@ -55,7 +55,8 @@ func splitTable(statement string, quote quoting, deferKeys bool) (tableDDL, erro
 	if len(kept) == 0 {
 		return tableDDL{}, fmt.Errorf("no column found in %.80q", statement)
 	}
-	ddl.create = statement[:tokens[open].end] + "\n  " + strings.Join(kept, ",\n  ") + "\n" + statement[tokens[end].start:]
+	// No white space before the commas and the parenthesis: what two dashes mean depends on what follows them.
+	ddl.create = statement[:tokens[open].end] + strings.Join(kept, ", ") + statement[tokens[end].start:]
 	return ddl, nil
 }
 
