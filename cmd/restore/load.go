@@ -71,15 +71,16 @@ func printLoad(w io.Writer, r *job.LoadReport) error {
 	if _, err := fmt.Fprintln(w, loadSummary(r)); err != nil {
 		return err
 	}
-	for _, o := range r.Omitted {
+	// Warnings have been in the log already.
+	particular, always := cli.Omissions(r.Omitted)
+	for _, o := range particular {
 		if _, err := fmt.Fprintln(w, "not in the backup:", o); err != nil {
 			return err
 		}
 	}
-	for _, warning := range r.Warnings {
-		if _, err := fmt.Fprintln(w, "warning:", warning); err != nil {
-			return err
-		}
+	if always == 0 {
+		return nil
 	}
-	return nil
+	_, err := fmt.Fprintf(w, "not in any backup: %d classes of objects, such as the server's configuration; --json lists them\n", always)
+	return err
 }

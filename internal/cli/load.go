@@ -137,7 +137,7 @@ func (f *LoadFlags) Job(ctx context.Context, a *App) (l *job.Load, done func(), 
 		return nil, nil, err
 	}
 	l.Part = !load.Filter.Empty()
-	opts, err := f.Server.MySQL(a, server, a.Log)
+	opts, err := f.Server.MySQL(a, server, onceLogger(a.Log))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -154,6 +154,19 @@ func (f *LoadFlags) Job(ctx context.Context, a *App) (l *job.Load, done func(), 
 	progress, end := a.StartProgress()
 	l.Progress = progress
 	return l, sync.OnceFunc(end), nil
+}
+
+// Omissions splits what a backup leaves out: what is particular to it, and how
+// many classes of objects are in no backup of any server.
+func Omissions(all []string) (particular []string, always int) {
+	for _, o := range all {
+		if mysql.AlwaysOmitted(o) {
+			always++
+		} else {
+			particular = append(particular, o)
+		}
+	}
+	return particular, always
 }
 
 // opener returns what opens engines with opts, after it has tried once, so

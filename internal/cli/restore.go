@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"os"
 	"strconv"
@@ -91,7 +92,7 @@ func (f *RestoreFlags) Job(ctx context.Context, a *App) (*job.Restore, error) {
 	if r.From, err = f.from(client.Namespace(), name); err != nil {
 		return nil, err
 	}
-	servers := &mysqlServers{app: a, server: &f.Server, upstream: &f.Upstream}
+	servers := &mysqlServers{app: a, server: &f.Server, upstream: &f.Upstream, log: onceLogger(a.Log)}
 	if _, err := servers.options("127.0.0.1:3306"); err != nil {
 		return nil, err
 	}
@@ -152,10 +153,11 @@ type mysqlServers struct {
 	app      *App
 	server   *ServerFlags
 	upstream *UpstreamFlags
+	log      *slog.Logger
 }
 
 func (s *mysqlServers) options(address string) (mysql.Options, error) {
-	return s.server.MySQL(s.app, Server{Engine: s.server.Engine, Address: address, User: s.server.User}, s.app.Log)
+	return s.server.MySQL(s.app, Server{Engine: s.server.Engine, Address: address, User: s.server.User}, s.log)
 }
 
 // Target implements job.Servers. A seed is loaded without writing its binary

@@ -3,6 +3,7 @@ package mysql
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"keepset/internal/dbdump"
@@ -16,6 +17,10 @@ var alwaysOmitted = []string{
 	"system accounts (" + "mysql.sys, mysql.session, mysql.infoschema, mariadb.sys" + "): the server makes them itself",
 	"history of earlier passwords of accounts, temporary tables, prepared statements and user variables",
 }
+
+// AlwaysOmitted tells whether what a report lists as omitted is left out of
+// every dump, whatever the server holds.
+func AlwaysOmitted(what string) bool { return slices.Contains(alwaysOmitted, what) }
 
 // writeServer writes server.sql: objects that belong to no schema.
 func (d *dump) writeServer(ctx context.Context, s *session) error {
