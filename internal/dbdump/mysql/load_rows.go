@@ -149,7 +149,7 @@ func (l *loader) loadInTransaction(ctx context.Context, s *session, job rowJob) 
 func (l *loader) loadStreams(ctx context.Context, s *session, job rowJob, r *streamReader) (int64, error) {
 	switch {
 	case strings.HasSuffix(job.streams[0], ".sql"):
-		return l.loadTyped(ctx, s, job)
+		return l.loadTyped(ctx, s, job.table, r)
 	case l.insert:
 		return l.insertRows(ctx, s, job.table, r)
 	default:
@@ -200,27 +200,24 @@ func loadColumns(o loadObject) (columns, set string) {
 }
 
 // loadTyped runs the INSERT statements of a stream that keeps rows as SQL.
-func (l *loader) loadTyped(ctx context.Context, s *session, job rowJob) (int64, error) {
-	statements, err := l.statements(ctx, job.streams[0])
-	if err != nil {
-		return 0, err
-	}
-	if err := l.editAll(statements, job.table, nil); err != nil {
-		return 0, err
-	}
+func (l *loader) loadTyped(ctx context.Context, s *session, o loadObject, r io.Reader) (int64, error) {
 	var rows int64
-	for _, statement := range statements {
+	err := eachStatement(r, func(statement string, quote quoting) error {
+		if len(l.opts.Rename) > 0 {
+			var err error
+			if statement, err = l.renameIn(statement, quote, o); err != nil {
+				return err
+			}
+		}
 		result, err := s.ExecContext(ctx, statement)
 		if err != nil {
-			return 0, queryError(statement, err)
+			return queryError(statement, err)
 		}
 		n, err := result.RowsAffected()
-		if err != nil {
-			return 0, err
-		}
 		rows += n
-	}
-	return rows, nil
+		return err
+	})
+	return rows, err
 }
 
 // checkWarnings makes an error of what the last statement warned of.

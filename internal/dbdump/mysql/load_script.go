@@ -1,7 +1,11 @@
 package mysql
 
 import (
+	"bufio"
+	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 )
@@ -15,13 +19,55 @@ import (
 // statement, whose quoting may follow rules (a multi-byte character set) that only the server knows.
 func splitScript(text string) ([]string, error) {
 	s := scriptSplitter{text: text, delimiter: ";"}
+	if err := s.all(); err != nil {
+		return nil, fmt.Errorf("split script after statement %d: %w", len(s.statements), err)
+	}
+	return s.statements, nil
+}
+
+// eachStatement reads a script that sets no delimiter of its own and calls fn for each statement as soon as it is
+// there: the rows that a dump keeps as statements are more than should be in memory at once.
+func eachStatement(r io.Reader, fn func(statement string, quote quoting) error) error {
+	lines := bufio.NewReaderSize(r, insertReadBuffer)
+	var pending []byte
+	var quote quoting
+	next := 0 // length at which to look again, doubled each time, since every look starts at the front
 	for {
-		more, err := s.step()
-		if err != nil {
-			return nil, fmt.Errorf("split script after statement %d: %w", len(s.statements), err)
+		part, err := lines.ReadSlice('\n')
+		pending = append(pending, part...)
+		switch {
+		case errors.Is(err, bufio.ErrBufferFull):
+			continue
+		case err != nil && !errors.Is(err, io.EOF):
+			return err
 		}
-		if !more {
-			return s.statements, nil
+		if (len(pending) >= next || err != nil) && bytes.HasSuffix(bytes.TrimSpace(pending), []byte{';'}) {
+			next = 2 * len(pending)
+			s := scriptSplitter{text: string(pending), delimiter: ";", quote: quote}
+			if s.all() == nil { // else the line ends within quotes, and the next ones belong to it
+				for _, statement := range s.statements {
+					if err := fn(statement, quote); err != nil {
+						return err
+					}
+					quote = quote.after(statement)
+				}
+				pending, next = pending[:0], 0
+			}
+		}
+		if err != nil {
+			if len(bytes.TrimSpace(pending)) > 0 {
+				return fmt.Errorf("text ends within a statement: %.40q", pending)
+			}
+			return nil
+		}
+	}
+}
+
+// all takes the whole text apart.
+func (s *scriptSplitter) all() error {
+	for {
+		if more, err := s.step(); !more || err != nil {
+			return err
 		}
 	}
 }

@@ -1,8 +1,10 @@
 package mysql
 
 import (
+	"errors"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/stretchr/testify/require"
 )
@@ -66,6 +68,26 @@ func TestSplitScriptRefusesTruncatedText(t *testing.T) {
 		_, err := splitScript(script)
 		require.Error(t, err, script)
 	}
+}
+
+// Read piecemeal, a script gives the same statements as read whole.
+func TestEachStatement(t *testing.T) {
+	long := strings.Repeat("x;\n", 200_000)
+	script := "SET sql_mode='NO_BACKSLASH_ESCAPES';\nINSERT INTO t VALUES ('a;\n', '\\');\n-- a comment;\nINSERT INTO t VALUES ('" + long + "');\nINSERT INTO t\n VALUES (1); SELECT 2;\n"
+	want, err := splitScript(script)
+	require.NoError(t, err)
+	require.Len(t, want, 5)
+	var got []string
+	require.NoError(t, eachStatement(iotest.HalfReader(strings.NewReader(script)), func(s string, _ quoting) error {
+		got = append(got, s)
+		return nil
+	}))
+	require.Equal(t, want, got)
+	for _, cut := range []string{"SELECT 1", "SELECT 1;\nSELECT 'a;\n", "SELECT 1;\nSELECT"} {
+		require.Error(t, eachStatement(strings.NewReader(cut), func(string, quoting) error { return nil }), cut)
+	}
+	failed := errors.New("failed")
+	require.ErrorIs(t, eachStatement(strings.NewReader("SELECT 1;\n"), func(string, quoting) error { return failed }), failed)
 }
 
 // Whatever the text, the splitter ends without a panic, and what it returns are parts of the text in their order.
