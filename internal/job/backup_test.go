@@ -161,6 +161,10 @@ func TestEmptyMemberIsSuspect(t *testing.T) {
 	w := newWorld(t, 0)
 	_, err := w.backup().Run(t.Context())
 	require.ErrorIs(t, err, job.ErrSuspect)
+	require.ErrorContains(t, err, "it holds no table")
+	w.servers["db0:3306"].tables["t0"] = []string{}
+	_, err = w.backup().Run(t.Context())
+	require.ErrorContains(t, err, "none of its tables holds a row")
 	b := w.backup()
 	b.Rules.AllowEmpty = true
 	_, err = b.Run(t.Context())
@@ -287,6 +291,15 @@ func (w *world) load(ordinal int, target *fakeServer) *job.Load {
 		Open:  func() (dbdump.Engine, error) { return target, nil },
 		Clock: w.clock.Now, Log: slog.New(slog.DiscardHandler),
 	}
+}
+
+func TestLoadCountsRows(t *testing.T) {
+	w := newWorld(t, 30)
+	_, err := w.backup().Run(t.Context())
+	require.NoError(t, err)
+	_, err = w.load(0, &fakeServer{tables: map[string][]string{}, lose: 1}).Run(t.Context())
+	require.ErrorIs(t, err, dbdump.ErrMismatch)
+	require.ErrorContains(t, err, "87 rows arrived of 90")
 }
 
 func TestLoadFindsNothingFails(t *testing.T) {
