@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -265,35 +264,6 @@ func (d *dump) keepAlive(ctx context.Context, cancel context.CancelCauseFunc) (s
 		}
 	}()
 	return sync.OnceFunc(func() { close(done); <-ended })
-}
-
-// checkDrift compares what is there with what was there before the lock.
-func (d *dump) checkDrift(ctx context.Context) error {
-	if err := d.coordinator.exec(ctx, "DO 1"); err != nil {
-		return fmt.Errorf("the connection that held the lock was lost: %w", err)
-	}
-	later, err := d.readCatalog(ctx, d.coordinator)
-	if err != nil {
-		return err
-	}
-	diff := d.catalog.differences(later)
-	accounts, err := d.accountsFingerprint(ctx, d.coordinator)
-	if err != nil {
-		return err
-	}
-	if accounts != d.accounts {
-		diff = append(diff, "accounts or grants changed")
-	}
-	if len(diff) > 0 {
-		const most = 10
-		more := ""
-		if len(diff) > most {
-			more = fmt.Sprintf(" and %d more", len(diff)-most)
-			diff = diff[:most]
-		}
-		return fmt.Errorf("%w: definitions changed between its start and its end: %s%s; run it again when no DDL runs", dbdump.ErrDrift, strings.Join(diff, ", "), more)
-	}
-	return nil
 }
 
 func (d *dump) warn(message string) {
