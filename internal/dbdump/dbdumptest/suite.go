@@ -34,6 +34,8 @@ type Server interface {
 	Fill(t *testing.T)
 	// Content describes everything that Fill makes, objects and values, so that equal content gives equal text.
 	Content(t *testing.T) string
+	// Reset makes the server empty again, whatever a failed load has left.
+	Reset(t *testing.T)
 	// Kill ends the server without a goodbye. Called from any goroutine.
 	Kill()
 }
@@ -59,6 +61,7 @@ func Run(t *testing.T, h Harness) {
 	leaks := append([]goleak.Option{goleak.IgnoreCurrent()}, h.Leaks...)
 	s := &suite{h: h, full: h.Start(t)}
 	s.full.Fill(t)
+	s.spare = h.Start(t)
 	if !t.Run("dump", s.testDump) {
 		return
 	}
@@ -88,6 +91,7 @@ func Run(t *testing.T, h Harness) {
 type suite struct {
 	h      Harness
 	full   Server // filled
+	spare  Server // what loads that fail go into, one after the other
 	memory *Memory
 	report record.Report
 }
@@ -142,7 +146,7 @@ func (s *suite) testRepeatable(t *testing.T) {
 }
 
 func (s *suite) testRoundTrip(t *testing.T) {
-	target := s.h.Start(t)
+	target := s.empty(t)
 	report, err := target.Engine(t).Load(t.Context(), s.memory.Source(s.report))
 	require.NoError(t, err)
 	require.Equal(t, s.report.Rows, report.Rows)
@@ -151,10 +155,10 @@ func (s *suite) testRoundTrip(t *testing.T) {
 
 func (s *suite) testEmpty(t *testing.T) {
 	memory := NewMemory()
-	report, err := s.h.Start(t).Engine(t).Dump(t.Context(), memory)
+	report, err := s.empty(t).Engine(t).Dump(t.Context(), memory)
 	require.NoError(t, err)
 	require.Zero(t, report.Rows)
-	_, err = s.h.Start(t).Engine(t).Load(t.Context(), memory.Source(report))
+	_, err = s.empty(t).Engine(t).Load(t.Context(), memory.Source(report))
 	require.NoError(t, err)
 }
 
@@ -270,7 +274,7 @@ func (s *suite) testFailingSource(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			source := s.memory.Source(s.report)
 			prepare(source)
-			_, err := s.h.Start(t).Engine(t).Load(t.Context(), source)
+			_, err := s.empty(t).Engine(t).Load(t.Context(), source)
 			require.ErrorIs(t, err, errInjected)
 		})
 	}
@@ -278,10 +282,17 @@ func (s *suite) testFailingSource(t *testing.T) {
 		t.Run("clean end too early/"+name, func(t *testing.T) {
 			source := s.memory.Source(s.report)
 			wrap(func(r io.Reader) io.Reader { return io.LimitReader(r, cut) })(source)
-			_, err := s.h.Start(t).Engine(t).Load(t.Context(), source)
+			_, err := s.empty(t).Engine(t).Load(t.Context(), source)
 			require.Error(t, err)
 		})
 	}
+}
+
+// empty returns a server that holds nothing.
+func (s *suite) empty(t *testing.T) Server {
+	t.Helper()
+	s.spare.Reset(t)
+	return s.spare
 }
 
 // largest is the longest stream of rows.
@@ -306,7 +317,7 @@ func (s *suite) testMismatch(t *testing.T) {
 				report.Objects[i].Rows += change
 			}
 		}
-		_, err := s.h.Start(t).Engine(t).Load(t.Context(), s.memory.Source(report))
+		_, err := s.empty(t).Engine(t).Load(t.Context(), s.memory.Source(report))
 		require.ErrorIs(t, err, dbdump.ErrMismatch)
 	}
 }
@@ -327,14 +338,14 @@ func (s *suite) testLoadCancelled(t *testing.T) {
 			if before {
 				cancel()
 			}
-			_, err := s.h.Start(t).Engine(t).Load(ctx, source)
+			_, err := s.empty(t).Engine(t).Load(ctx, source)
 			require.ErrorIs(t, err, context.Canceled)
 		})
 	}
 }
 
 func (s *suite) testKilledLoad(t *testing.T) {
-	target := s.h.Start(t)
+	target := s.empty(t) // nothing is loaded into it after this
 	largest := s.largest()
 	source := s.memory.Source(s.report)
 	source.Wrap = func(name string, r io.Reader) io.Reader {

@@ -20,12 +20,14 @@ import (
 // What a backup holds can be loaded with the vendor's own client, stream by stream in the order of the report: no
 // Keepset is needed. Only broken views are out of its reach.
 func TestLoadByHand(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		flavour
 		client string
 		other  []string
 	}{{flavours[0], "mariadb", otherDefaultsMariaDB}, {flavours[1], "mysql", otherDefaultsMySQL}} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			source := c.server(t, "default_time_zone=+00:00")
 			allowProxy(t, source)
 			fixture(t, source, "common.sql", c.name+".sql")

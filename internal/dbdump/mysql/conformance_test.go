@@ -68,6 +68,15 @@ func (s testServer) Content(t *testing.T) string {
 	return b.String()
 }
 
+// Reset drops every database that is not the server's own.
+func (s testServer) Reset(t *testing.T) {
+	t.Helper()
+	d := &describer{t: t, db: s.DB(t)}
+	for _, name := range d.lines("SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME" + notSystem) {
+		d.exec("DROP DATABASE " + quoteIdentifier(name))
+	}
+}
+
 func (s testServer) Kill() { _ = s.KillServer() }
 
 func TestConformance(t *testing.T) {

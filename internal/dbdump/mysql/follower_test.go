@@ -85,8 +85,10 @@ func sameRows(t testing.TB, a, b *servers.MySQL) {
 // A new follower continues where the dump ends: what was written between the dump and the load arrives, accounts can
 // be changed by replication, events run on the primary alone.
 func TestFollowPrimary(t *testing.T) {
+	t.Parallel()
 	for _, f := range flavours {
 		t.Run(f.name, func(t *testing.T) {
+			t.Parallel()
 			p, up := primary(t, f)
 			m, report := dumpMemory(t, options(t, p))
 			p.Exec(t, "INSERT INTO d.t (v) VALUES ('after')", "ALTER USER app@'%' IDENTIFIED BY 'new'")
@@ -133,11 +135,13 @@ func replaceReplica(status string) string {
 
 // Without GTIDs file and position do, from the dumped server and from its upstream.
 func TestFollowByFileAndPosition(t *testing.T) {
+	t.Parallel()
 	for _, f := range []flavour{
 		{"mariadb", servers.MariaDB, []string{"log_slave_updates=ON"}},
 		{"mysql", servers.MySQL97, []string{"gtid_mode=OFF", "enforce_gtid_consistency=OFF"}},
 	} {
 		t.Run(f.name, func(t *testing.T) {
+			t.Parallel()
 			p, up := primary(t, f)
 			p.Exec(t, "GRANT "+map[string]string{"mariadb": "BINLOG MONITOR", "mysql": "REPLICATION CLIENT"}[f.name]+" ON *.* TO repl@'%'")
 			m, report := dumpMemory(t, options(t, p))
@@ -172,8 +176,10 @@ func withStopping(o Options) Options {
 
 // Purged logs, a backup that is ahead of the upstream, and another history are refused before anything happens.
 func TestCheckRefuses(t *testing.T) {
+	t.Parallel()
 	for _, f := range flavours {
 		t.Run(f.name, func(t *testing.T) {
+			t.Parallel()
 			p, up := primary(t, f)
 			if f.name == "mariadb" {
 				p.Exec(t, "GRANT BINLOG MONITOR ON *.* TO repl@'%'")
@@ -222,8 +228,10 @@ func logs(t testing.TB, s *servers.MySQL) []string {
 
 // What stops replication comes back as the error, and what must not follow is refused.
 func TestFollowFails(t *testing.T) {
+	t.Parallel()
 	for _, f := range flavours {
 		t.Run(f.name, func(t *testing.T) {
+			t.Parallel()
 			p, up := primary(t, f)
 			m, report := dumpMemory(t, options(t, p))
 			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Second)

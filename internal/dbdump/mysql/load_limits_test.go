@@ -26,6 +26,7 @@ import (
 // Rows longer than 64 MiB arrive, by either method where the server takes such statements; where it does not, the
 // error says what to change.
 func TestLoadRowsLargerThan64MiB(t *testing.T) {
+	t.Parallel()
 	for _, f := range flavours {
 		t.Run(f.name, func(t *testing.T) {
 			const size = 66 << 20
@@ -63,6 +64,7 @@ func manyTables(t testing.TB) int {
 
 // A load of very many tables takes a few statements for each, and no session per table.
 func TestLoadManyTables(t *testing.T) {
+	t.Parallel()
 	for _, f := range flavours {
 		t.Run(f.name, func(t *testing.T) {
 			n := manyTables(t)

@@ -18,8 +18,10 @@ func as(t testing.TB, s *servers.MySQL, user string) Options {
 }
 
 func TestTheDocumentedAccountsCanLoadEverything(t *testing.T) {
+	t.Parallel()
 	for _, f := range flavours {
 		t.Run(f.name, func(t *testing.T) {
+			t.Parallel()
 			source := f.server(t)
 			everyClass(t, source)
 			sample(t, source)

@@ -31,6 +31,7 @@ func sample(t testing.TB, s *servers.MySQL) {
 func eachSample(t *testing.T, test func(t *testing.T, f flavour, source *servers.MySQL, m *dbdumptest.Memory, report record.Report)) {
 	for _, f := range flavours {
 		t.Run(f.name, func(t *testing.T) {
+			t.Parallel()
 			source := f.server(t)
 			sample(t, source)
 			m, report := dumpMemory(t, options(t, source))
@@ -46,6 +47,7 @@ func tablesOf(t testing.TB, s *servers.MySQL) string {
 }
 
 func TestLoadSelectionAndRename(t *testing.T) {
+	t.Parallel()
 	eachSample(t, func(t *testing.T, f flavour, _ *servers.MySQL, m *dbdumptest.Memory, report record.Report) {
 		s := f.server(t)
 		load := func(o LoadOptions) error {
@@ -88,6 +90,7 @@ func TestLoadSelectionAndRename(t *testing.T) {
 
 // A whole load that is repeated with Replace drops what the backup holds and nothing else.
 func TestLoadReplace(t *testing.T) {
+	t.Parallel()
 	eachSample(t, func(t *testing.T, f flavour, source *servers.MySQL, m *dbdumptest.Memory, report record.Report) {
 		s := f.server(t)
 		s.Exec(t, "CREATE DATABASE a CHARACTER SET ascii", "CREATE TABLE a.stale (i INT)", "CREATE DATABASE mine", "CREATE TABLE mine.x (i INT)")
@@ -108,6 +111,7 @@ func TestLoadReplace(t *testing.T) {
 }
 
 func TestLoadAccounts(t *testing.T) {
+	t.Parallel()
 	eachSample(t, func(t *testing.T, f flavour, source *servers.MySQL, m *dbdumptest.Memory, report record.Report) {
 		s := f.server(t)
 		s.Exec(t, "CREATE USER app@'%' IDENTIFIED BY 'other' ACCOUNT LOCK", "CREATE USER extra@localhost")
@@ -146,6 +150,7 @@ func TestLoadAccounts(t *testing.T) {
 
 // Nothing goes into the binary log of a server that will follow, nor when that is asked for.
 func TestLoadSkipBinlog(t *testing.T) {
+	t.Parallel()
 	eachSample(t, func(t *testing.T, f flavour, _ *servers.MySQL, m *dbdumptest.Memory, report record.Report) {
 		variable := map[string]string{"mariadb": "@@gtid_binlog_pos", "mysql": "@@gtid_executed"}[f.name]
 		for _, o := range []LoadOptions{{SkipBinlog: true}, {Follower: true}} {
@@ -161,6 +166,7 @@ func TestLoadSkipBinlog(t *testing.T) {
 }
 
 func TestLoadRefusesReadOnlyTargets(t *testing.T) {
+	t.Parallel()
 	eachSample(t, func(t *testing.T, f flavour, _ *servers.MySQL, m *dbdumptest.Memory, report record.Report) {
 		s := f.server(t, "read_only=ON")
 		_, err := loadWith(t, options(t, s), m, report)

@@ -81,6 +81,7 @@ func dumpMemory(t testing.TB, o Options) (*dbdumptest.Memory, record.Report) {
 // Everything that the fixture holds comes back as it was, object by object and value by value, in a server whose
 // defaults are different.
 func TestRoundTrip(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		source func(testing.TB, ...servers.MySQLOption) *servers.MySQL
@@ -92,6 +93,7 @@ func TestRoundTrip(t *testing.T) {
 		{"mysql", servers.MySQL97, "mysql.sql", append([]string{"local_infile=ON"}, otherDefaultsMySQL...), []RowMethod{RowsLoadData, RowsInsert}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			source := c.source(t, servers.WithConfig("default_time_zone=+00:00", "max_allowed_packet=1G"))
 			allowProxy(t, source)
 			fixture(t, source, "common.sql", c.file)
