@@ -48,6 +48,8 @@ type loader struct {
 	mu       sync.Mutex
 	changed  globals
 	warnings []string
+	// broken are sessions in which something failed. The server may still be at work for them.
+	broken []*session
 
 	rows, bytes atomic.Int64
 }
@@ -68,6 +70,9 @@ func (e *Engine) Load(ctx context.Context, source dbdump.Source) (record.Report,
 	err = l.run(ctx)
 	l.closeSessions()
 	if err != nil {
+		// The server does not notice a closed socket while it builds keys or waits for a lock, and would hold up
+		// whoever repeats the load.
+		(&sessions{engine: e}).kill(context.WithoutCancel(ctx), l.broken)
 		return record.Report{}, fmt.Errorf("load into %s: %w", e.opts.Address, err)
 	}
 	return l.report(), nil
@@ -161,11 +166,19 @@ func (l *loader) session(ctx context.Context, fn func(*session) error) error {
 	err := fn(s)
 	if err != nil {
 		// Whatever state it is in, the next one starts afresh.
-		s.Close()
+		l.abandon(s)
 		s = nil
 	}
 	l.idle <- s
 	return err
+}
+
+// abandon closes a session in which something failed.
+func (l *loader) abandon(s *session) {
+	s.Close()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.broken = append(l.broken, s)
 }
 
 // open makes a session that has every setting a load needs.

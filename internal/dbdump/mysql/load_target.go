@@ -15,7 +15,16 @@ func (l *loader) prepareTarget(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer s.Close()
+	if err := l.prepareWith(ctx, s); err != nil {
+		l.abandon(s)
+		return err
+	}
+	s.Close()
+	return nil
+}
+
+// prepareWith is prepareTarget over a session of its own.
+func (l *loader) prepareWith(ctx context.Context, s *session) (err error) {
 	if l.server, err = detect(ctx, s); err != nil {
 		return err
 	}

@@ -1,9 +1,12 @@
 package mysql
 
 import (
+	"context"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"keepset/internal/dbdump"
@@ -162,6 +165,29 @@ func TestLoadSkipBinlog(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, before, s.Value(t, "SELECT "+variable))
 		}
+	})
+}
+
+// A load that is given up leaves nothing at work in the server, which would not notice by itself while it waits.
+func TestLoadCancelledWhileTheServerWaits(t *testing.T) {
+	t.Parallel()
+	eachSample(t, func(t *testing.T, f flavour, source *servers.MySQL, m *dbdumptest.Memory, report record.Report) {
+		locker, err := source.DB(t).Conn(t.Context())
+		require.NoError(t, err)
+		_, err = locker.ExecContext(t.Context(), "LOCK TABLES a.t READ")
+		require.NoError(t, err)
+		o := options(t, source)
+		o.Load.Replace = true
+		const waiting = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE 'DROP DATABASE%'"
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			defer cancel()
+			assert.Eventually(t, func() bool { return source.Value(t, waiting) == "1" }, 30*time.Second, 50*time.Millisecond)
+		}()
+		_, err = newEngine(t, o).Load(ctx, m.Source(report))
+		require.ErrorIs(t, err, context.Canceled)
+		require.Eventually(t, func() bool { return source.Value(t, waiting) == "0" }, 10*time.Second, 50*time.Millisecond)
+		require.NoError(t, locker.Close())
 	})
 }
 
