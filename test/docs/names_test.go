@@ -142,3 +142,9 @@ func TestTargets(t *testing.T) {
 		}
 	}
 }
+
+// TestAccountOfInstall: the account that docs/install.md makes is the one that
+// docs/mysql.md explains and that the engine's tests create.
+func TestAccountOfInstall(t *testing.T) {
+	assert.Equal(t, heading(t, "Backup account on MariaDB"), read(t, "docs/install.md").In("sql"))
+}
