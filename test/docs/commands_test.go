@@ -3,10 +3,12 @@ package docs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -144,26 +146,28 @@ func TestBlocksAreKnown(t *testing.T) {
 	}
 }
 
+// programsDir is where this process builds the programs.
+func programsDir() string {
+	return filepath.Join(os.TempDir(), "keepset-docs-bin-"+strconv.Itoa(os.Getpid()))
+}
+
 // programs builds the two programs once.
 var programs = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "keepset-docs-bin")
-	if err != nil {
+	dir := programsDir()
+	if err := os.Mkdir(dir, 0o700); err != nil {
 		return "", err
 	}
 	cmd := exec.CommandContext(context.Background(), "go", "build", "-o", dir, "keepset/cmd/backup", "keepset/cmd/restore")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		return "", errors.Join(err, errors.New(string(out)))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build the programs: %w: %s", err, out)
 	}
 	return dir, nil
 })
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if dir, err := programs(); err == nil {
-		_ = os.RemoveAll(dir)
-	}
+	_ = os.RemoveAll(programsDir())
 	os.Exit(code)
 }
 
