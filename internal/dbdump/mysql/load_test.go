@@ -171,7 +171,7 @@ func TestLoadSkipBinlog(t *testing.T) {
 // A load that is given up leaves nothing at work in the server, which would not notice by itself while it waits.
 func TestLoadCancelledWhileTheServerWaits(t *testing.T) {
 	t.Parallel()
-	eachSample(t, func(t *testing.T, f flavour, source *servers.MySQL, m *dbdumptest.Memory, report record.Report) {
+	eachSample(t, func(t *testing.T, _ flavour, source *servers.MySQL, m *dbdumptest.Memory, report record.Report) {
 		locker, err := source.DB(t).Conn(t.Context())
 		require.NoError(t, err)
 		_, err = locker.ExecContext(t.Context(), "LOCK TABLES a.t READ")
