@@ -71,7 +71,7 @@ func printPlan(w io.Writer, b *job.Backup, inv job.Inventory) error {
 }
 
 func printReport(w io.Writer, r *job.BackupReport) error {
-	_, err := fmt.Fprintf(w, "backup %s of %s: %s in %s\n", r.Backup, r.Set, r.Status, r.FinishedAt.Sub(r.StartedAt).Round(100*time.Millisecond))
+	_, err := fmt.Fprintf(w, "%s: %s in %s\n", r.Title(), r.Status, r.FinishedAt.Sub(r.StartedAt).Round(100*time.Millisecond))
 	if err != nil || len(r.Members) == 0 {
 		return err
 	}

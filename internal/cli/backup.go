@@ -192,16 +192,19 @@ func (f *BackupFlags) Finish(ctx context.Context, a *App, r *job.BackupReport, r
 		runErr = err
 	}
 	if runErr != nil {
-		f.emit(ctx, a.Log, true, eventReason(r.Status), runErr.Error())
+		f.emit(ctx, a.Log, true, eventReason(r), runErr.Error())
 		return runErr
 	}
-	f.emit(ctx, a.Log, false, eventReason(r.Status), r.Summary())
+	f.emit(ctx, a.Log, false, eventReason(r), r.Summary())
 	return nil
 }
 
-func eventReason(status string) string {
-	switch status {
+func eventReason(r *job.BackupReport) string {
+	switch r.Status {
 	case job.StatusComplete:
+		if r.Partial() {
+			return "BackupShareComplete" // whether the whole is, no single pod knows
+		}
 		return "BackupComplete"
 	case job.StatusIncomplete:
 		return "BackupIncomplete"

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/assert"
@@ -40,7 +41,7 @@ func TestExitCodes(t *testing.T) {
 		3:  {job.ErrIncomplete, fmt.Errorf("%w: %w", job.ErrIncomplete, storage.ErrNoContainer)},
 		4:  {job.ErrSuspect},
 		5:  {job.ErrBusy, statefulset.ErrBusy},
-		64: {Usage("x"), job.ErrConfig, job.ErrNeedsConsent, storage.ErrNoContainer, repository.ErrNotRepository, repository.ErrNoEligible, repository.ErrWrongKey, statefulset.ErrNotFound, statefulset.ErrClaimInUse, dbdump.ErrNotEmpty, dbdump.ErrCoordinates},
+		64: {Usage("x"), job.ErrConfig, job.ErrNeedsConsent, storage.ErrNoContainer, repository.ErrNotRepository, repository.ErrNoEligible, repository.ErrWrongKey, statefulset.ErrNotFound, statefulset.ErrAmbiguous, statefulset.ErrClaimInUse, dbdump.ErrNotEmpty, dbdump.ErrCoordinates},
 	} {
 		for _, err := range errs {
 			assert.Equal(t, want, ExitCode(err), "%v", err)
@@ -135,6 +136,17 @@ func TestTerminationMessage(t *testing.T) {
 	content, err = os.ReadFile(path)
 	require.NoError(t, err)
 	assert.Len(t, content, terminationLimit)
+	a.Run(t.Context(), command(func(*cobra.Command) error { return errors.New("x" + strings.Repeat("é", 3000)) }), []string{"do"})
+	content, err = os.ReadFile(path)
+	require.NoError(t, err)
+	assert.True(t, utf8.Valid(content), "a letter is not cut in half")
+}
+
+func TestEventOfAShare(t *testing.T) {
+	whole := &job.BackupReport{Status: job.StatusComplete, Planned: 1, Members: make([]job.MemberResult, 1)}
+	assert.Equal(t, "BackupComplete", eventReason(whole))
+	share := &job.BackupReport{Status: job.StatusComplete, Planned: 5, Members: make([]job.MemberResult, 2)}
+	assert.Equal(t, "BackupShareComplete", eventReason(share))
 }
 
 func TestSecret(t *testing.T) {

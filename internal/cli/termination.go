@@ -3,6 +3,7 @@ package cli
 import (
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // terminationLimit is what the kubelet keeps of a termination message.
@@ -31,7 +32,7 @@ func (a *App) writeTermination(err error) {
 		return
 	}
 	if len(text) > terminationLimit {
-		text = text[:terminationLimit]
+		text = strings.ToValidUTF8(text[:terminationLimit], "")
 	}
 	if err := os.WriteFile(filepath.Clean(path), []byte(text), 0o600); err != nil {
 		a.Log.Warn("termination message not written", "path", path, "error", err)

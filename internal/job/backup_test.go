@@ -125,6 +125,8 @@ func TestFanOutSharesThePlan(t *testing.T) {
 		b.ID, b.Share = id, job.Share{Index: index, Of: 3}
 		report, err := b.Run(t.Context())
 		require.NoError(t, err)
+		assert.True(t, report.Partial())
+		assert.Contains(t, report.Summary(), "of 5 members) of backup", "a share does not speak for the whole")
 		for _, m := range report.Members {
 			seen[m.Ordinal]++
 		}

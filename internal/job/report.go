@@ -146,6 +146,19 @@ func (r *BackupReport) problems() string {
 	return strings.Join(parts, "; ")
 }
 
+// Partial says that other pods of a fan-out have the rest of the plan: what
+// became of this share says nothing about the whole backup.
+func (r *BackupReport) Partial() bool { return len(r.Members) < r.Planned }
+
+// Title names what the report is about.
+func (r *BackupReport) Title() string {
+	title := fmt.Sprintf("backup %s of %s", r.Backup, r.Set)
+	if r.Partial() {
+		return fmt.Sprintf("this pod's share (%d of %d members) of %s", len(r.Members), r.Planned, title)
+	}
+	return title
+}
+
 // Summary is the report in one line.
 func (r *BackupReport) Summary() string {
 	var rows, bytes, stored int64
@@ -156,6 +169,6 @@ func (r *BackupReport) Summary() string {
 			good++
 		}
 	}
-	return fmt.Sprintf("backup %s of %s is %s: %d of %d members, %d rows, %d bytes, %d bytes new in the store, %s",
-		r.Backup, r.Set, r.Status, good, len(r.Members), rows, bytes, stored, r.FinishedAt.Sub(r.StartedAt).Round(time.Second))
+	return fmt.Sprintf("%s is %s: %d of %d members, %d rows, %d bytes, %d bytes new in the store, %s",
+		r.Title(), r.Status, good, len(r.Members), rows, bytes, stored, r.FinishedAt.Sub(r.StartedAt).Round(time.Second))
 }

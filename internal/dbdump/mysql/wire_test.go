@@ -2,6 +2,7 @@ package mysql
 
 import (
 	"bytes"
+	"encoding/binary"
 	"io"
 	"net"
 	"testing"
@@ -77,6 +78,32 @@ func TestRowsAreReadOffTheWire(t *testing.T) {
 	rows, err := collect(answering(t, packets([]byte{1}, column, ok)))
 	require.NoError(t, err)
 	require.Empty(t, rows)
+}
+
+// A row longer than a packet goes on in the next one, even when nothing is left
+// for that; and one that begins with the byte of the end is a row all the same.
+func TestRowsOfSeveralPackets(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{largestPacket - 9, largestPacket - 8, largestPacket + 1, 2*largestPacket - 9} {
+		row := binary.LittleEndian.AppendUint64([]byte{packetEnd}, uint64(size))
+		row = append(row, bytes.Repeat([]byte{'x'}, size)...)
+		answer := packets([]byte{1}, []byte{3, 'd', 'e', 'f'})
+		sequence := byte(3)
+		for rest := row; ; sequence++ {
+			part := rest[:min(len(rest), largestPacket)]
+			answer = append(answer, byte(len(part)), byte(len(part)>>8), byte(len(part)>>16), sequence)
+			answer = append(answer, part...)
+			if rest = rest[len(part):]; len(part) < largestPacket {
+				break
+			}
+		}
+		last := []byte{packetEnd, 0, 0, 2, 0, 0, 0}
+		answer = append(answer, byte(len(last)), 0, 0, sequence+1)
+		rows, err := collect(answering(t, append(answer, last...)))
+		require.NoError(t, err, size)
+		require.Len(t, rows, 1, size)
+		require.Len(t, rows[0][0], size)
+	}
 }
 
 func FuzzWire(f *testing.F) {
