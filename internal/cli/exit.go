@@ -95,7 +95,7 @@ func isUsage(err error) bool {
 		dbdump.ErrNotEmpty, dbdump.ErrCoordinates,
 		repository.ErrNotRepository, repository.ErrNewerFormat, repository.ErrWrongKey, repository.ErrNoIdentity, repository.ErrNoKey, repository.ErrNoTrusted, repository.ErrExists,
 		repository.ErrOrigin, repository.ErrNoBackup, repository.ErrNoEligible,
-		statefulset.ErrNoCluster, statefulset.ErrNotFound, statefulset.ErrClaimInUse,
+		statefulset.ErrNoCluster, statefulset.ErrAmbiguous, statefulset.ErrNotFound, statefulset.ErrClaimInUse,
 	)
 }
 

@@ -37,6 +37,8 @@ const (
 // mode says which of the three was asked for.
 func (q Request) mode() (string, error) {
 	switch {
+	case q.Replicas < 0:
+		return "", fmt.Errorf("%w: --replicas %d is no number of replicas", ErrConfig, q.Replicas)
 	case q.Replace && q.Keep:
 		return "", fmt.Errorf("%w: --replace and --keep exclude each other", ErrConfig)
 	case q.All && len(q.Ordinals) == 0:
@@ -70,6 +72,9 @@ func (q Request) targets(set statefulset.Set, planned int) (ordinals []int, repl
 		replicas = q.Replicas
 		if replicas == 0 {
 			replicas = planned
+		}
+		if replicas == 0 {
+			return nil, 0, fmt.Errorf("%w: the backup does not say how many replicas its set had; say it with --replicas", ErrConfig)
 		}
 		return span(set.Start, set.Start+replicas), replicas, nil
 	default:

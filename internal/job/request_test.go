@@ -29,6 +29,7 @@ func TestRequestTargets(t *testing.T) {
 		{"whole set", Request{All: true}, zero, []int{5, 6, 7, 8}, 4, ""},
 		{"whole set, smaller", Request{All: true, Replicas: 2}, zero, []int{5, 6}, 2, ""},
 		{"whole set that lives", Request{All: true}, set, nil, 0, "zero replicas"},
+		{"whole set of fewer than none", Request{All: true, Replicas: -1}, zero, nil, 0, "no number of replicas"},
 		{"nothing", Request{}, set, nil, 0, "exactly one"},
 		{"two things", Request{Replicas: 5, Ordinals: []int{5}}, set, nil, 0, "exactly one"},
 		{"two consents", Request{Replicas: 5, Replace: true, Keep: true}, set, nil, 0, "exclude each other"},
@@ -116,11 +117,11 @@ func TestResolveItem(t *testing.T) {
 
 func TestRollbackNeedsConsent(t *testing.T) {
 	set := statefulset.Set{Members: []statefulset.Member{
-		{Ordinal: 0}, {Ordinal: 1, Pod: statefulset.PodInfo{Name: "db-1", Ready: true}},
+		{Ordinal: 0}, {Ordinal: 1, Pod: statefulset.PodInfo{Name: "db-1", Exists: true}},
 	}}
 	plan := &RestorePlan{Mode: ModeRecovery, Items: []RestoreItem{{Ordinal: 0}}}
 	r := &Restore{}
-	require.ErrorIs(t, r.checkRollback(set, plan), ErrNeedsConsent)
+	require.ErrorIs(t, r.checkRollback(set, plan), ErrNeedsConsent, "a follower without its primary is often not Ready, and lives all the same")
 	r.Request.AllowRollback = true
 	require.NoError(t, r.checkRollback(set, plan))
 	r.Request.AllowRollback = false

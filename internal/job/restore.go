@@ -125,7 +125,7 @@ func (r *Restore) frozenPlan(ctx context.Context) (*RestorePlan, error) {
 		return nil, err
 	}
 	if !existed {
-		plan, err := r.Resolve(ctx)
+		plan, err := r.resolve(ctx, false)
 		if err != nil {
 			return nil, err
 		}

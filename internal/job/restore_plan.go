@@ -58,8 +58,15 @@ type RestoreItem struct {
 }
 
 // Resolve makes the plan and checks everything that can be checked before
-// something is touched. It changes nothing.
+// something is touched. It changes nothing. An upstream that cannot be reached
+// from outside of the cluster is a note of the plan: the Job will ask it.
 func (r *Restore) Resolve(ctx context.Context) (*RestorePlan, error) {
+	return r.resolve(ctx, r.Run.Local)
+}
+
+// resolve is Resolve; the plan that is going to be executed from here does not
+// let an upstream off that cannot be asked.
+func (r *Restore) resolve(ctx context.Context, mayBeUnreachable bool) (*RestorePlan, error) {
 	set, err := r.discover(ctx)
 	if err != nil {
 		return nil, err
@@ -99,7 +106,7 @@ func (r *Restore) Resolve(ctx context.Context) (*RestorePlan, error) {
 	if err := r.checkRollback(set, plan); err != nil {
 		return nil, err
 	}
-	if err := r.checkUpstreams(ctx, set, plan, members); err != nil {
+	if err := r.checkUpstreams(ctx, set, plan, members, mayBeUnreachable); err != nil {
 		return nil, err
 	}
 	return plan, r.addSteps(ctx, set, plan)
@@ -192,7 +199,8 @@ func (r *Restore) upstreamOf(set statefulset.Set, ordinal int) (string, error) {
 }
 
 // checkRollback refuses to bring a primary back to an older state while its
-// followers live on: they would be ahead of it and break.
+// followers live on: they would be ahead of it and break. A follower need not
+// be Ready for that, since one that lost its primary may well not be.
 func (r *Restore) checkRollback(set statefulset.Set, plan *RestorePlan) error {
 	if r.Request.AllowRollback || plan.Mode != ModeRecovery {
 		return nil
@@ -204,7 +212,7 @@ func (r *Restore) checkRollback(set statefulset.Set, plan *RestorePlan) error {
 		var live []string
 		for _, m := range set.Members {
 			planned := slices.ContainsFunc(plan.Items, func(i RestoreItem) bool { return i.Ordinal == m.Ordinal })
-			if !planned && m.Pod.Ready {
+			if !planned && m.Pod.Exists && !m.Pod.Seed {
 				live = append(live, m.Pod.Name)
 			}
 		}
@@ -218,14 +226,22 @@ func (r *Restore) checkRollback(set statefulset.Set, plan *RestorePlan) error {
 
 // checkUpstreams asks each upstream that exists by now whether it still has
 // the logs from the coordinates on. From outside of the cluster it may not be
-// reachable; then the run inside of it will ask.
-func (r *Restore) checkUpstreams(ctx context.Context, set statefulset.Set, plan *RestorePlan, members backedUp) error {
+// reachable; then the run inside of it will ask. The replication account has
+// to be known for those, too, that this restore will only bring up.
+func (r *Restore) checkUpstreams(ctx context.Context, set statefulset.Set, plan *RestorePlan, members backedUp, mayBeUnreachable bool) error {
 	for _, item := range plan.Items {
-		if item.Follow == "" || item.Beginning || item.Keep {
+		if item.Follow == "" || item.Keep {
 			continue
 		}
-		err := r.checkUpstream(ctx, item, members.report(item.Base).Coordinates)
-		if errors.Is(err, dbdump.ErrUnreachable) && r.Run.Local {
+		up, err := r.Servers.Upstream(item.Follow)
+		if err != nil {
+			return err
+		}
+		if item.Beginning {
+			continue
+		}
+		err = r.checkUpstream(ctx, item, members.report(item.Base).Coordinates, up)
+		if errors.Is(err, dbdump.ErrUnreachable) && mayBeUnreachable {
 			plan.Notes = append(plan.Notes, fmt.Sprintf("not checked from here whether %s still has the logs that ordinal %d needs; the restore checks it before it touches anything", item.Follow, item.Ordinal))
 			continue
 		}
@@ -236,11 +252,7 @@ func (r *Restore) checkUpstreams(ctx context.Context, set statefulset.Set, plan 
 	return nil
 }
 
-func (r *Restore) checkUpstream(ctx context.Context, item RestoreItem, c record.Coordinates) error {
-	up, err := r.Servers.Upstream(item.Follow)
-	if err != nil {
-		return err
-	}
+func (r *Restore) checkUpstream(ctx context.Context, item RestoreItem, c record.Coordinates, up dbdump.Upstream) error {
 	engine, err := r.Servers.Target(item.Follow, true)
 	if err != nil {
 		return err

@@ -130,11 +130,16 @@ func runsBackup(container corev1.Container) bool {
 // others from it.
 func (c *Client) SuspendBackups(ctx context.Context, set, by string) ([]string, error) {
 	return c.eachBackup(ctx, set, func(o batchv1.CronJob) (*suspension, bool) {
-		key := suspendKey(by)
+		key, other := suspendKeys(by)
+		if !deref(o.Spec.Suspend) {
+			// Somebody has resumed it past us: a mark that is still there says nothing
+			// any more, and would keep it suspended when we let it go.
+			return &suspension{suspend: true, annotations: map[string]any{key: by, other: nil}}, true
+		}
 		if o.Annotations[key] == by {
 			return nil, true
 		}
-		if deref(o.Spec.Suspend) && o.Annotations[AnnotationSuspendedByRestore] == "" && o.Annotations[AnnotationSuspendedByUser] == "" {
+		if o.Annotations[key] == "" && o.Annotations[other] == "" {
 			return nil, false
 		}
 		return &suspension{suspend: true, annotations: map[string]any{key: by}}, true
@@ -146,24 +151,22 @@ func (c *Client) SuspendBackups(ctx context.Context, set, by string) ([]string, 
 // suspended. It returns the names of those that by no longer suspends.
 func (c *Client) ResumeBackups(ctx context.Context, set, by string) ([]string, error) {
 	return c.eachBackup(ctx, set, func(o batchv1.CronJob) (*suspension, bool) {
-		key := suspendKey(by)
+		key, other := suspendKeys(by)
 		mark := o.Annotations[key]
 		if mark == "" || by != AnyRestore && mark != by {
 			return nil, false
 		}
-		other := AnnotationSuspendedByUser
-		if key == other {
-			other = AnnotationSuspendedByRestore
-		}
-		return &suspension{suspend: o.Annotations[other] != "", annotations: map[string]any{key: nil}}, true
+		// One that somebody has resumed meanwhile is not suspended again.
+		return &suspension{suspend: deref(o.Spec.Suspend) && o.Annotations[other] != "", annotations: map[string]any{key: nil}}, true
 	})
 }
 
-func suspendKey(by string) string {
+// suspendKeys are the annotation that by leaves, and the other one.
+func suspendKeys(by string) (key, other string) {
 	if by == SuspendUser {
-		return AnnotationSuspendedByUser
+		return AnnotationSuspendedByUser, AnnotationSuspendedByRestore
 	}
-	return AnnotationSuspendedByRestore
+	return AnnotationSuspendedByRestore, AnnotationSuspendedByUser
 }
 
 // suspension is a change of one CronJob: what it is to be, and who did it.

@@ -119,7 +119,7 @@ func (s *Seed) judge(now seen) SeedStatus {
 	for name, claim := range now.claims {
 		run := claim.Annotations[AnnotationSeeding]
 		switch {
-		case run != "" || hasFinalizer(claim):
+		case run != "" || hasFinalizer(claim) && claim.DeletionTimestamp != nil:
 			return SeedStatus{State: SeedHalf, Run: run, Text: "claim " + name + " was being filled by run " + run}
 		case claim.Annotations[AnnotationSeededRun] == s.run.ID && claim.DeletionTimestamp == nil:
 			released++
