@@ -55,14 +55,7 @@ func (f *LaunchFlags) Launch(ctx context.Context, a *App, cmd *cobra.Command, se
 			refused = append(refused, "--"+flag.Name)
 		}
 	})
-	if chooses(env) {
-		// What an earlier restore left in the ConfigMap must not join in.
-		for _, name := range whatToRestore {
-			if _, given := env[name]; !given {
-				env[name] = ""
-			}
-		}
-	}
+	forgetEarlier(env)
 	if len(refused) > 0 {
 		return Usage("%s names a file of this machine, which the Job does not see; put its content into the CronJob's Secret, or use --local", strings.Join(refused, ", "))
 	}
@@ -82,13 +75,28 @@ func (f *LaunchFlags) Launch(ctx context.Context, a *App, cmd *cobra.Command, se
 	return jobOutcome(jobName, result)
 }
 
-// whatToRestore are the variables that say what a restore does, of which a
-// Job must see those of one user only.
-var whatToRestore = []string{EnvName("replicas"), EnvName("ordinal"), EnvName("all"), EnvName("replace"), EnvName("keep")}
+// whatToRestore are the variables of which one has to be given.
+var whatToRestore = []string{EnvName("replicas"), EnvName("ordinal"), EnvName("all")}
 
-// chooses says whether the flags say what to restore.
-func chooses(env map[string]string) bool {
-	return slices.ContainsFunc(whatToRestore[:3], func(name string) bool { return env[name] != "" })
+// ofOneRestore are the variables that choose a backup, or consent to a loss,
+// for one restore only.
+var ofOneRestore = []string{
+	EnvName("backup"), EnvName("base"), EnvName("replace"), EnvName("keep"), EnvName("force-pod"),
+	EnvName("allow-rollback"), EnvName("allow-incomplete"), EnvName("allow-suspect"),
+}
+
+// forgetEarlier keeps what an earlier restore left in the ConfigMap from
+// joining in, once the flags say what to restore. An empty variable counts as
+// not given, so the flag's default holds.
+func forgetEarlier(env map[string]string) {
+	if !slices.ContainsFunc(whatToRestore, func(name string) bool { return env[name] != "" }) {
+		return
+	}
+	for _, name := range slices.Concat(whatToRestore, ofOneRestore) {
+		if _, given := env[name]; !given {
+			env[name] = ""
+		}
+	}
 }
 
 // jobOutcome turns the Job's exit code into our own.

@@ -1,11 +1,13 @@
 package statefulset
 
 import (
+	"context"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/fake"
 )
 
 // A run that was killed between its finalizer and the deletion has not touched
@@ -26,4 +28,38 @@ func TestClaimHeldButNotDeletedIsInUse(t *testing.T) {
 	now := metav1.Now()
 	claim.DeletionTimestamp = &now
 	require.Equal(t, SeedHalf, judge().State, "deleted, it is lost already")
+}
+
+// A claim that was deleted and made anew while its seed was at its end is
+// empty: the ordinal is not marked as loaded.
+func TestMarkLoadedKnowsItsClaims(t *testing.T) {
+	run := Run{ID: "run-a"}
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "db-1", Namespace: "mysql", Labels: labelsOf("db", componentSeed)}}
+	pod.Labels[LabelRun] = run.ID
+	claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: "data-db-1", Namespace: "mysql", Annotations: map[string]string{AnnotationSeeding: run.ID}}}
+	mark := func(claim *corev1.PersistentVolumeClaim) (*corev1.Pod, error) {
+		c := New(fake.NewClientset(pod.DeepCopy(), claim), "mysql", nil)
+		seed := &Seed{
+			client: c, run: run, set: Set{Name: "db"}, spec: SeedSpec{Ordinal: 1, ClaimTemplates: []string{"data"}},
+			pod: pod, fence: func(context.Context) error { return nil },
+		}
+		err := seed.MarkLoaded(t.Context(), "backup-1")
+		now, readErr := c.getPod(t.Context(), pod.Name)
+		require.NoError(t, readErr)
+		return now, err
+	}
+	marked, err := mark(claim.DeepCopy())
+	require.NoError(t, err)
+	require.Equal(t, "backup-1", marked.Annotations[AnnotationLoaded])
+
+	claim.Annotations = nil
+	marked, err = mark(claim)
+	require.ErrorIs(t, err, ErrSeedFailed)
+	require.ErrorContains(t, err, "data-db-1")
+	require.Empty(t, marked.Annotations[AnnotationLoaded])
+}
+
+func TestPasswordsOfImagesAreNotQuoted(t *testing.T) {
+	const log = "a\n2026 [Note] [Entrypoint]: GENERATED ROOT PASSWORD: s3cret\nA temporary password is generated for root@localhost: s3cret\nb"
+	require.Equal(t, "a\n(a line with a password)\n(a line with a password)\nb", tellsPassword.ReplaceAllString(log, "(a line with a password)"))
 }

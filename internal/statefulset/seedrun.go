@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -136,8 +137,13 @@ func (c *Client) logTail(ctx context.Context, pod, container string) string {
 	if err := errors.Join(err, body.Close()); err != nil {
 		c.log.Debug("log of the seed pod not read", "pod", pod, "container", container, "error", err)
 	}
-	return strings.TrimSpace(string(text))
+	return strings.TrimSpace(tellsPassword.ReplaceAllString(string(text), "(a line with a password)"))
 }
+
+// tellsPassword matches the lines in which a database or its image gives away
+// the password that it has made up. Errors go to Events and termination
+// messages, which more people read than the log.
+var tellsPassword = regexp.MustCompile(`(?im)^.*(generated (root )?password|temporary password).*$`)
 
 // WaitExit waits, after the database was told to shut down, until its
 // container has ended, and insists on exit code 0: anything else may have left
@@ -170,11 +176,31 @@ func (s *Seed) MarkLoaded(ctx context.Context, backup string) error {
 	if _, err := s.own(ctx); err != nil {
 		return err
 	}
+	if err := s.sameClaims(ctx); err != nil {
+		return err
+	}
 	err := s.annotateClaims(ctx, map[string]any{AnnotationSeeding: nil, AnnotationSeeded: backup, AnnotationSeededRun: s.run.ID})
 	if err != nil {
 		return err
 	}
 	return s.client.patchPod(ctx, s.pod.Name, map[string]any{"metadata": map[string]any{"annotations": map[string]any{AnnotationLoaded: backup}}})
+}
+
+// sameClaims makes sure that the claims are those that the seed filled: one
+// that somebody has deleted and made anew since is empty, and bears no mark.
+func (s *Seed) sameClaims(ctx context.Context) error {
+	now, err := s.look(ctx)
+	if err != nil {
+		return err
+	}
+	for _, t := range s.spec.ClaimTemplates {
+		name := claimName(t, s.set.Name, s.spec.Ordinal)
+		claim := now.claims[name]
+		if claim == nil || claim.DeletionTimestamp != nil || claim.Annotations[AnnotationSeeding] != s.run.ID && claim.Annotations[AnnotationSeededRun] != s.run.ID {
+			return fmt.Errorf("%s: %w: it is not the one that the seed filled, somebody has deleted it; run the restore again", s.client.ref("claim", name), ErrSeedFailed)
+		}
+	}
+	return nil
 }
 
 // Release lets the ordinal's name go, and wakes the set's controller, which
