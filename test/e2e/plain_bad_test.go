@@ -21,6 +21,7 @@ import (
 func TestPlainBadInput(t *testing.T) {
 	db, s3 := servers.MariaDB(t), servers.S3(t, servers.WithBuckets("backups"))
 	shop(t, db, 3000)
+	db.Exec(t, "CREATE DATABASE hollow")
 	p := newPlain(t, s3Env(s3)...)
 	const repository = "s3://backups/shop"
 	p.ok("backup", "init", "--repository", repository)
@@ -44,7 +45,8 @@ func TestPlainBadInput(t *testing.T) {
 		{"unreachable replica", []string{good}, append(runArgs(repository, db), "--source", "mysql://root@"+closed), 3, []string{"incomplete", "ordinal 1 (" + closed + ") failed", "server unreachable"}},
 		{"unknown ordinal", []string{good}, append(runArgs(repository, db), "--ordinals", "1"), 64, []string{"the set has no ordinal 1"}},
 		{"wrong flag", []string{good}, append(runArgs(repository, db), "--sauce", source), 64, []string{"unknown flag: --sauce"}},
-		{"empty database", []string{good}, append(runArgs(repository, db), "--database", "nothing"), 4, []string{"suspect", "holds no table"}},
+		{"empty database", []string{good}, append(runArgs(repository, db), "--database", "hollow"), 4, []string{"suspect", "holds no table"}},
+		{"unknown database", []string{good}, append(runArgs(repository, db), "--database", "nothing"), 1, []string{"backup failed", `nothing on the server is selected by "nothing"`}},
 		{"unknown set", nil, []string{"restore", "load", "--repository", repository, "--set", "shoop", "--target", source}, 64, []string{"no backup of that set", "_/shop"}},
 		{"unknown member", []string{"KEEPSET_TARGET_PASSWORD=x"}, []string{"restore", "load", "--repository", repository, "--set", "shop", "--backup", string(first.Backup), "--ordinal", "7", "--target", source}, 64, []string{"ordinal 7"}},
 		{"backup from before time", nil, []string{"restore", "load", "--repository", repository, "--set", "shop", "--backup", "2001-01-01", "--target", source}, 64, []string{"no eligible backup", "is after"}},
