@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -39,6 +40,8 @@ func switchCommand(a *cli.App, use, short, long string, suspend bool) *cobra.Com
 				CronJobs []string `json:"cronJobs"`
 				Action   string   `json:"action"`
 				DryRun   bool     `json:"dryRun,omitempty"`
+				// StillSuspended says of each CronJob that resume left suspended why.
+				StillSuspended []string `json:"stillSuspended,omitempty"`
 			}{CronJobs: []string{}, Action: use, DryRun: dryRun}
 			jobs, err := client.BackupCronJobs(cmd.Context(), name)
 			if err != nil {
@@ -59,10 +62,18 @@ func switchCommand(a *cli.App, use, short, long string, suspend bool) *cobra.Com
 			default:
 				result.CronJobs, err = client.ResumeBackups(cmd.Context(), name, statefulset.SuspendUser)
 			}
+			if err == nil && !suspend && !dryRun {
+				jobs, err = client.BackupCronJobs(cmd.Context(), name)
+			}
 			if err != nil {
 				return err
 			}
-			return a.Print(result, func(w io.Writer) error { return printSwitched(w, use, result.CronJobs, dryRun) })
+			if !suspend && !dryRun {
+				result.CronJobs, result.StillSuspended = resumed(result.CronJobs, jobs)
+			}
+			return a.Print(result, func(w io.Writer) error {
+				return printSwitched(w, use, result.CronJobs, result.StillSuspended, dryRun)
+			})
 		},
 	}
 	set.Add(cmd.Flags())
@@ -70,12 +81,35 @@ func switchCommand(a *cli.App, use, short, long string, suspend bool) *cobra.Com
 	return cmd
 }
 
-func printSwitched(w io.Writer, use string, names []string, dryRun bool) error {
+// resumed takes out of names what is suspended all the same, by a restore or by
+// somebody else, and says of each such CronJob what to do.
+func resumed(names []string, now []statefulset.CronJob) (running, still []string) {
+	running = append([]string{}, names...)
+	for _, j := range now {
+		if !j.Suspended {
+			continue
+		}
+		running = slices.DeleteFunc(running, func(n string) bool { return n == j.Name })
+		why := "not by Keepset: kubectl patch cronjob " + j.Name + ` -p '{"spec":{"suspend":false}}' resumes it`
+		if j.SuspendedByRestore != "" {
+			why = "by restore run " + j.SuspendedByRestore + ", which resumes it at its end; if that one is dead, restore abort does"
+		}
+		still = append(still, "cronjob "+j.Name+" stays suspended, "+why)
+	}
+	return running, still
+}
+
+func printSwitched(w io.Writer, use string, names, still []string, dryRun bool) error {
 	did := map[string]string{"suspend": "suspended", "resume": "resumed"}[use]
 	if dryRun {
 		did = "would be " + did
 	}
-	if len(names) == 0 {
+	for _, s := range still {
+		if _, err := fmt.Fprintln(w, s); err != nil {
+			return err
+		}
+	}
+	if len(names) == 0 && len(still) == 0 {
 		_, err := fmt.Fprintln(w, "nothing to "+use)
 		return err
 	}
