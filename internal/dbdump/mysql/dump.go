@@ -78,10 +78,10 @@ func (d *dump) run(ctx context.Context, cancel context.CancelCauseFunc) error {
 	if err := d.writeTables(ctx, func(t *table) bool { return !t.done }, d.planner); err != nil {
 		return err
 	}
-	stop()
 	if err := d.checkCounts(ctx); err != nil {
 		return err
 	}
+	stop()
 	if err := d.checkDrift(ctx); err != nil {
 		return err
 	}
