@@ -168,7 +168,7 @@ func (s *mysqlServers) Target(address string, follower bool) (dbdump.Engine, err
 	if err != nil {
 		return nil, err
 	}
-	opts.Load = mysql.LoadOptions{Follower: follower, SkipBinlog: true, Accounts: mysql.AccountsReplace}
+	opts.Load = mysql.LoadOptions{Follower: follower, SkipBinlog: true, Isolated: true, Accounts: mysql.AccountsReplace}
 	return OpenEngine(s.server.Engine, opts)
 }
 

@@ -262,6 +262,10 @@ func TestFollowFails(t *testing.T) {
 				s.Exec(t, "STOP REPLICA", "START REPLICA IO_THREAD")
 			}
 			require.ErrorContains(t, newEngine(t, o).Follow(ctx, report.Coordinates, up), "already")
+			o.Load = LoadOptions{Isolated: true}
+			_, err = newEngine(t, o).Load(ctx, m.Source(report))
+			require.ErrorContains(t, err, "already", "refused before it is looked whether it is empty")
+			require.NotErrorIs(t, err, dbdump.ErrNotEmpty)
 		})
 	}
 }

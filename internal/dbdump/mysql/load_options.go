@@ -45,6 +45,9 @@ type LoadOptions struct {
 	Follower bool
 	// SkipBinlog keeps the load out of the target's binary log, so that it does not reach the target's own followers.
 	SkipBinlog bool
+	// Isolated refuses a server that follows another, has followers, or is a member of a group: what is loaded would
+	// reach the others, or theirs would arrive in the middle of it. A Follower always is.
+	Isolated bool
 	// Filter selects databases and tables, by their names in the dump.
 	Filter Filter
 	// Rename maps names of databases in the dump to names on the target.

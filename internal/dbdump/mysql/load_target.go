@@ -62,7 +62,7 @@ func (l *loader) checkServer(ctx context.Context, s *session) error {
 	if err := l.plan.checkCase(l.server); err != nil {
 		return err
 	}
-	if l.opts.Follower {
+	if l.opts.Follower || l.opts.Isolated {
 		if err := checkIsolated(ctx, s, l.server); err != nil {
 			return err
 		}
