@@ -44,6 +44,8 @@ spec: {successfulJobsHistoryLimit: 100, failedJobsHistoryLimit: 100}
 `}})
 	s.order("many", 40000)
 	s.caughtUp(1)
+	s.life("whole-0")
+	life := s.life("whole-1")
 	slots := make(chan struct{}, together)
 	var wg sync.WaitGroup
 	kills := make([]int, jobs)
@@ -57,7 +59,7 @@ spec: {successfulJobsHistoryLimit: 100, failedJobsHistoryLimit: 100}
 				t.Errorf("create job %s: %v", name, err)
 				return
 			}
-			kills[i] = s.killSomewhere(name, 1+i%2)
+			kills[i] = s.killSomewhere(name, 1+i%2, life)
 			succeeded[i] = s.waitJob(name, 15*time.Minute)
 		})
 	}
@@ -68,7 +70,7 @@ spec: {successfulJobsHistoryLimit: 100, failedJobsHistoryLimit: 100}
 		total += kills[i]
 	}
 	assert.GreaterOrEqual(t, total, jobs/2, "the kills hit running pods")
-	t.Logf("%d jobs, %d pods killed", jobs, total)
+	t.Logf("measured: %d jobs, %d pods killed within the %v that an unharmed one takes", jobs, total, life.Round(time.Millisecond))
 
 	byID := map[string]int{}
 	for _, b := range s.backups() {
@@ -81,13 +83,26 @@ spec: {successfulJobsHistoryLimit: 100, failedJobsHistoryLimit: 100}
 		id := record.NewBackupID(j.CreationTimestamp.Time, string(j.UID))
 		assert.Equal(t, 1, byID[string(id)], "job %d has one backup, %s", i, id)
 	}
-	assert.Len(t, byID, jobs)
+	assert.Len(t, byID, jobs+2)
 	assert.Contains(t, s.keepset("backup", "verify", "--repository", s.repository, "--read-data", "100"), "0 damaged")
 }
 
+// life takes a backup that nobody harms and returns how long its pod ran, so
+// that kills hit running pods on slow and on fast machines.
+func (s *shopSet) life(job string) time.Duration {
+	s.t.Helper()
+	_, err := s.try("create", "job", job, "--from=cronjob/keepset-backup")
+	require.NoError(s.t, err)
+	require.NotNil(s.t, s.nextPod(job, map[string]bool{}), "job %s has a running pod", job)
+	began := time.Now()
+	require.True(s.t, s.waitJob(job, 15*time.Minute), s.logs(job))
+	return time.Since(began)
+}
+
 // killSomewhere kills up to count pods of a Job, each at a random moment of
-// its life, and returns how many it caught running.
-func (s *shopSet) killSomewhere(job string, count int) int {
+// its life, and returns how many it caught running. The end of a Job is seen
+// about a second late, hence the share of the life.
+func (s *shopSet) killSomewhere(job string, count int, life time.Duration) int {
 	seen := map[string]bool{}
 	caught := 0
 	for range count {
@@ -96,7 +111,7 @@ func (s *shopSet) killSomewhere(job string, count int) int {
 			return caught
 		}
 		seen[pod.Name] = true
-		time.Sleep(time.Duration(rand.IntN(6000)) * time.Millisecond)
+		time.Sleep(time.Duration(rand.Float64() * 0.6 * float64(life)))
 		if killPod(string(pod.UID), "backup", syscall.SIGKILL) > 0 {
 			caught++
 		}
