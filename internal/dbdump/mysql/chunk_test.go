@@ -121,6 +121,71 @@ func TestPiecesTogetherAreTheTable(t *testing.T) {
 	})
 }
 
+// Boundaries of floating point keys have all their digits, and a SET of many
+// members, which servers compare as doubles, is not cut. MySQL rounds what it
+// casts to text: planning the first table did not end.
+func TestBoundariesOfKeysThatRoundAdvance(t *testing.T) {
+	t.Parallel()
+	bothServers(t, func(t *testing.T, s *servers.MySQL) {
+		var members []string
+		for i := range 64 {
+			members = append(members, fmt.Sprintf("'m%d'", i))
+		}
+		s.Exec(t, "CREATE DATABASE app",
+			"CREATE TABLE app.f (k0 BIGINT, k1 FLOAT, k2 TIME(2), v INT, PRIMARY KEY (k0, k1, k2)) PARTITION BY HASH (k0) PARTITIONS 3",
+			"INSERT INTO app.f VALUES (1, 0.0425631673, '-00:00:02', 1), (1, -2.60281979, '-00:07:13', 2), (1, -3.78566548e-07, '-00:03:48', 3), "+
+				"(1, -1.2666377e-36, '-00:11:54', 4), (1, 1.88735029e-14, '-00:00:07', 5), (4, 25.4226837, '-00:02:10', 6), (4, -0.147113172, '00:00:06', 7)",
+			"CREATE TABLE app.d (k DOUBLE PRIMARY KEY, v INT)",
+			"INSERT INTO app.d VALUES (-1.2345678901234567e-136, 1), (1.2345678901234567e-136, 2), (-1.7976931348623157e308, 3), (1.7976931348623157e308, 4), (5e-324, 5), (-0.1, 6), (0, 7)",
+			"CREATE TABLE app.s (k SET("+strings.Join(members, ", ")+") PRIMARY KEY, v INT)",
+			"INSERT INTO app.s VALUES (18446744073709551615, 1), (18446744073709551614, 2), (9223372036854775808, 3), (9223372036854775807, 4), (9223372036854775806, 5), (1, 6), (0, 7)",
+			"ANALYZE TABLE app.f, app.d, app.s")
+		o := options(t, s)
+		o.ChunkBytes = 1
+		sink, report := dumpWith(t, o)
+		for name, streams := range map[string]int{"f": 7, "d": 7, "s": 1} {
+			table := object(t, report, KindTable, "app", name)
+			require.Len(t, table.Data, streams, "table %s", name)
+			seen := map[string]bool{}
+			for _, row := range sink.rows(t, table) {
+				seen[row[len(row)-1]] = true
+			}
+			require.Len(t, seen, 7, "table %s", name)
+		}
+	})
+}
+
+// Where a boundary lies before its own row, the rest is one piece.
+func TestBoundariesThatDoNotAdvanceEndTheCutting(t *testing.T) {
+	t.Parallel()
+	bothServers(t, func(t *testing.T, s *servers.MySQL) {
+		s.Exec(t, "CREATE DATABASE app", "CREATE TABLE app.t (k FLOAT PRIMARY KEY)", "INSERT INTO app.t VALUES (1), (2), (16777217), (16777220), (3e9)")
+		o := options(t, s)
+		engine, err := New(o)
+		require.NoError(t, err)
+		defer engine.Close() //nolint:errcheck // a pool without idle connections
+		session, err := engine.openSession(t.Context())
+		require.NoError(t, err)
+		defer session.Close() //nolint:errcheck // the server goes next
+		// Read as a DECIMAL, a FLOAT has six digits: 16777200 is before 16777216.
+		k := &key{name: "PRIMARY", columns: []string{"k"}, usable: true}
+		p := piece{table: &table{schema: &schema{name: "app"}, name: "t", columns: []column{{name: "k", dataType: "decimal"}}}, key: k}
+		d := &dump{opts: engine.opts, log: engine.opts.Logger}
+		rows, pieces := 0, 0
+		_, err = d.planSamples(t.Context(), session, p, 1, func(p piece) error {
+			pieces++
+			require.LessOrEqual(t, pieces, 5, "it goes on for ever")
+			var n int
+			_, err := fmt.Sscan(s.Value(t, "SELECT COUNT(*) FROM app.t"+p.where()), &n)
+			rows += n
+			return err
+		})
+		require.NoError(t, err)
+		require.Equal(t, 4, pieces, "1, 2, none, and the rest")
+		require.Equal(t, 5, rows)
+	})
+}
+
 // Keys that cluster do not make one piece of the whole table.
 func TestClusteredKeysAreCutToo(t *testing.T) {
 	t.Parallel()
