@@ -9,8 +9,9 @@ import (
 
 // Engine dumps or loads one server. A value serves one Dump or one Load.
 type Engine struct {
-	opts Options
-	db   *sql.DB
+	opts     Options
+	db       *sql.DB
+	patience patience
 }
 
 // New checks the options. It does not connect.
@@ -31,7 +32,7 @@ func New(opts Options) (*Engine, error) {
 	// Connections are never shared between uses: a session carries locks,
 	// transactions and settings.
 	db.SetMaxIdleConns(-1)
-	return &Engine{opts: opts, db: db}, nil
+	return &Engine{opts: opts, db: db, patience: defaultPatience}, nil
 }
 
 // Close releases what the engine holds. Safe to call more than once.

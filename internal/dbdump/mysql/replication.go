@@ -64,51 +64,6 @@ func changeSource(server Server, from start, up dbdump.Upstream) string {
 	return head + strings.Join(list, ", ")
 }
 
-// connectPatience is how long the upstream may be unreachable for the follower before that counts as an error: a
-// name that is just being published, a connection that was cut.
-const connectPatience = 30 * time.Second
-
-// waitFor returns when the server has applied everything up to the goal.
-func (e *Engine) waitFor(ctx context.Context, s *session, server Server, goal start) error {
-	ticker := time.NewTicker(200 * time.Millisecond)
-	defer ticker.Stop()
-	var connecting time.Duration
-	last := time.Now() //nolint:forbidigo // durations only
-	for {
-		list, err := readReplicas(ctx, s, server)
-		if err != nil {
-			return err
-		}
-		if len(list) != 1 {
-			return fmt.Errorf("the server shows %d upstreams, want 1", len(list))
-		}
-		status := list[0]
-		now := time.Now() //nolint:forbidigo // durations only
-		if status.io == "Connecting" && status.ioError != "" {
-			connecting += now.Sub(last)
-		} else {
-			connecting = 0
-		}
-		last = now
-		if err := status.failure(connecting > connectPatience); err != nil {
-			return err
-		}
-		reached, err := status.reached(ctx, s, server, goal)
-		if err != nil {
-			return err
-		}
-		if reached && status.io == "Yes" && status.sql == "Yes" {
-			return nil
-		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return fmt.Errorf("wait until the server has caught up to %s (now at %s:%d, %s s behind, receiver %s, applier %s, last error %q): %w",
-				goal, status.file, status.position, status.secondsBehind, status.io, status.sql, status.ioError+status.sqlError, ctx.Err())
-		}
-	}
-}
-
 // failure returns the reason why replication will not go on by itself.
 func (r replicaStatus) failure(impatient bool) error {
 	switch {
