@@ -37,7 +37,8 @@ type table struct {
 	collation string
 	comment   string
 	options   string
-	created   string
+	// created is empty where the server does not tell.
+	created string
 	// rows and size are estimates.
 	rows, size int64
 	columns    []column
@@ -145,6 +146,9 @@ func (d *dump) readSchema(ctx context.Context, s *session, sc *schema) error {
 			return err
 		}
 		if err := d.readPartitions(ctx, s, sc, tables); err != nil {
+			return err
+		}
+		if err := d.readCreationTimes(ctx, s, sc); err != nil {
 			return err
 		}
 	}
