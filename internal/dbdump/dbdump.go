@@ -57,6 +57,10 @@ type Follower interface {
 	// replication can continue from c. ErrCoordinates when the logs that it
 	// needs have been purged or the upstream is behind c.
 	Check(ctx context.Context, c record.Coordinates, up Upstream) error
+	// Admits asks both servers, before anything is loaded, whether the
+	// upstream would take this one in: that no other follower of it has the
+	// same identity. It waits a bounded time for one that is about to go.
+	Admits(ctx context.Context, up Upstream) error
 	// Follow cleans the server's identity, applies c, starts replication and
 	// returns once the server has caught up with the position the upstream
 	// had when Follow was called.

@@ -122,8 +122,28 @@ func (l *Load) checkUpstream(ctx context.Context, c record.Coordinates) error {
 	return err
 }
 
+// checkAdmitted finds out before hours of loading what would end them in vain:
+// that the upstream has another follower of the target's identity.
+func (l *Load) checkAdmitted(ctx context.Context) error {
+	if l.Upstream == nil {
+		return nil
+	}
+	f, done, err := l.follower()
+	if err != nil {
+		return err
+	}
+	defer done()
+	if err := f.Admits(ctx, *l.Upstream); err != nil {
+		return fmt.Errorf("check that %s can become a follower of %s, before it is loaded: %w", l.Target, hostPort(l.Upstream), err)
+	}
+	return nil
+}
+
 // load loads, compares, and follows.
 func (l *Load) load(ctx context.Context, member *repository.MemberReader) (record.Report, error) {
+	if err := l.checkAdmitted(ctx); err != nil {
+		return record.Report{}, err
+	}
 	engine, err := l.Open()
 	if err != nil {
 		return record.Report{}, err

@@ -22,6 +22,7 @@ type awayEngine struct{ dbdump.Engine }
 func (awayEngine) Check(context.Context, record.Coordinates, dbdump.Upstream) error {
 	return fmt.Errorf("no route: %w", dbdump.ErrUnreachable)
 }
+func (awayEngine) Admits(context.Context, dbdump.Upstream) error                     { return nil }
 func (awayEngine) Follow(context.Context, record.Coordinates, dbdump.Upstream) error { return nil }
 func (awayEngine) Shutdown(context.Context) error                                    { return nil }
 

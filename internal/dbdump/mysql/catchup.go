@@ -18,9 +18,14 @@ type patience struct {
 	// TABLE or a large transaction is waited for; a lock that it waits for, or an upstream that sends nothing, is not. Row locks make the server give up by itself within its default of ten
 	// times 50 seconds; this is a little longer, so that the server's own reason comes first.
 	stalled time.Duration
+	// gone: another follower with our server ID may stay connected to the upstream. It is often our own ordinal's
+	// former life, whose node died: the upstream sees that when it sends again, a heartbeat every 30 seconds by default,
+	// and is refused. What is not even refused lasts for as long as TCP tries, a quarter of an hour; an administrator
+	// is quicker.
+	gone time.Duration
 }
 
-var defaultPatience = patience{connect: 30 * time.Second, stopped: 10 * time.Second, stalled: 10 * time.Minute}
+var defaultPatience = patience{connect: 30 * time.Second, stopped: 10 * time.Second, stalled: 10 * time.Minute, gone: 90 * time.Second}
 
 // catchUp watches a follower on its way to a goal.
 type catchUp struct {

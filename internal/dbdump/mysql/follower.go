@@ -228,11 +228,7 @@ func (e *Engine) checkFollower(ctx context.Context, s *session, server Server, u
 	if server.Flavor != u.server.Flavor {
 		return fmt.Errorf("the upstream is %s %s, the server %s %s", u.server.Flavor, u.server.Version, server.Flavor, server.Version)
 	}
-	own, err := readIdentity(ctx, s, server)
-	if err != nil {
-		return err
-	}
-	if err := checkUnique(ctx, own, u.identity, u.session, u.server); err != nil {
+	if err := e.waitUnique(ctx, s, server, u); err != nil {
 		return err
 	}
 	return checkIsolated(ctx, s, server)

@@ -2,8 +2,12 @@ package mysql
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
+	"time"
+
+	"keepset/internal/dbdump"
 )
 
 // identity is who a server is to the others that replicate with it.
@@ -27,6 +31,53 @@ func (i identity) recorded() string {
 		return i.uuid
 	}
 	return i.id
+}
+
+// errTaken is wrapped when another follower of the upstream has the server's identity.
+var errTaken = errors.New("another follower of the upstream has server_id")
+
+// Admits implements dbdump.Follower.
+func (e *Engine) Admits(ctx context.Context, up dbdump.Upstream) error {
+	u, err := e.openUpstream(ctx, up)
+	if err != nil {
+		return err
+	}
+	defer u.close()
+	s, err := e.openSession(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	server, err := detect(ctx, s)
+	if err != nil {
+		return err
+	}
+	return e.waitUnique(ctx, s, server, u)
+}
+
+// waitUnique is checkUnique, with patience for a connection to the upstream that is about to vanish.
+func (e *Engine) waitUnique(ctx context.Context, s *session, server Server, u *upstream) error {
+	own, err := readIdentity(ctx, s, server)
+	if err != nil {
+		return err
+	}
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	begin := time.Now() //nolint:forbidigo // durations only
+	for told := false; ; told = true {
+		err := checkUnique(ctx, own, u.identity, u.session, u.server)
+		if !errors.Is(err, errTaken) || time.Since(begin) > e.patience.gone {
+			return err
+		}
+		if !told {
+			e.opts.Logger.Warn("waiting for another follower to vanish", "reason", err.Error(), "for", e.patience.gone.String())
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return errors.Join(err, ctx.Err())
+		}
+	}
 }
 
 // checkUnique refuses an identity that the upstream or one of its followers has: the upstream would throw out whichever
@@ -53,7 +104,8 @@ func checkUnique(ctx context.Context, own, upstream identity, up *session, serve
 			return nil
 		}
 		if r.get("Server_Id") == own.id {
-			return fmt.Errorf("another follower of the upstream (%s) has server_id %s too: set one of its own", r.get("Host"), own.id)
+			return fmt.Errorf("%w %s too (host %q): set one of its own; or if that is the dead connection of the server that this one takes the place of, "+
+				"end it on the upstream (SHOW PROCESSLIST, KILL) and try again", errTaken, own.id, r.get("Host"))
 		}
 		return nil
 	})
