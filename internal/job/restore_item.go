@@ -74,12 +74,8 @@ func (r *Restore) fill(ctx context.Context, seed *statefulset.Seed, plan *Restor
 		return ActionKept, 0, nil
 	case status.State == statefulset.SeedLoaded && ours:
 		return ActionReleased, 0, seed.Release(ctx)
-	case status.State == statefulset.SeedLoaded:
-		err = seed.PlaceAnew(ctx)
-	default:
-		err = seed.Place(ctx)
 	}
-	if err != nil {
+	if err := r.place(ctx, seed, plan, item, status.State == statefulset.SeedLoaded); err != nil {
 		return "", 0, err
 	}
 	for _, note := range seed.Notes() {
@@ -89,6 +85,49 @@ func (r *Restore) fill(ctx context.Context, seed *statefulset.Seed, plan *Restor
 		return "", 0, err
 	}
 	return ActionSeeded, rows, seed.Release(ctx)
+}
+
+// placer is the part of a Seed that takes an ordinal's claims away.
+type placer interface {
+	Place(ctx context.Context) error
+	PlaceAnew(ctx context.Context) error
+}
+
+// place puts the seed in the ordinal's place, which deletes its claims. The
+// upstream is asked just before, although the plan did so: that may have been
+// hours and several ordinals ago, or in an earlier pod of the Job.
+func (r *Restore) place(ctx context.Context, seed placer, plan *RestorePlan, item RestoreItem, anew bool) error {
+	if err := r.askUpstream(ctx, plan, item); err != nil {
+		return fmt.Errorf("%w; nothing of ordinal %d was touched by this attempt", err, item.Ordinal)
+	}
+	if anew {
+		return seed.PlaceAnew(ctx)
+	}
+	return seed.Place(ctx)
+}
+
+// askUpstream makes sure that the item's upstream can still be continued from.
+// An upstream that this restore has itself brought up a moment ago may have a
+// name that is not known everywhere yet.
+func (r *Restore) askUpstream(ctx context.Context, plan *RestorePlan, item RestoreItem) error {
+	const unreachableFor = time.Minute
+	if item.Follow == "" {
+		return nil
+	}
+	load, err := r.load(plan, item, item.Follow) // nothing is loaded: only the upstream is asked
+	if err != nil {
+		return err
+	}
+	start := r.Clock()
+	for {
+		_, err := load.DryRun(ctx)
+		if !errors.Is(err, dbdump.ErrUnreachable) || r.Clock().Sub(start) >= unreachableFor {
+			return err
+		}
+		if err := sleep(ctx, time.Second); err != nil {
+			return err
+		}
+	}
 }
 
 // loadSeed loads the database in the seed pod, makes it follow where it shall,

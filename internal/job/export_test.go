@@ -1,0 +1,4 @@
+package job
+
+// Place lets tests look at what happens before claims are deleted.
+var Place = (*Restore).place
