@@ -166,7 +166,7 @@ func TestBoundariesThatDoNotAdvanceEndTheCutting(t *testing.T) {
 		defer engine.Close() //nolint:errcheck // a pool without idle connections
 		session, err := engine.openSession(t.Context())
 		require.NoError(t, err)
-		defer session.Close() //nolint:errcheck // the server goes next
+		defer session.Close()
 		// Read as a DECIMAL, a FLOAT has six digits: 16777200 is before 16777216.
 		k := &key{name: "PRIMARY", columns: []string{"k"}, usable: true}
 		p := piece{table: &table{schema: &schema{name: "app"}, name: "t", columns: []column{{name: "k", dataType: "decimal"}}}, key: k}
