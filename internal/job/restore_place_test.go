@@ -27,11 +27,15 @@ func (a *answering) Check(context.Context, record.Coordinates, dbdump.Upstream) 
 	return a.answers[min(a.asked, len(a.answers))-1]
 }
 
-func (a *answering) Admits(context.Context, dbdump.Upstream) error                     { return nil }
+func (a *answering) Admits(context.Context, dbdump.Upstream) error { return nil }
+
 func (a *answering) Follow(context.Context, record.Coordinates, dbdump.Upstream) error { return nil }
-func (a *answering) Shutdown(context.Context) error                                    { return nil }
-func (a *answering) Target(string, bool) (dbdump.Engine, error)                        { return a, nil }
-func (a *answering) Ready(context.Context, string) error                               { return nil }
+
+func (a *answering) Shutdown(context.Context) error { return nil }
+
+func (a *answering) Target(string, bool) (dbdump.Engine, error) { return a, nil }
+
+func (a *answering) Ready(context.Context, string) error { return nil }
 
 func (a *answering) Upstream(string) (dbdump.Upstream, error) {
 	return dbdump.Upstream{Host: "db-0", Port: 3306}, nil
