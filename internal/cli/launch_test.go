@@ -12,8 +12,10 @@ import (
 func TestEarlierParametersDoNotJoinIn(t *testing.T) {
 	env := map[string]string{"KEEPSET_ORDINAL": "1", "KEEPSET_REPLACE": "true"}
 	forgetEarlier(env)
-	for _, name := range []string{"KEEPSET_REPLICAS", "KEEPSET_ALL", "KEEPSET_KEEP", "KEEPSET_BACKUP", "KEEPSET_BASE",
-		"KEEPSET_ALLOW_ROLLBACK", "KEEPSET_ALLOW_INCOMPLETE", "KEEPSET_ALLOW_SUSPECT", "KEEPSET_FORCE_POD"} {
+	for _, name := range []string{
+		"KEEPSET_REPLICAS", "KEEPSET_ALL", "KEEPSET_KEEP", "KEEPSET_BACKUP", "KEEPSET_BASE",
+		"KEEPSET_ALLOW_ROLLBACK", "KEEPSET_ALLOW_INCOMPLETE", "KEEPSET_ALLOW_SUSPECT", "KEEPSET_FORCE_POD",
+	} {
 		value, set := env[name]
 		assert.True(t, set && value == "", name)
 	}
