@@ -40,7 +40,17 @@ data:
 apiVersion: batch/v1
 kind: CronJob
 metadata: {name: keepset-backup}
-spec: {successfulJobsHistoryLimit: 100, failedJobsHistoryLimit: 100}
+spec:
+  successfulJobsHistoryLimit: 100
+  failedJobsHistoryLimit: 100
+  jobTemplate:
+    spec:
+      template:
+        spec:
+          containers:
+            # A tenth of a core makes a backup that stores nothing new last long enough to be hit.
+            - name: keepset
+              resources: {requests: {cpu: 50m}, limits: {cpu: 100m}}
 `}})
 	s.order("many", 40000)
 	s.caughtUp(1)
