@@ -1,6 +1,6 @@
 #!/bin/sh
-# Fills the cache with the servers and tools that the tests run: MariaDB 10.11, MySQL 9.7, an S3 server, the peers of
-# the benchmark, the tools of the restore by hand, and the linter.
+# Fills the cache with the servers and tools that the tests run: MariaDB 10.5, 10.11 and 11.8, MySQL 9.7, an S3 server,
+# the peers of the benchmark, the tools of the restore by hand, and the linter.
 #
 # Nothing is installed on this machine. Debian packages are downloaded by apt with a state of its own, unpacked into a
 # folder of the cache without running their scripts, and their programs run there through the dynamic loader of that
@@ -15,6 +15,9 @@ set -eu
 cache=${KEEPSET_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/keepset}
 mirror=${KEEPSET_DEBIAN_MIRROR:-http://deb.debian.org/debian}
 security=${KEEPSET_DEBIAN_SECURITY_MIRROR:-http://deb.debian.org/debian-security}
+# Where suites go that the mirrors do not carry any more.
+archive=${KEEPSET_DEBIAN_ARCHIVE:-http://archive.debian.org/debian}
+archive_security=${KEEPSET_DEBIAN_SECURITY_ARCHIVE:-http://archive.debian.org/debian-security}
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 
 versitygw=v1.8.0
@@ -57,7 +60,12 @@ root() {
 		-o Dir::Etc::preferences=/dev/null -o Dir::Etc::preferencesparts=/dev/null \
 		-o APT::Install-Recommends=false -o Acquire::Languages=none -o APT::Sandbox::User=root \
 		-o Acquire::Retries=3 -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false
-	apt-get "$@" update
+	if ! apt-get "$@" update; then
+		say "$name: not on the mirror, trying the archive"
+		sed -i "s|] $security |] $archive_security |; s|] $mirror |] $archive |" "$apt/sources.list"
+		set -- "$@" -o Acquire::Check-Valid-Until=false # nobody signs the archive anew
+		apt-get "$@" update
+	fi
 	# shellcheck disable=SC2086 # a list of words
 	apt-get "$@" -y --download-only install $packages
 
@@ -77,6 +85,8 @@ root() {
 
 	loader=$(cd "$new" && ls usr/lib64/ld-linux-*.so.2 usr/lib/ld-linux-*.so.1 2>/dev/null | head -n 1)
 	[ -n "$loader" ] || die "$name: the unpacked packages hold no dynamic loader"
+	case $(readlink "$new/$loader") in /*) loader=$(readlink "$new/$loader") loader=${loader#/} ;; esac
+	[ -x "$new/$loader" ] || die "$name: the dynamic loader $loader is missing"
 	multiarch=$(cd "$new/usr/lib" && ls -d ./*-linux-gnu | head -n 1)
 	lib=$final/usr/lib/${multiarch#./}
 	mkdir "$new/tools"
@@ -86,9 +96,11 @@ root() {
 			if [ -x "$new/usr/$d/$program" ]; then file=usr/$d/$program; fi
 		done
 		[ -n "$file" ] || die "$name: no package holds the program $program"
+		argv0="--argv0 '$program'"
+		grep -q -e --argv0 "$new/$loader" || argv0= # before glibc 2.33
 		cat >"$new/tools/$program" <<-END
 			#!/bin/sh
-			exec '$final/$loader' --argv0 '$program' --library-path '$lib:$lib/private:$final/usr/lib/mysql/private' '$final/$file' "\$@"
+			exec '$final/$loader' $argv0 --library-path '$lib:$lib/private:$final/usr/lib/mysql/private' '$final/$file' "\$@"
 		END
 		chmod 755 "$new/tools/$program"
 	done
@@ -121,6 +133,18 @@ root debian-bookworm-1 \
 deb [signed-by=$keyring] $security bookworm-security main" \
 	"mariadb-server mariadb-backup mydumper age jq zstd sysbench curl" \
 	"mariadbd mariadb mariadb-dump mariadb-admin mariadb-backup mbstream mydumper myloader age age-keygen jq zstd sysbench curl"
+
+root debian-trixie-1 \
+	"deb [signed-by=$keyring] $mirror trixie main
+deb [signed-by=$keyring] $security trixie-security main" \
+	"mariadb-server" \
+	"mariadbd mariadb"
+
+root debian-bullseye-1 \
+	"deb [signed-by=$keyring] $mirror bullseye main
+deb [signed-by=$keyring] $security bullseye-security main" \
+	"mariadb-server-10.5" \
+	"mariadbd mariadb"
 
 root debian-sid-1 \
 	"deb [signed-by=$keyring] $mirror sid main" \

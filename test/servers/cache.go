@@ -14,6 +14,8 @@ import (
 // The parts of the cache, named as hack/servers.sh names them: change both.
 const (
 	bookworm  = "debian-bookworm-1"
+	bullseye  = "debian-bullseye-1"
+	trixie    = "debian-trixie-1"
 	sid       = "debian-sid-1"
 	versitygw = "versitygw-v1.8.0"
 )
@@ -35,7 +37,8 @@ func CacheDir() (string, error) {
 
 // FindTool returns the path of a program of the cache. The names are those of the packages: age, age-keygen, curl, jq,
 // zstd, mariadb, mariadb-dump, mariadb-admin, mariadb-backup, mbstream, mydumper, myloader, sysbench, mysql, mysqldump,
-// mysqladmin, restic, and the servers mariadbd, mysqld and versitygw. The error wraps ErrNotInstalled.
+// mysqladmin, restic, and the servers mariadbd, mysqld and versitygw. MariaDB's are those of version 10.11. The error
+// wraps ErrNotInstalled.
 func FindTool(name string) (string, error) {
 	cache, err := CacheDir()
 	if err != nil {

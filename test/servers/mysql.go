@@ -67,19 +67,31 @@ func WithTLS() MySQLOption {
 // MariaDB starts MariaDB 10.11 for the test: binary log on in ROW format, local_infile on, no durability, 64 MiB buffer pool.
 func MariaDB(t testing.TB, options ...MySQLOption) *MySQL {
 	t.Helper()
-	return testMySQL(t, StartMariaDB, options)
+	return testMySQL(t, mariadb(), options)
+}
+
+// MariaDB105 starts MariaDB 10.5 with the settings of MariaDB.
+func MariaDB105(t testing.TB, options ...MySQLOption) *MySQL {
+	t.Helper()
+	return testMySQL(t, mariadb105(), options)
+}
+
+// MariaDB118 starts MariaDB 11.8 with the settings of MariaDB.
+func MariaDB118(t testing.TB, options ...MySQLOption) *MySQL {
+	t.Helper()
+	return testMySQL(t, mariadb118(), options)
 }
 
 // MySQL97 starts MySQL 9.7 for the test, with the server's own defaults but no durability and a 64 MiB buffer pool:
 // binary log on, GTID mode as the configuration says, local_infile off.
 func MySQL97(t testing.TB, options ...MySQLOption) *MySQL {
 	t.Helper()
-	return testMySQL(t, StartMySQL97, options)
+	return testMySQL(t, mysql(), options)
 }
 
-func testMySQL(t testing.TB, start func(context.Context, string, ...MySQLOption) (*MySQL, error), options []MySQLOption) *MySQL {
+func testMySQL(t testing.TB, p product, options []MySQLOption) *MySQL {
 	t.Helper()
-	s, err := start(t.Context(), t.TempDir(), options...)
+	s, err := startMySQL(t.Context(), p, t.TempDir(), options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,11 +109,6 @@ func testMySQL(t testing.TB, start func(context.Context, string, ...MySQLOption)
 // StartMariaDB starts MariaDB 10.11 with its data in dir, which must be empty. See MariaDB for the settings.
 func StartMariaDB(ctx context.Context, dir string, options ...MySQLOption) (*MySQL, error) {
 	return startMySQL(ctx, mariadb(), dir, options)
-}
-
-// StartMySQL97 starts MySQL 9.7 with its data in dir, which must be empty. See MySQL97 for the settings.
-func StartMySQL97(ctx context.Context, dir string, options ...MySQLOption) (*MySQL, error) {
-	return startMySQL(ctx, mysql(), dir, options)
 }
 
 func startMySQL(ctx context.Context, p product, dir string, options []MySQLOption) (*MySQL, error) {
@@ -153,7 +160,7 @@ func (s *MySQL) prepare(ctx context.Context, dir string, o mysqlOptions) error {
 		return err
 	}
 	var text strings.Builder
-	fmt.Fprintf(&text, "[mysqld]\nuser=root\n%s", placesOf(root))
+	fmt.Fprintf(&text, "[mysqld]\nuser=root\n%s", s.product.places(root))
 	fmt.Fprintf(&text, "datadir=%s\nsocket=%s\npid_file=%s\ntmpdir=%s\n",
 		s.DataDir, s.Socket, filepath.Join(s.scratch, "pid"), s.scratch)
 	fmt.Fprintf(&text, "bind_address=%s\nport=%d\nskip_name_resolve\n", s.Host, s.Port)
@@ -178,7 +185,7 @@ func (s *MySQL) prepare(ctx context.Context, dir string, o mysqlOptions) error {
 
 // Start starts the server again after Stop or Kill, on the same address, and waits until it answers.
 func (s *MySQL) Start(ctx context.Context) error {
-	program, err := FindTool(s.product.program)
+	program, err := s.product.binary()
 	if err != nil {
 		return err
 	}

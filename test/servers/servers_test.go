@@ -19,7 +19,7 @@ import (
 // products are the database servers; every test of what they have in common runs on each.
 func products() map[string]func(testing.TB, ...servers.MySQLOption) *servers.MySQL {
 	return map[string]func(testing.TB, ...servers.MySQLOption) *servers.MySQL{
-		"10.11.": servers.MariaDB, "9.7.": servers.MySQL97,
+		"10.5.": servers.MariaDB105, "10.11.": servers.MariaDB, "11.8.": servers.MariaDB118, "9.7.": servers.MySQL97,
 	}
 }
 
