@@ -25,7 +25,7 @@ func TestLoadByHand(t *testing.T) {
 		flavour
 		client string
 		other  []string
-	}{{flavours[0], "mariadb", otherDefaultsMariaDB}, {flavours[1], "mysql", otherDefaultsMySQL}} {
+	}{{mariadb1011, "mariadb", otherDefaultsMariaDB}, {mysql97, "mysql", otherDefaultsMySQL}} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			source := c.server(t, "default_time_zone=+00:00")

@@ -34,8 +34,8 @@ func TestCatchUpJudges(t *testing.T) {
 // The same of real servers: an applier that was stopped, and one that waits for a lock.
 func TestCatchUpEnds(t *testing.T) {
 	t.Parallel()
-	for _, f := range flavours {
-		t.Run(f.name, func(t *testing.T) {
+	for _, f := range flavours() {
+		t.Run(f.String(), func(t *testing.T) {
 			t.Parallel()
 			p, up := primary(t, f)
 			m, report := dumpMemory(t, options(t, p))

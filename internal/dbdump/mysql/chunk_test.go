@@ -50,7 +50,7 @@ func keyTypes() map[string]*rapid.Generator[string] {
 // lost at a boundary and none is there twice.
 func TestPiecesTogetherAreTheTable(t *testing.T) {
 	t.Parallel()
-	bothServers(t, func(t *testing.T, s *servers.MySQL) {
+	eachServer(t, flavours(), func(t *testing.T, s *servers.MySQL) {
 		types := keyTypes()
 		names := make([]string, 0, len(types))
 		for name := range types {
@@ -126,7 +126,7 @@ func TestPiecesTogetherAreTheTable(t *testing.T) {
 // casts to text: planning the first table did not end.
 func TestBoundariesOfKeysThatRoundAdvance(t *testing.T) {
 	t.Parallel()
-	bothServers(t, func(t *testing.T, s *servers.MySQL) {
+	eachServer(t, flavours(), func(t *testing.T, s *servers.MySQL) {
 		var members []string
 		for i := range 64 {
 			members = append(members, fmt.Sprintf("'m%d'", i))
@@ -158,7 +158,7 @@ func TestBoundariesOfKeysThatRoundAdvance(t *testing.T) {
 // Where a boundary lies before its own row, the rest is one piece.
 func TestBoundariesThatDoNotAdvanceEndTheCutting(t *testing.T) {
 	t.Parallel()
-	bothServers(t, func(t *testing.T, s *servers.MySQL) {
+	eachServer(t, flavours(), func(t *testing.T, s *servers.MySQL) {
 		s.Exec(t, "CREATE DATABASE app", "CREATE TABLE app.t (k FLOAT PRIMARY KEY)", "INSERT INTO app.t VALUES (1), (2), (16777217), (16777220), (3e9)")
 		o := options(t, s)
 		engine, err := New(o)
@@ -189,7 +189,7 @@ func TestBoundariesThatDoNotAdvanceEndTheCutting(t *testing.T) {
 // Keys that cluster do not make one piece of the whole table.
 func TestClusteredKeysAreCutToo(t *testing.T) {
 	t.Parallel()
-	bothServers(t, func(t *testing.T, s *servers.MySQL) {
+	eachServer(t, flavours(), func(t *testing.T, s *servers.MySQL) {
 		s.Exec(t, "CREATE DATABASE app", "CREATE TABLE app.t (id BIGINT UNSIGNED PRIMARY KEY, v VARCHAR(100))",
 			"INSERT INTO app.t SELECT seq, REPEAT('x', 100) FROM (WITH RECURSIVE n (seq) AS (SELECT 1 UNION ALL SELECT seq + 1 FROM n WHERE seq < 900) SELECT seq FROM n) x",
 			"INSERT INTO app.t VALUES (18446744073709551615, 'far'), (9223372036854775808, 'half')", "ANALYZE TABLE app.t")

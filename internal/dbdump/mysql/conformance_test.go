@@ -80,11 +80,11 @@ func (s testServer) Reset(t *testing.T) {
 func (s testServer) Kill() { _ = s.KillServer() }
 
 func TestConformance(t *testing.T) {
-	for name, start := range map[string]func(testing.TB, ...servers.MySQLOption) *servers.MySQL{"mariadb": servers.MariaDB, "mysql": servers.MySQL97} {
-		t.Run(name, func(t *testing.T) {
+	for _, f := range flavours() {
+		t.Run(f.String(), func(t *testing.T) {
 			dbdumptest.Run(t, dbdumptest.Harness{
 				Start: func(t *testing.T) dbdumptest.Server {
-					s := start(t)
+					s := f.start(t)
 					return testServer{MySQL: s, options: options(t, s)}
 				},
 				Unreachable: func(t *testing.T) dbdump.Engine {

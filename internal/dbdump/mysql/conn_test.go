@@ -13,14 +13,13 @@ import (
 
 func TestTLSWithAuthorityAndClientCertificate(t *testing.T) {
 	t.Parallel()
-	start := map[string]func(testing.TB, ...servers.MySQLOption) *servers.MySQL{"MariaDB": servers.MariaDB, "MySQL": servers.MySQL97}
-	for name, start := range start {
-		t.Run(name, func(t *testing.T) {
+	for _, f := range flavours() {
+		t.Run(f.String(), func(t *testing.T) {
 			t.Parallel()
-			s := start(t, servers.WithTLS())
+			s := f.start(t, servers.WithTLS())
 			s.Exec(t, "CREATE DATABASE app", "CREATE TABLE app.t (id INT PRIMARY KEY)", "INSERT INTO app.t VALUES (1)",
 				"CREATE USER strict@'%' IDENTIFIED BY 'x' REQUIRE X509", "GRANT ALL ON *.* TO strict@'%' WITH GRANT OPTION")
-			if name == "MySQL" {
+			if f.name == "mysql" {
 				s.Exec(t, "GRANT BACKUP_ADMIN, SHOW_ROUTINE ON *.* TO strict@'%'")
 			}
 			o := options(t, s)
@@ -47,7 +46,7 @@ func TestTLSWithAuthorityAndClientCertificate(t *testing.T) {
 
 func TestASocketIsAnAddress(t *testing.T) {
 	t.Parallel()
-	bothServers(t, func(t *testing.T, s *servers.MySQL) {
+	eachServer(t, flavours(), func(t *testing.T, s *servers.MySQL) {
 		o := options(t, s)
 		o.Address = s.Socket
 		_, report := dumpWith(t, o)
@@ -59,7 +58,7 @@ func TestASocketIsAnAddress(t *testing.T) {
 // server, the dump fails.
 func TestAKilledConnectionFailsTheDump(t *testing.T) {
 	t.Parallel()
-	bothServers(t, func(t *testing.T, s *servers.MySQL) {
+	eachServer(t, flavours(), func(t *testing.T, s *servers.MySQL) {
 		s.Exec(t, "CREATE DATABASE app", "CREATE TABLE app.t (id INT PRIMARY KEY, v LONGBLOB)",
 			"INSERT INTO app.t VALUES (1, REPEAT('x', 8000000)), (2, REPEAT('x', 8000000)), (3, REPEAT('x', 8000000))",
 			"CREATE USER victim@'%' IDENTIFIED BY 'x'", "GRANT ALL ON *.* TO victim@'%'")

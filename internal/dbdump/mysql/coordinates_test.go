@@ -26,8 +26,8 @@ func bankState(t testing.TB, s *servers.MySQL) string {
 // replication (the ledger's keys are taken), one too few leaves a hole.
 func TestACopyContinuesExactlyWhereTheDumpEnds(t *testing.T) {
 	t.Parallel()
-	for _, f := range flavours {
-		t.Run(f.name, func(t *testing.T) {
+	for _, f := range flavours() {
+		t.Run(f.String(), func(t *testing.T) {
 			t.Parallel()
 			p := f.server(t, "group_concat_max_len=1000000")
 			up := replicationAccount(t, p)
@@ -56,7 +56,7 @@ func TestACopyContinuesExactlyWhereTheDumpEnds(t *testing.T) {
 // that may be behind what it has applied: refused, or its appliers rest.
 func TestParallelAppliersWithoutGTIDsAreStoppedOrRefused(t *testing.T) {
 	t.Parallel()
-	f := flavour{"mysql", servers.MySQL97, []string{"gtid_mode=OFF", "enforce_gtid_consistency=OFF", "group_concat_max_len=1000000"}}
+	f := mysql97.with("gtid_mode=OFF", "enforce_gtid_consistency=OFF", "group_concat_max_len=1000000")
 	p := f.server(t)
 	up := replicationAccount(t, p)
 	p.Exec(t, "GRANT REPLICATION CLIENT ON *.* TO repl@'%'")

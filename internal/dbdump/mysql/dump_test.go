@@ -129,22 +129,9 @@ func tryDump(t testing.TB, o Options, sink dbdump.Sink) (record.Report, error) {
 	return engine.Dump(ctx, sink)
 }
 
-// bothServers runs a test on MariaDB and on MySQL.
-func bothServers(t *testing.T, test func(t *testing.T, s *servers.MySQL), config ...string) {
-	t.Helper()
-	t.Run("MariaDB 10.11", func(t *testing.T) {
-		t.Parallel()
-		test(t, servers.MariaDB(t, servers.WithConfig(config...)))
-	})
-	t.Run("MySQL 9.7", func(t *testing.T) {
-		t.Parallel()
-		test(t, servers.MySQL97(t, servers.WithConfig(config...)))
-	})
-}
-
 func TestADumpHoldsEveryObjectInTheOrderOfCreation(t *testing.T) {
 	t.Parallel()
-	bothServers(t, func(t *testing.T, s *servers.MySQL) {
+	eachServer(t, flavours(), func(t *testing.T, s *servers.MySQL) {
 		s.Exec(t, "CREATE DATABASE app CHARACTER SET utf8mb4",
 			"CREATE TABLE app.t (id INT PRIMARY KEY, v VARCHAR(20), g VARCHAR(40) AS (CONCAT(v, '!')) STORED)",
 			"INSERT INTO app.t (id, v) VALUES (1, 'one'), (2, NULL), (3, 'tab\tand\nnewline\\\\')",

@@ -14,23 +14,6 @@ import (
 	"keepset/test/servers"
 )
 
-// flavour is a kind of server with the settings that its replication wants in tests.
-type flavour struct {
-	name   string
-	start  func(testing.TB, ...servers.MySQLOption) *servers.MySQL
-	config []string
-}
-
-var flavours = []flavour{
-	{"mariadb", servers.MariaDB, []string{"log_slave_updates=ON", "gtid_strict_mode=ON"}},
-	{"mysql", servers.MySQL97, []string{"gtid_mode=ON", "enforce_gtid_consistency=ON"}},
-}
-
-func (f flavour) server(t testing.TB, extra ...string) *servers.MySQL {
-	t.Helper()
-	return f.start(t, servers.WithConfig(append(append([]string{}, f.config...), extra...)...))
-}
-
 // replicationAccount makes the account that followers use on the upstream.
 func replicationAccount(t testing.TB, s *servers.MySQL) dbdump.Upstream {
 	t.Helper()
@@ -86,8 +69,8 @@ func sameRows(t testing.TB, a, b *servers.MySQL) {
 // be changed by replication, events run on the primary alone.
 func TestFollowPrimary(t *testing.T) {
 	t.Parallel()
-	for _, f := range flavours {
-		t.Run(f.name, func(t *testing.T) {
+	for _, f := range flavours() {
+		t.Run(f.String(), func(t *testing.T) {
 			t.Parallel()
 			p, up := primary(t, f)
 			m, report := dumpMemory(t, options(t, p))
@@ -136,11 +119,11 @@ func replaceReplica(status string) string {
 // Without GTIDs file and position do, from the dumped server and from its upstream.
 func TestFollowByFileAndPosition(t *testing.T) {
 	t.Parallel()
-	for _, f := range []flavour{
-		{"mariadb", servers.MariaDB, []string{"log_slave_updates=ON"}},
-		{"mysql", servers.MySQL97, []string{"gtid_mode=OFF", "enforce_gtid_consistency=OFF"}},
-	} {
-		t.Run(f.name, func(t *testing.T) {
+	for _, f := range flavours() {
+		if f = f.with("log_slave_updates=ON"); f.name == "mysql" {
+			f = f.with("gtid_mode=OFF", "enforce_gtid_consistency=OFF")
+		}
+		t.Run(f.String(), func(t *testing.T) {
 			t.Parallel()
 			p, up := primary(t, f)
 			p.Exec(t, "GRANT "+map[string]string{"mariadb": "BINLOG MONITOR", "mysql": "REPLICATION CLIENT"}[f.name]+" ON *.* TO repl@'%'")
@@ -177,8 +160,8 @@ func withStopping(o Options) Options {
 // Purged logs, a backup that is ahead of the upstream, and another history are refused before anything happens.
 func TestCheckRefuses(t *testing.T) {
 	t.Parallel()
-	for _, f := range flavours {
-		t.Run(f.name, func(t *testing.T) {
+	for _, f := range flavours() {
+		t.Run(f.String(), func(t *testing.T) {
 			t.Parallel()
 			p, up := primary(t, f)
 			if f.name == "mariadb" {
@@ -229,8 +212,8 @@ func logs(t testing.TB, s *servers.MySQL) []string {
 // What stops replication comes back as the error, and what must not follow is refused.
 func TestFollowFails(t *testing.T) {
 	t.Parallel()
-	for _, f := range flavours {
-		t.Run(f.name, func(t *testing.T) {
+	for _, f := range flavours() {
+		t.Run(f.String(), func(t *testing.T) {
 			t.Parallel()
 			p, up := primary(t, f)
 			m, report := dumpMemory(t, options(t, p))

@@ -13,8 +13,8 @@ import (
 // once the other's connection is gone, it is admitted.
 func TestAnotherWithTheSameID(t *testing.T) {
 	t.Parallel()
-	for _, f := range flavours {
-		t.Run(f.name, func(t *testing.T) {
+	for _, f := range flavours() {
+		t.Run(f.String(), func(t *testing.T) {
 			t.Parallel()
 			p, up := primary(t, f)
 			p.Exec(t, map[string]string{"mariadb": "GRANT REPLICATION MASTER ADMIN ON *.* TO repl@'%'", "mysql": "DO 1"}[f.name])

@@ -34,7 +34,7 @@ func (countStream) Abort(error)  {}
 
 func TestRowsLargerThan64MiB(t *testing.T) {
 	t.Parallel()
-	bothServers(t, func(t *testing.T, s *servers.MySQL) {
+	eachServer(t, flavours(), func(t *testing.T, s *servers.MySQL) {
 		s.Exec(t, "CREATE DATABASE app", "CREATE TABLE app.t (id INT PRIMARY KEY, a LONGBLOB, b LONGTEXT CHARACTER SET latin1)")
 		const size = 70 << 20
 		s.Exec(t, fmt.Sprintf("INSERT INTO app.t VALUES (1, REPEAT('x', %d), 'y'), (2, REPEAT('\\n', 1000), REPEAT('z', %d))", size, size))
@@ -48,7 +48,7 @@ func TestRowsLargerThan64MiB(t *testing.T) {
 
 func TestManyTables(t *testing.T) {
 	t.Parallel()
-	bothServers(t, func(t *testing.T, s *servers.MySQL) {
+	eachServer(t, flavours(), func(t *testing.T, s *servers.MySQL) {
 		tables := manyTables(1000)
 		var b strings.Builder
 		b.WriteString("CREATE DATABASE many;")
@@ -126,7 +126,7 @@ func cuttingProxy(t testing.TB, target string, after int64) string {
 // Wherever the connection is cut, the dump fails; it never looks short.
 func TestACutConnectionIsAnError(t *testing.T) {
 	t.Parallel()
-	bothServers(t, func(t *testing.T, s *servers.MySQL) {
+	eachServer(t, flavours(), func(t *testing.T, s *servers.MySQL) {
 		s.Exec(t, "CREATE DATABASE app", "CREATE TABLE app.t (id INT PRIMARY KEY, v VARCHAR(200))",
 			"INSERT INTO app.t SELECT seq, REPEAT('x', 100) FROM (WITH RECURSIVE n (seq) AS (SELECT 1 UNION ALL SELECT seq + 1 FROM n WHERE seq < 900) SELECT seq FROM n) x")
 		whole := &countSink{}

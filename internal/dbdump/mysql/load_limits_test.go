@@ -27,8 +27,8 @@ import (
 // error says what to change.
 func TestLoadRowsLargerThan64MiB(t *testing.T) {
 	t.Parallel()
-	for _, f := range flavours {
-		t.Run(f.name, func(t *testing.T) {
+	for _, f := range flavours() {
+		t.Run(f.String(), func(t *testing.T) {
 			const size = 66 << 20
 			source := f.server(t, "max_allowed_packet=256M")
 			source.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.t (id INT PRIMARY KEY, a LONGBLOB, b LONGTEXT CHARACTER SET latin1)",
@@ -61,8 +61,8 @@ func manyTables(sample int) int {
 // A load of very many tables takes a few statements for each, and no session per table.
 func TestLoadManyTables(t *testing.T) {
 	t.Parallel()
-	for _, f := range flavours {
-		t.Run(f.name, func(t *testing.T) {
+	for _, f := range flavours() {
+		t.Run(f.String(), func(t *testing.T) {
 			n := manyTables(300)
 			config := []string{"innodb_flush_log_at_trx_commit=0", "sync_binlog=0", "table_open_cache=4000"}
 			source := f.server(t, config...)
@@ -132,7 +132,7 @@ func (r *lineReader) Read(p []byte) (int, error) {
 func TestLoadMemoryIsBounded(t *testing.T) {
 	for _, rows := range []RowMethod{RowsLoadData, RowsInsert} {
 		t.Run(string(rows), func(t *testing.T) {
-			f := flavours[0]
+			f := mariadb1011
 			s := f.server(t, "skip_log_bin")
 			m := dbdumptest.NewMemory()
 			put := func(name, text string) {

@@ -19,8 +19,8 @@ func as(t testing.TB, s *servers.MySQL, user string) Options {
 
 func TestTheDocumentedAccountsCanLoadEverything(t *testing.T) {
 	t.Parallel()
-	for _, f := range flavours {
-		t.Run(f.name, func(t *testing.T) {
+	for _, f := range flavours() {
+		t.Run(f.String(), func(t *testing.T) {
 			t.Parallel()
 			source := f.server(t)
 			everyClass(t, source)

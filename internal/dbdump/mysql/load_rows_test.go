@@ -14,8 +14,8 @@ import (
 // bulk and, with more pieces than that is used for, piece by piece.
 func TestLoadLargeTables(t *testing.T) {
 	t.Parallel()
-	for _, f := range flavours {
-		t.Run(f.name, func(t *testing.T) {
+	for _, f := range flavours() {
+		t.Run(f.String(), func(t *testing.T) {
 			t.Parallel()
 			s := f.server(t)
 			s.Exec(t, "CREATE DATABASE d", "USE d",
@@ -49,8 +49,8 @@ func TestLoadLargeTables(t *testing.T) {
 // A value that does not fit its column is an error, whichever way it travels: LOAD DATA by itself would only warn.
 func TestLoadRefusesWhatDoesNotFit(t *testing.T) {
 	t.Parallel()
-	for _, f := range flavours {
-		t.Run(f.name, func(t *testing.T) {
+	for _, f := range flavours() {
+		t.Run(f.String(), func(t *testing.T) {
 			t.Parallel()
 			source := f.server(t)
 			source.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.t (id INT PRIMARY KEY, v VARCHAR(20))", "INSERT INTO d.t VALUES (1, 'fits'), (2, 'does not fit')")

@@ -32,8 +32,8 @@ func sample(t testing.TB, s *servers.MySQL) {
 
 // each flavour, with a sample server and its dump.
 func eachSample(t *testing.T, test func(t *testing.T, f flavour, source *servers.MySQL, m *dbdumptest.Memory, report record.Report)) {
-	for _, f := range flavours {
-		t.Run(f.name, func(t *testing.T) {
+	for _, f := range flavours() {
+		t.Run(f.String(), func(t *testing.T) {
 			t.Parallel()
 			source := f.server(t)
 			sample(t, source)

@@ -116,7 +116,7 @@ func (b *bank) total(t testing.TB, sink *memSink, r record.Report) int {
 func TestWorkersSeeOneMomentWhileOthersWrite(t *testing.T) {
 	t.Parallel()
 	modes := map[string][]LockMode{"MariaDB": {LockAuto, LockFTWRL, LockTables}, "MySQL": {LockAuto, LockTables}}
-	bothServers(t, func(t *testing.T, s *servers.MySQL) {
+	eachServer(t, flavours(), func(t *testing.T, s *servers.MySQL) {
 		b := startBank(t, s)
 		flavor := "MySQL"
 		if strings.Contains(s.Value(t, "SELECT VERSION()"), "MariaDB") {
@@ -162,7 +162,7 @@ func TestWithoutALockTheDumpIsOneMomentOrFails(t *testing.T) {
 
 func TestALongTransactionMakesTheDumpGiveUpInTime(t *testing.T) {
 	t.Parallel()
-	bothServers(t, func(t *testing.T, s *servers.MySQL) {
+	eachServer(t, flavours(), func(t *testing.T, s *servers.MySQL) {
 		s.Exec(t, "CREATE DATABASE app", "CREATE TABLE app.t (id INT PRIMARY KEY) ENGINE=InnoDB", "CREATE TABLE app.m (id INT) ENGINE=MyISAM", "INSERT INTO app.t VALUES (1), (2), (3)")
 		blocker, err := s.DB(t).Conn(t.Context())
 		require.NoError(t, err)
@@ -204,7 +204,7 @@ func noLocks(t testing.TB, s *servers.MySQL) {
 
 func TestCancellingFreesTheServerAtOnce(t *testing.T) {
 	t.Parallel()
-	bothServers(t, func(t *testing.T, s *servers.MySQL) {
+	eachServer(t, flavours(), func(t *testing.T, s *servers.MySQL) {
 		s.Exec(t, "CREATE DATABASE app", "CREATE TABLE app.t (id INT PRIMARY KEY, v LONGBLOB)",
 			"INSERT INTO app.t VALUES (1, REPEAT('x', 1000000)), (2, REPEAT('x', 1000000)), (3, REPEAT('x', 1000000))")
 		engine, err := New(options(t, s))
@@ -242,7 +242,7 @@ func TestCancellingFreesTheServerAtOnce(t *testing.T) {
 
 func TestTablesWithoutConsistentReadsAreReadUnderTheLock(t *testing.T) {
 	t.Parallel()
-	bothServers(t, func(t *testing.T, s *servers.MySQL) {
+	eachServer(t, flavours(), func(t *testing.T, s *servers.MySQL) {
 		engines := []string{"MyISAM", "MEMORY"}
 		if strings.Contains(s.Value(t, "SELECT VERSION()"), "MariaDB") {
 			engines = append(engines, "Aria")
@@ -289,7 +289,7 @@ func TestTablesWithoutConsistentReadsAreReadUnderTheLock(t *testing.T) {
 
 func TestTheLockIsNotHeldForEver(t *testing.T) {
 	t.Parallel()
-	bothServers(t, func(t *testing.T, s *servers.MySQL) {
+	eachServer(t, flavours(), func(t *testing.T, s *servers.MySQL) {
 		s.Exec(t, "CREATE DATABASE app", "CREATE TABLE app.slow (id INT) ENGINE=MyISAM", "INSERT INTO app.slow VALUES (1)")
 		o := options(t, s)
 		o.LockHold = time.Second

@@ -67,7 +67,7 @@ func everyClass(t testing.TB, s *servers.MySQL) {
 
 func TestTheDocumentedAccountCanDumpEverything(t *testing.T) {
 	t.Parallel()
-	bothServers(t, func(t *testing.T, s *servers.MySQL) {
+	eachServer(t, flavours(), func(t *testing.T, s *servers.MySQL) {
 		everyClass(t, s)
 		s.Exec(t, documented(t, headingFor(t, s))...)
 		sink, report := dumpWith(t, asBackup(t, s))
@@ -87,7 +87,7 @@ func TestTheDocumentedAccountCanDumpEverything(t *testing.T) {
 
 func TestAMissingPrivilegeIsNamedBeforeAnythingIsRead(t *testing.T) {
 	t.Parallel()
-	bothServers(t, func(t *testing.T, s *servers.MySQL) {
+	eachServer(t, flavours(), func(t *testing.T, s *servers.MySQL) {
 		everyClass(t, s)
 		statements := documented(t, headingFor(t, s))
 		s.Exec(t, statements...)
@@ -125,7 +125,7 @@ func TestAMissingPrivilegeIsNamedBeforeAnythingIsRead(t *testing.T) {
 
 func TestRolesCount(t *testing.T) {
 	t.Parallel()
-	bothServers(t, func(t *testing.T, s *servers.MySQL) {
+	eachServer(t, flavours(), func(t *testing.T, s *servers.MySQL) {
 		everyClass(t, s)
 		for _, q := range documented(t, headingFor(t, s)) {
 			if strings.HasPrefix(q, "CREATE USER") {

@@ -94,11 +94,10 @@ func makeTypes(t testing.TB, s *servers.MySQL) []typeCase {
 // written is the same.
 func TestTheWayOfReadingDoesNotShow(t *testing.T) {
 	t.Parallel()
-	start := map[string]func(testing.TB, ...servers.MySQLOption) *servers.MySQL{"MariaDB": servers.MariaDB, "MySQL": servers.MySQL97}
-	for name, start := range start {
-		t.Run(name, func(t *testing.T) {
+	for _, f := range flavours() {
+		t.Run(f.String(), func(t *testing.T) {
 			t.Parallel()
-			s := start(t, servers.WithTLS())
+			s := f.start(t, servers.WithTLS())
 			makeTypes(t, s)
 			s.Exec(t, "CREATE TABLE app.none (id INT)", "CREATE TABLE app.wide (a INT, b VARCHAR(10), c INT)", "INSERT INTO app.wide VALUES (1, '', NULL), (NULL, NULL, 2)")
 			o := options(t, s)
@@ -118,7 +117,7 @@ func TestTheWayOfReadingDoesNotShow(t *testing.T) {
 
 func TestEveryTypeArrivesByteForByte(t *testing.T) {
 	t.Parallel()
-	bothServers(t, func(t *testing.T, s *servers.MySQL) {
+	eachServer(t, flavours(), func(t *testing.T, s *servers.MySQL) {
 		cases := makeTypes(t, s)
 		db := s.DB(t)
 		sink, report := dumpWith(t, options(t, s))

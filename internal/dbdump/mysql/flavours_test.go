@@ -1,0 +1,62 @@
+package mysql
+
+import (
+	"os"
+	"testing"
+
+	"keepset/test/servers"
+)
+
+// flavour is a version of a server with the settings that its replication wants in tests.
+type flavour struct {
+	name    string // its family: mariadb or mysql
+	version string // its release series
+	start   func(testing.TB, ...servers.MySQLOption) *servers.MySQL
+	config  []string
+}
+
+var (
+	mariadbConfig = []string{"log_slave_updates=ON", "gtid_strict_mode=ON"}
+	mariadb105    = flavour{"mariadb", "10.5", servers.MariaDB105, mariadbConfig}
+	mariadb1011   = flavour{"mariadb", "10.11", servers.MariaDB, mariadbConfig}
+	mariadb118    = flavour{"mariadb", "11.8", servers.MariaDB118, mariadbConfig}
+	mysql97       = flavour{"mysql", "9.7", servers.MySQL97, []string{"gtid_mode=ON", "enforce_gtid_consistency=ON"}}
+)
+
+// everyFlavour are all versions that the tests have: for the tests that decide whether a version is supported.
+func everyFlavour() []flavour { return []flavour{mariadb105, mariadb1011, mariadb118, mysql97} }
+
+// flavours are one version of each family, and all of them with KEEPSET_SOAK: for the tests of what depends on the
+// family rather than on the version.
+func flavours() []flavour {
+	if os.Getenv("KEEPSET_SOAK") != "" {
+		return everyFlavour()
+	}
+	return []flavour{mariadb1011, mysql97}
+}
+
+// String names the version in the names of tests.
+func (f flavour) String() string { return f.name + "-" + f.version }
+
+// with is the version with other settings for its replication.
+func (f flavour) with(config ...string) flavour {
+	f.config = config
+	return f
+}
+
+// server starts a server with the settings that replication wants, and others.
+func (f flavour) server(t testing.TB, extra ...string) *servers.MySQL {
+	t.Helper()
+	return f.start(t, servers.WithConfig(append(append([]string{}, f.config...), extra...)...))
+}
+
+// eachServer runs a test on a server of each of the flavours, with its own defaults but for config.
+func eachServer(t *testing.T, list []flavour, test func(t *testing.T, s *servers.MySQL), config ...string) {
+	t.Helper()
+	for _, f := range list {
+		t.Run(f.String(), func(t *testing.T) {
+			t.Parallel()
+			test(t, f.start(t, servers.WithConfig(config...)))
+		})
+	}
+}
