@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -22,12 +23,14 @@ type StoreFlags struct {
 	StorageClass        string
 	Encryption, KMSKey  string
 	LookBeforePut, Make bool
+	Timeout             time.Duration
 }
 
 // Add declares the flags.
 func (f *StoreFlags) Add(fs *pflag.FlagSet) {
 	fs.StringVar(&f.URL, "repository", "", "where backups are: s3://bucket/prefix or file:///dir")
 	fs.Int64Var(&f.Download, "limit-download", 0, "KiB a second read from the store; 0: unlimited")
+	fs.DurationVar(&f.Timeout, "store-timeout", 2*time.Minute, "how long object storage may say nothing, over all attempts, before the command gives up; at the first contact a quarter of it")
 }
 
 // AddWrite declares the flags of commands that write.
@@ -48,6 +51,9 @@ func (f *StoreFlags) Open(ctx context.Context, a *App) (storage.Store, error) {
 	if err != nil {
 		return nil, Usage("--%w", err)
 	}
+	if f.Timeout < time.Second {
+		return nil, Usage("--store-timeout %s: want at least 1s", f.Timeout)
+	}
 	var store storage.Store
 	switch location.Scheme {
 	case "file":
@@ -60,6 +66,7 @@ func (f *StoreFlags) Open(ctx context.Context, a *App) (storage.Store, error) {
 		store, err = s3.New(ctx, s3.Options{
 			Bucket: location.Bucket, Prefix: location.Path, StorageClass: f.StorageClass,
 			Encryption: f.Encryption, KMSKeyID: f.KMSKey, LookBeforePut: f.LookBeforePut,
+			IdleTimeout: f.Timeout / 2,
 		})
 	default:
 		return nil, Usage("--repository %q: want s3://bucket/prefix or file:///dir", f.URL)
@@ -73,7 +80,7 @@ func (f *StoreFlags) Open(ctx context.Context, a *App) (storage.Store, error) {
 	if f.Upload > 0 || f.Download > 0 {
 		store = storage.WithBandwidth(store, storage.Bandwidth{Upload: f.Upload << 10, Download: f.Download << 10})
 	}
-	return storage.WithRetry(store, storage.Retry{Logger: a.Log}), nil
+	return storage.WithRetry(store, storage.Retry{Silence: f.Timeout, Logger: a.Log}), nil
 }
 
 // Engines lists the engines, which are also the schemes of a server's URL.

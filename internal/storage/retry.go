@@ -9,6 +9,7 @@ import (
 	"iter"
 	"log/slog"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 )
 
@@ -23,6 +24,12 @@ type Retry struct {
 	// that many clients do not come back at once. Defaults 200 ms and 15 s.
 	MinDelay time.Duration
 	MaxDelay time.Duration
+	// Silence is how long the store may say nothing, summed up over the attempts
+	// of an operation that make no progress, by what each [SilentError] says; default 2 minutes.
+	Silence time.Duration
+	// FirstSilence is the same for a store that has not been heard yet: an
+	// address that is wrong shall be found out soon. Default a quarter of Silence.
+	FirstSilence time.Duration
 	// Logger is told of every failure that is retried; nil for none.
 	Logger *slog.Logger
 }
@@ -42,6 +49,12 @@ func WithRetry(s Store, r Retry) Store {
 	}
 	if r.MaxDelay <= 0 {
 		r.MaxDelay = 15 * time.Second
+	}
+	if r.Silence <= 0 {
+		r.Silence = 2 * time.Minute
+	}
+	if r.FirstSilence <= 0 {
+		r.FirstSilence = r.Silence / 4
 	}
 	if r.Logger == nil {
 		r.Logger = slog.New(slog.DiscardHandler)
@@ -65,30 +78,54 @@ func Permanent(err error) bool {
 // errBody marks failures of what is to be uploaded, not of the store.
 var errBody = errors.New("the body cannot be read")
 
+// SilentError is a failure because the store said nothing. It may pass, but
+// each attempt to find out takes long.
+type SilentError struct {
+	For time.Duration // how long it was waited for
+	Err error
+}
+
+func (e *SilentError) Error() string { return e.Err.Error() }
+
+// Unwrap gives the reason.
+func (e *SilentError) Unwrap() error { return e.Err }
+
 type retrying struct {
 	store Store
 	retry Retry
+	heard atomic.Bool // an operation has succeeded or was refused
 }
 
 // attempts counts the failures of one operation in a row.
 type attempts struct {
-	retry     Retry
+	*retrying
 	operation string
 	key       string
 	failures  int
+	silence   time.Duration
 }
 
 func (r *retrying) begin(operation, key string) *attempts {
-	return &attempts{retry: r.retry, operation: operation, key: key}
+	return &attempts{retrying: r, operation: operation, key: key}
 }
 
 // again returns nil when the operation should be tried again after err, having paused
 // before, and the error to return otherwise.
 func (a *attempts) again(ctx context.Context, err error) error {
+	if Permanent(err) {
+		a.heard.Store(true)
+	}
 	if ctx.Err() != nil || Permanent(err) {
 		return err
 	}
 	a.failures++
+	if silent, ok := errors.AsType[*SilentError](err); ok {
+		a.silence += silent.For
+	}
+	if a.silence >= a.patience() {
+		return fmt.Errorf("%w (given up after %s of silence in %d attempts; check the store's address and the network)",
+			err, a.silence.Round(time.Second), a.failures)
+	}
 	if a.failures >= a.retry.Attempts {
 		return fmt.Errorf("%w (given up after %d attempts)", err, a.failures)
 	}
@@ -109,8 +146,19 @@ func (a *attempts) again(ctx context.Context, err error) error {
 	}
 }
 
+// patience is how much silence there may be in a row.
+func (a *attempts) patience() time.Duration {
+	if a.heard.Load() {
+		return a.retry.Silence
+	}
+	return a.retry.FirstSilence
+}
+
 // progress forgets the failures before it.
-func (a *attempts) progress() { a.failures = 0 }
+func (a *attempts) progress() {
+	a.failures, a.silence = 0, 0
+	a.heard.Store(true)
+}
 
 // do tries call until it succeeds or is given up.
 func (r *retrying) do(ctx context.Context, operation, key string, call func() error) error {
@@ -118,6 +166,7 @@ func (r *retrying) do(ctx context.Context, operation, key string, call func() er
 	for {
 		err := call()
 		if err == nil {
+			r.heard.Store(true)
 			return nil
 		}
 		if err := a.again(ctx, err); err != nil {
@@ -184,6 +233,7 @@ func (r *retrying) List(ctx context.Context, prefix string) iter.Seq2[Object, er
 		for {
 			stopped, failed := r.listAfter(ctx, prefix, &last, a, yield)
 			if stopped || failed == nil {
+				r.heard.Store(true)
 				return
 			}
 			if err := a.again(ctx, failed); err != nil {

@@ -144,6 +144,38 @@ func TestRetryGivesUp(t *testing.T) {
 	})
 }
 
+// Silence is expensive to find out: of it there are fewer attempts than of other failures.
+func TestRetryGivesUpOnSilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, faulty, inner := retrying()
+		write(t, inner, "there", "x")
+		silent := &storage.SilentError{For: 30 * time.Second, Err: errFlaky}
+		faulty.Inject(storagetest.Fault{Prefix: "k", Delay: 30 * time.Second, Err: silent, Times: -1})
+		start := time.Now()
+		_, err := s.Stat(t.Context(), "k")
+		require.ErrorIs(t, err, errFlaky)
+		require.ErrorContains(t, err, "given up after 30s of silence in 1 attempts")
+		require.Equal(t, 30*time.Second, time.Since(start), "first contact")
+
+		_, err = s.Stat(t.Context(), "there")
+		require.NoError(t, err)
+		start = time.Now()
+		_, err = s.Stat(t.Context(), "k")
+		require.ErrorContains(t, err, "given up after 2m0s of silence in 4 attempts")
+		require.Less(t, time.Since(start), 125*time.Second)
+	})
+}
+
+// An upload that takes long, moves, and then breaks is tried as often as ever.
+func TestRetryOfSlowAttemptsIsNotBoundedByTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, faulty, _ := retrying()
+		faulty.Inject(storagetest.Fault{On: storagetest.Put, Delay: 10 * time.Minute, Err: errFlaky, Times: 5})
+		write(t, s, "k", "x")
+		require.Equal(t, 6, faulty.Calls(storagetest.Put))
+	})
+}
+
 func TestRetryPausesAreDrawnAtRandom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, faulty, _ := retrying()

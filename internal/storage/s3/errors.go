@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/http"
 	"strings"
 
@@ -99,7 +100,7 @@ func (s *Store) describe(ctx context.Context, operation, key string, err error) 
 	k, said := classify(operation, err)
 	switch {
 	case k.sentinel == nil && said == nil:
-		return fmt.Errorf("%s: %w", object, plain(err))
+		return fmt.Errorf("%s at %s: %w", object, s.endpoint, silent(plain(err)))
 	case k.sentinel == nil:
 		return fmt.Errorf("%s: %w", object, said)
 	case k.remedy == "" && said == nil:
@@ -226,6 +227,19 @@ func status(err error) int {
 		return a.status
 	}
 	return 0
+}
+
+// silent marks the timeouts of dialing and of the TLS handshake; those of an
+// open connection are marked already.
+func silent(err error) error {
+	if _, ok := errors.AsType[*storage.SilentError](err); ok {
+		return err
+	}
+	var network net.Error
+	if errors.As(err, &network) && network.Timeout() {
+		return &storage.SilentError{For: dialTimeout, Err: err}
+	}
+	return err
 }
 
 // plain strips what the SDK puts around an error of the network.

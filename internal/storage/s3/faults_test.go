@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -209,10 +211,55 @@ func TestSilentServerFailsInTheEnd(t *testing.T) {
 	l.add(silentUp)
 	start := time.Now()
 	_, err := retried.Stat(t.Context(), "k")
-	require.ErrorContains(t, err, "was silent for 200ms")
+	require.ErrorContains(t, err, "was silent for 100ms", "half of it at the first contact")
+	require.ErrorContains(t, err, "at http://"+l.proxy.Listen)
 	require.ErrorContains(t, err, fmt.Sprintf("given up after %d attempts", attempts))
 	require.Equal(t, 1, strings.Count(err.Error(), "\n")+1, "one line")
 	require.Less(t, time.Since(start), 20*time.Second)
+	t.Log(err)
+}
+
+// A store that says nothing is given up after a bounded time, sooner at the first contact.
+func TestSilenceIsBounded(t *testing.T) {
+	const silence = 2 * time.Second // in all; the connection's patience is half of it
+	l, bare, _ := newLine(t, silence/2)
+	patient := func() storage.Store {
+		return storage.WithRetry(bare, storage.Retry{Silence: silence, Logger: slog.New(retryHandler{l})})
+	}
+	measure := func(s storage.Store) (time.Duration, error) {
+		start := time.Now()
+		err := s.Put(t.Context(), "k", bytes.NewReader(data()))
+		return time.Since(start), err
+	}
+	l.add(silentUp)
+	took, err := measure(patient())
+	require.ErrorContains(t, err, "given up after 1s of silence in 1 attempts")
+	require.ErrorContains(t, err, "at http://"+l.proxy.Listen)
+	require.Less(t, took, silence)
+	l.heal()
+
+	s := patient()
+	_, err = s.Stat(t.Context(), "k")
+	require.ErrorIs(t, err, fs.ErrNotExist, "an answer: from now on the store is known to live")
+	l.add(silentDown)
+	took, err = measure(s)
+	require.ErrorContains(t, err, "given up after 2s of silence in 2 attempts")
+	require.GreaterOrEqual(t, took, silence)
+	require.Less(t, took, 3*silence)
+	t.Log(err)
+}
+
+// A handshake that nobody answers, and an address that nobody has.
+func TestSilenceBeforeTheRequest(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // as long as the test
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, listener.Close()) })
+	bare := open(t, &servers.S3Server{AccessKey: "a", SecretKey: "s", Region: "r", Endpoint: "https://" + listener.Addr().String()},
+		func(o *s3.Options) { o.IdleTimeout = time.Second })
+	s := storage.WithRetry(bare, storage.Retry{Silence: 2 * time.Second})
+	_, err = s.Stat(t.Context(), "k")
+	require.ErrorContains(t, err, "of silence in 1 attempts")
+	require.ErrorContains(t, err, "at https://"+listener.Addr().String())
 	t.Log(err)
 }
 

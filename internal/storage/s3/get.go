@@ -107,7 +107,7 @@ func (b *body) Read(p []byte) (int, error) {
 		if ended := b.check(); ended != nil {
 			err = ended
 		}
-		return n, fmt.Errorf("get object %q in bucket %q: %w", b.key, b.store.bucket, err)
+		return n, fmt.Errorf("get object %q in bucket %q at %s: %w", b.key, b.store.bucket, b.store.endpoint, err)
 	}
 	if b.hash == nil {
 		return n, err

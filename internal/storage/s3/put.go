@@ -150,6 +150,9 @@ func withPayloadHash(sum string) func(*s3.Options) {
 // answer: an expired token is dropped, and the SDK has taken the time from the answer's date.
 func (s *Store) again(ctx context.Context, request func() error) error {
 	err := request()
+	if err == nil || reply(err) != nil {
+		s.patience.heard.Store(true)
+	}
 	switch code(err) {
 	case "ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired":
 		s.renew()

@@ -70,7 +70,8 @@ type Options struct {
 	// identity (IRSA), Pod Identity, instance role; renewed as they expire.
 	Credentials Credentials
 	// IdleTimeout is how long a connection may carry no byte in either
-	// direction before it counts as dead; 0 is a minute.
+	// direction before it counts as dead; 0 is a minute. Until the store has
+	// answered for the first time it is half of that.
 	IdleTimeout time.Duration
 	// LookBeforePut makes every Put look first, for a store of which Probe
 	// found that it ignores conditions.
@@ -88,6 +89,8 @@ type Credentials struct {
 // [Store.Close].
 type Store struct {
 	client     *s3.Client
+	patience   *patience
+	endpoint   string // for messages
 	renew      func() // drops the cached credentials
 	idle       func() // closes idle connections
 	bucket     string
@@ -114,7 +117,11 @@ func New(ctx context.Context, o Options) (*Store, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	client, err := newHTTPClient(o)
+	p := &patience{idle: o.IdleTimeout}
+	if p.idle <= 0 {
+		p.idle = defaultIdleTimeout
+	}
+	client, err := newHTTPClient(o, p)
 	if err != nil {
 		return nil, err
 	}
@@ -129,8 +136,9 @@ func New(ctx context.Context, o Options) (*Store, error) {
 	tagged := taggedCredentials{cfg.Credentials}
 	creds := aws.NewCredentialsCache(tagged)
 	s := &Store{
-		renew: func() { tagged.Invalidate(); creds.Invalidate() },
-		idle:  idle, bucket: o.Bucket, class: types.StorageClass(o.StorageClass), encryption: types.ServerSideEncryption(o.Encryption), kmsKey: o.KMSKeyID,
+		patience: p,
+		renew:    func() { tagged.Invalidate(); creds.Invalidate() },
+		idle:     idle, bucket: o.Bucket, class: types.StorageClass(o.StorageClass), encryption: types.ServerSideEncryption(o.Encryption), kmsKey: o.KMSKeyID,
 	}
 	if o.Prefix != "" {
 		s.prefix = o.Prefix + "/"
@@ -153,7 +161,12 @@ func New(ctx context.Context, o Options) (*Store, error) {
 			}
 		}
 	})
-	if s.client.Options().Region == "" {
+	region := s.client.Options().Region
+	s.endpoint = "Amazon S3 in " + region
+	if base := s.client.Options().BaseEndpoint; base != nil {
+		s.endpoint = *base
+	}
+	if region == "" {
 		return nil, fmt.Errorf("open bucket %q: the region is unknown, set AWS_REGION or, for a store other than Amazon's, AWS_ENDPOINT_URL_S3: %w",
 			o.Bucket, storage.ErrInvalid)
 	}

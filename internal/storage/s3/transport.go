@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -29,13 +30,23 @@ const (
 	unsentSize = 256 << 10
 )
 
+// patience is how long a connection may carry no byte.
+type patience struct {
+	idle  time.Duration
+	heard atomic.Bool // the store has answered a request
+}
+
+// now is half of it for a store that has never answered.
+func (p *patience) now() time.Duration {
+	if p.heard.Load() {
+		return p.idle
+	}
+	return p.idle / 2
+}
+
 // newHTTPClient returns the client for the store and for whoever issues its
 // credentials. The proxy comes from the environment.
-func newHTTPClient(o Options) (*awshttp.BuildableClient, error) {
-	idle := o.IdleTimeout
-	if idle <= 0 {
-		idle = defaultIdleTimeout
-	}
+func newHTTPClient(o Options, p *patience) (*awshttp.BuildableClient, error) {
 	var pool *x509.CertPool
 	if o.CABundle != "" {
 		var err error
@@ -52,10 +63,10 @@ func newHTTPClient(o Options) (*awshttp.BuildableClient, error) {
 				return nil, err
 			}
 			sendSoon(conn)
-			return &activeConn{Conn: conn, idle: idle}, nil
+			return &activeConn{Conn: conn, patience: p}, nil
 		}
 		tr.MaxIdleConns, tr.MaxIdleConnsPerHost = parallel, parallel
-		tr.IdleConnTimeout = min(tr.IdleConnTimeout, idle)
+		tr.IdleConnTimeout = min(tr.IdleConnTimeout, p.idle)
 		tr.ReadBufferSize, tr.WriteBufferSize = bufferSize, bufferSize
 		// Of one HTTP/2 connection all streams would share the fate and the window.
 		tr.ForceAttemptHTTP2 = false
@@ -114,20 +125,22 @@ func readCABundle(name string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// activeConn fails when no byte has passed in either direction for idle. Of a read
+// activeConn fails when no byte has passed in either direction for as long as patience says. Of a read
 // or write that waits, a deadline set by the other one counts: while a large
 // body goes out, the wait for the reply must not time out.
 type activeConn struct {
 	net.Conn
-	idle time.Duration
+	patience *patience
+	expired  atomic.Bool
 }
 
 func (c *activeConn) Read(p []byte) (int, error) {
-	if err := c.extend(c.SetReadDeadline); err != nil {
+	idle := c.patience.now()
+	if err := extend(c.SetReadDeadline, idle); err != nil {
 		return 0, err
 	}
 	n, err := c.Conn.Read(p)
-	return n, c.explain(err)
+	return n, c.explain(err, idle)
 }
 
 // Write sends p in pieces, so that a slow but living connection extends its
@@ -135,24 +148,31 @@ func (c *activeConn) Read(p []byte) (int, error) {
 func (c *activeConn) Write(p []byte) (int, error) {
 	done := 0
 	for {
-		if err := c.extend(c.SetDeadline); err != nil {
+		idle := c.patience.now()
+		if err := extend(c.SetDeadline, idle); err != nil {
 			return done, err
 		}
 		n, err := c.Conn.Write(p[done:min(done+bufferSize/4, len(p))])
 		done += n
 		if err != nil || done == len(p) {
-			return done, c.explain(err)
+			return done, c.explain(err, idle)
 		}
 	}
 }
 
-func (c *activeConn) extend(set func(time.Time) error) error {
-	return set(time.Now().Add(c.idle)) //nolint:forbidigo // deadlines of sockets are by the wall clock
+func extend(set func(time.Time) error, idle time.Duration) error {
+	return set(time.Now().Add(idle)) //nolint:forbidigo // deadlines of sockets are by the wall clock
 }
 
-func (c *activeConn) explain(err error) error {
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return fmt.Errorf("the connection to %s was silent for %s: %w", c.RemoteAddr(), c.idle, err)
+// explain says that it was silence. Whichever of reading and writing ends first
+// makes the client close the connection under the other one.
+func (c *activeConn) explain(err error, idle time.Duration) error {
+	silent := errors.Is(err, os.ErrDeadlineExceeded)
+	if silent {
+		c.expired.Store(true)
+	}
+	if silent || c.expired.Load() && errors.Is(err, net.ErrClosed) {
+		return &storage.SilentError{For: idle, Err: fmt.Errorf("the connection to %s was silent for %s: %w", c.RemoteAddr(), idle, err)}
 	}
 	return err
 }
