@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math/big"
-	"regexp"
 	"strings"
 
 	"keepset/internal/dbdump"
@@ -172,12 +171,21 @@ func literalEnd(text string) int {
 	return len(text)
 }
 
-var autoIncrement = regexp.MustCompile(`(?m)^\).* AUTO_INCREMENT=(\d+)`)
-
-// nextAutoIncrement is the table option of that name, "" without one.
+// nextAutoIncrement is the table option of that name, "" without one. It is looked for behind the list of definitions,
+// and not in comments, which may say anything.
 func nextAutoIncrement(ddl string) string {
-	if m := autoIncrement.FindStringSubmatch(ddl); m != nil {
-		return m[1]
+	tokens, err := tokenize(ddl, quoting{})
+	if err != nil {
+		return ""
+	}
+	_, end, err := definitionList(ddl, tokens)
+	if err != nil {
+		return ""
+	}
+	for i := end; i+2 < len(tokens); i++ {
+		if tokens[i].is(ddl, "AUTO_INCREMENT") && tokens[i+1].is(ddl, "=") {
+			return ddl[tokens[i+2].start:tokens[i+2].end]
+		}
 	}
 	return ""
 }

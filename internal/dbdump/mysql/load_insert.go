@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"keepset/internal/dbdump"
 )
@@ -156,6 +157,9 @@ func appendRow(dst, line []byte, encodings []string) ([]byte, error) {
 			dst = append(dst, "NULL"...)
 			continue
 		}
+		if err := checkField(field, encoding); err != nil {
+			return nil, err
+		}
 		switch encoding {
 		case EncodingHex:
 			dst = append(append(append(dst, "x'"...), field...), '\'')
@@ -168,6 +172,29 @@ func appendRow(dst, line []byte, encodings []string) ([]byte, error) {
 		}
 	}
 	return append(dst, ')'), nil
+}
+
+// checkField makes sure that a field is one that the layout can have. With any other digit or escape the literal that
+// is made of it might end elsewhere than the field, and the rest of the row would be SQL.
+func checkField(field []byte, encoding string) error {
+	if encoding == EncodingHex {
+		for _, c := range field {
+			if strings.IndexByte(hexDigits, c) < 0 {
+				return fmt.Errorf("%w: a row has the byte %q among hexadecimal digits", dbdump.ErrMismatch, c)
+			}
+		}
+		return nil
+	}
+	for {
+		i := bytes.IndexByte(field, '\\')
+		if i < 0 {
+			return nil
+		}
+		if i+1 == len(field) || strings.IndexByte(`0btnrZ\`, field[i+1]) < 0 {
+			return fmt.Errorf("%w: a row has an escape that no dump writes: %.4q", dbdump.ErrMismatch, field[i:])
+		}
+		field = field[i+2:]
+	}
 }
 
 // appendLiteral writes an escaped field as a string literal.

@@ -26,7 +26,8 @@ type grants struct {
 // has tells whether a global privilege is there.
 func (g *grants) has(privilege string) bool { return g.all || g.global[privilege] }
 
-var globalGrant = regexp.MustCompile(`(?is)^GRANT (.+?) ON \*\.\* TO `)
+// globalGrant has no quote among its privileges: in one, " ON *.* TO " may be part of a name.
+var globalGrant = regexp.MustCompile("(?is)^GRANT ([^`'\"]+?) ON \\*\\.\\* TO ")
 
 // readGrants activates what roles the account may use and lists the grants.
 func readGrants(ctx context.Context, s *session, server Server) (*grants, error) {

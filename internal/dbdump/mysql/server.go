@@ -3,6 +3,7 @@ package mysql
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -61,26 +62,27 @@ func detect(ctx context.Context, c *session) (Server, error) {
 	return s, nil
 }
 
+var versionNumbers = regexp.MustCompile(`^(\d+)\.(\d+)(?:\.(\d+))?`)
+
 // parseVersion reads "10.11.14-MariaDB-0+deb12u2-log" and the like.
 func parseVersion(v string) (string, int, error) {
-	end := strings.IndexFunc(v, func(r rune) bool { return r != '.' && (r < '0' || r > '9') })
-	if end >= 0 {
-		v = v[:end]
-	}
-	parts := strings.Split(v, ".")
-	if len(parts) < 2 {
+	m := versionNumbers.FindStringSubmatch(v)
+	if m == nil {
 		return "", 0, fmt.Errorf("server version %q is not understood", v)
 	}
 	number := 0
-	for i := range 3 {
-		n := 0
-		if i < len(parts) && parts[i] != "" {
-			var err error
-			if n, err = strconv.Atoi(parts[i]); err != nil {
-				return "", 0, fmt.Errorf("server version %q is not understood", v)
-			}
+	for i, part := range m[1:] {
+		n, err := 0, error(nil)
+		if part != "" {
+			n, err = strconv.Atoi(part)
+		}
+		if i == 2 {
+			n = min(n, 99) // a hundredth patch is not the next minor version
+		}
+		if err != nil || i == 0 && n > 9999 || n > 99 && i > 0 {
+			return "", 0, fmt.Errorf("server version %q is not understood", v)
 		}
 		number = number*100 + n
 	}
-	return v, number, nil
+	return m[0], number, nil
 }

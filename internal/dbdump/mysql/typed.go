@@ -284,7 +284,7 @@ func (d *document) scalar(approximate func(kind string)) (string, error) {
 	if d.kind == "DECIMAL" {
 		digits := strings.TrimPrefix(string(d.text), "-")
 		whole, fraction, _ := strings.Cut(digits, ".")
-		return fmt.Sprintf("CAST(CAST('%s' AS DECIMAL(%d, %d)) AS JSON)", d.text, max(1, len(whole)+len(fraction)), len(fraction)), nil
+		return fmt.Sprintf("CAST(CAST(%s AS DECIMAL(%d, %d)) AS JSON)", quoteString(string(d.text)), max(1, len(whole)+len(fraction)), len(fraction)), nil
 	}
 	var text string
 	if err := json.Unmarshal(d.text, &text); err != nil {
@@ -292,9 +292,9 @@ func (d *document) scalar(approximate func(kind string)) (string, error) {
 	}
 	switch d.kind {
 	case "DATE":
-		return "CAST(CAST('" + text + "' AS DATE) AS JSON)", nil
+		return "CAST(CAST(" + quoteString(text) + " AS DATE) AS JSON)", nil
 	case "TIME", "DATETIME":
-		return "CAST(CAST('" + text + "' AS " + d.kind + "(6)) AS JSON)", nil
+		return "CAST(CAST(" + quoteString(text) + " AS " + d.kind + "(6)) AS JSON)", nil
 	}
 	number, encoded, ok := strings.Cut(strings.TrimPrefix(text, "base64:type"), ":")
 	raw, err := base64.StdEncoding.DecodeString(strings.ReplaceAll(encoded, "\n", ""))
