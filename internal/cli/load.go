@@ -48,6 +48,7 @@ type UpstreamFlags struct {
 	User         string
 	PasswordFile string
 	TLS          bool
+	TLSCA        string
 }
 
 // Add declares the flags.
@@ -55,7 +56,8 @@ func (f *UpstreamFlags) Add(fs *pflag.FlagSet, usage string) {
 	fs.StringVar(&f.Follow, "as-follower-of", "", usage)
 	fs.StringVar(&f.User, "replication-user", "", "account with which the follower replicates")
 	fs.StringVar(&f.PasswordFile, "replication-password-file", "", "file with its password (or set KEEPSET_REPLICATION_PASSWORD)")
-	fs.BoolVar(&f.TLS, "replication-tls", false, "the follower connects with TLS")
+	fs.BoolVar(&f.TLS, "replication-tls", false, "the follower connects with TLS (not verified)")
+	fs.StringVar(&f.TLSCA, "replication-tls-ca", "", "CA certificates that the upstream's certificate must come from, in its name: a path where the follower runs, not here (implies --replication-tls)")
 }
 
 // Upstream reads them; nil when nobody is to be followed.
@@ -79,7 +81,9 @@ func (f *UpstreamFlags) account(a *App, host string, port int) (*dbdump.Upstream
 	if err != nil {
 		return nil, err
 	}
-	return &dbdump.Upstream{Host: host, Port: port, User: f.User, Password: password, TLS: f.TLS}, nil
+	return &dbdump.Upstream{
+		Host: host, Port: port, User: f.User, Password: password, TLS: f.TLS || f.TLSCA != "", CA: f.TLSCA,
+	}, nil
 }
 
 // LoadFlags are the flags of `restore load`.

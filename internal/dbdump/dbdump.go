@@ -23,6 +23,8 @@ import (
 var (
 	// ErrUnreachable: no connection to the server could be made.
 	ErrUnreachable = errors.New("server unreachable")
+	// ErrUntrusted: the server's certificate comes from nobody who is trusted, or bears another name.
+	ErrUntrusted = errors.New("server's certificate is not trusted")
 	// ErrAccess: the server refuses the account or its password.
 	ErrAccess = errors.New("access denied by the server")
 	// ErrPrivilege: the account lacks a privilege that the dump or load needs.
@@ -97,6 +99,10 @@ type Upstream struct {
 	Password string
 	// TLS asks the follower to use an encrypted connection.
 	TLS bool
+	// CA is the file, on the follower's own machine, with the authorities that
+	// the upstream's certificate has to come from, in the upstream's name.
+	// With TLS and without CA nothing is checked.
+	CA string
 }
 
 // StreamOptions describe one stream to the sink.

@@ -276,7 +276,7 @@ func errorNumber(err error) uint16 {
 	return 0
 }
 
-// connectError classes the failure of a connection: unreachable, or refused.
+// connectError classes the failure of a connection: unreachable, not to be trusted, or refused.
 func connectError(address, user string, err error) error {
 	switch errorNumber(err) {
 	case errAccessDenied, errDBAccessDenied, errMustChangePassword, errAccountLocked, 1698:
@@ -284,6 +284,9 @@ func connectError(address, user string, err error) error {
 	}
 	if errors.Is(err, context.Canceled) {
 		return fmt.Errorf("connect to %s: %w", address, err)
+	}
+	if untrusted, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return fmt.Errorf("connect to %s: %w: %w; name the file of its authority in --source-tls-ca-file or --target-tls-ca-file", address, dbdump.ErrUntrusted, untrusted.Err)
 	}
 	return fmt.Errorf("connect to %s: %w: %w", address, dbdump.ErrUnreachable, err)
 }

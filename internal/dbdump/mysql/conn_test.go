@@ -33,10 +33,11 @@ func TestTLSWithAuthorityAndClientCertificate(t *testing.T) {
 			require.ErrorIs(t, err, dbdump.ErrAccess, "the account wants a certificate")
 			o.TLS = TLS{Required: true}
 			_, err = tryDump(t, o, newMemSink())
-			require.ErrorIs(t, err, dbdump.ErrUnreachable, "nobody known has signed the server's certificate")
+			require.ErrorIs(t, err, dbdump.ErrUntrusted, "nobody known has signed the server's certificate")
 			o.TLS = TLS{CA: s.TLS.CA, Cert: s.TLS.ClientCert, Key: s.TLS.ClientKey, ServerName: "another.example"}
 			_, err = tryDump(t, o, newMemSink())
 			require.ErrorContains(t, err, "another.example")
+			require.ErrorIs(t, err, dbdump.ErrUntrusted)
 			o.TLS = TLS{Cert: s.TLS.ClientCert}
 			_, err = New(o)
 			require.ErrorContains(t, err, "both the certificate and its key")

@@ -40,14 +40,18 @@ func (u *upstream) close() {
 	_ = u.engine.Close() // its only connection is closed
 }
 
-// openUpstream connects to the upstream as the follower would.
+// openUpstream connects to the upstream as the follower would. The follower's file of authorities is not on this
+// machine; where the target's is, it stands in for it, since the servers of a set have their certificates from one hand.
 func (e *Engine) openUpstream(ctx context.Context, up dbdump.Upstream) (*upstream, error) {
 	opts := Options{
 		Address: net.JoinHostPort(up.Host, strconv.Itoa(up.Port)), User: up.User, Password: up.Password,
 		ConnectTimeout: e.opts.ConnectTimeout, Logger: e.opts.Logger,
 	}
-	if up.TLS {
-		opts.TLS = TLS{Required: true, SkipVerify: true} // as the follower: encrypted, the name not checked
+	switch ca := e.opts.TLS.CA; {
+	case up.CA != "" && ca != "":
+		opts.TLS = TLS{Required: true, CA: ca}
+	case up.TLS:
+		opts.TLS = TLS{Required: true, SkipVerify: true} // encrypted, the name not checked
 	}
 	engine, err := New(opts)
 	if err != nil {

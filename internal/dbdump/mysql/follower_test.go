@@ -252,3 +252,45 @@ func TestFollowFails(t *testing.T) {
 		})
 	}
 }
+
+// A follower that is told where its file of authorities is does not follow a server that somebody else's authority has
+// signed, and one that is told nothing follows anybody.
+func TestFollowVerifiesTheUpstream(t *testing.T) {
+	t.Parallel()
+	for _, f := range flavours() {
+		t.Run(f.String(), func(t *testing.T) {
+			t.Parallel()
+			p := f.start(t, servers.WithConfig(f.config...), servers.WithTLS())
+			stranger := f.start(t, servers.WithConfig(f.config...), servers.WithTLS())
+			p.Exec(t, "CREATE USER repl@'%' IDENTIFIED BY 'r''e;pl' REQUIRE SSL", "GRANT REPLICATION SLAVE ON *.* TO repl@'%'",
+				"CREATE DATABASE d", "CREATE TABLE d.t (id INT PRIMARY KEY, v VARCHAR(20))")
+			m, report := dumpMemory(t, options(t, p))
+			p.Exec(t, "INSERT INTO d.t VALUES (1, 'after')")
+			up := upstreamAt(p)
+
+			up.TLS, up.CA = true, p.TLS.CA
+			sameRows(t, p, seed(t, f, m.Source(report), up))
+			up.CA = ""
+			sameRows(t, p, seed(t, f, m.Source(report), up))
+
+			up.CA = stranger.TLS.CA
+			late := f.server(t)
+			o := options(t, late)
+			o.Load = LoadOptions{Follower: true}
+			e := newEngine(t, o)
+			_, err := e.Load(t.Context(), m.Source(report))
+			require.NoError(t, err)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			e.patience.connect = time.Second
+			require.ErrorContains(t, e.Follow(ctx, report.Coordinates, up), "cannot connect to its upstream by TLS")
+
+			// Where the target's own authority is known here, it judges the upstream before anything is touched.
+			up.CA = p.TLS.CA
+			o.TLS.CA = stranger.TLS.CA
+			require.ErrorIs(t, newEngine(t, o).Check(t.Context(), report.Coordinates, up), dbdump.ErrUntrusted)
+			o.TLS.CA = p.TLS.CA
+			require.NoError(t, newEngine(t, o).Check(t.Context(), report.Coordinates, up))
+		})
+	}
+}

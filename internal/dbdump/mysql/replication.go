@@ -54,7 +54,10 @@ func changeSource(server Server, from start, up dbdump.Upstream) string {
 	}
 	if up.TLS {
 		list = append(list, word+"_SSL=1")
-		if server.MariaDB() {
+		switch {
+		case up.CA != "":
+			list = append(list, word+"_SSL_CA="+quoteString(up.CA), word+"_SSL_VERIFY_SERVER_CERT=1")
+		case server.MariaDB():
 			list = append(list, "MASTER_SSL_VERIFY_SERVER_CERT=0")
 		}
 	} else if !server.MariaDB() && server.AtLeast(8, 0, 0) {
@@ -74,6 +77,9 @@ func (r replicaStatus) failure(impatient bool) error {
 			return fmt.Errorf("%w: %s", dbdump.ErrCoordinates, r.ioError)
 		}
 		return fmt.Errorf("replication cannot read from the upstream: %s", r.ioError)
+	case impatient && r.ioErrno == "2026": // CR_SSL_CONNECTION_ERROR, whose text seldom says more
+		return fmt.Errorf("the server cannot connect to its upstream by TLS: %s; --replication-tls-ca names a file where the follower runs, "+
+			"with the authority of the upstream's certificate, which bears the upstream's name", r.ioError)
 	case impatient:
 		return fmt.Errorf("the server cannot connect to its upstream: %s", r.ioError)
 	}
