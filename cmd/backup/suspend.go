@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"slices"
@@ -50,26 +51,13 @@ func switchCommand(a *cli.App, use, short, long string, suspend bool) *cobra.Com
 			if len(jobs) == 0 {
 				return cli.Usage("set %s/%s has no backup CronJob in its namespace", client.Namespace(), name)
 			}
-			switch {
-			case dryRun:
-				for _, j := range jobs {
-					if j.Suspended != suspend {
-						result.CronJobs = append(result.CronJobs, j.Name)
-					}
-				}
-			case suspend:
-				result.CronJobs, err = client.SuspendBackups(cmd.Context(), name, statefulset.SuspendUser)
-			default:
-				result.CronJobs, err = client.ResumeBackups(cmd.Context(), name, statefulset.SuspendUser)
-			}
-			if err == nil && !suspend && !dryRun {
-				jobs, err = client.BackupCronJobs(cmd.Context(), name)
-			}
+			names, jobs, err := switchBackups(cmd.Context(), client, name, suspend, dryRun)
 			if err != nil {
 				return err
 			}
-			if !suspend && !dryRun {
-				result.CronJobs, result.StillSuspended = resumed(result.CronJobs, jobs)
+			result.CronJobs = append(result.CronJobs, names...)
+			if !suspend {
+				result.CronJobs, result.StillSuspended = resumed(names, jobs)
 			}
 			return a.Print(result, func(w io.Writer) error {
 				return printSwitched(w, use, result.CronJobs, result.StillSuspended, dryRun)
@@ -79,6 +67,26 @@ func switchCommand(a *cli.App, use, short, long string, suspend bool) *cobra.Com
 	set.Add(cmd.Flags())
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would change and stop")
 	return cmd
+}
+
+// switchBackups suspends or resumes, or with dryRun finds out what that would
+// come to, and returns the CronJobs that it concerns, and all as they then are.
+func switchBackups(ctx context.Context, c *statefulset.Client, set string, suspend, dryRun bool) (names []string, after []statefulset.CronJob, err error) {
+	switch {
+	case suspend && dryRun:
+		return c.PlanSuspend(ctx, set, statefulset.SuspendUser)
+	case dryRun:
+		return c.PlanResume(ctx, set, statefulset.SuspendUser)
+	case suspend:
+		names, err = c.SuspendBackups(ctx, set, statefulset.SuspendUser)
+	default:
+		names, err = c.ResumeBackups(ctx, set, statefulset.SuspendUser)
+	}
+	if err != nil {
+		return names, nil, err
+	}
+	after, err = c.BackupCronJobs(ctx, set)
+	return names, after, err
 }
 
 // resumed takes out of names what is suspended all the same, by a restore or by

@@ -85,6 +85,7 @@ func (r *Restore) Execute(ctx context.Context) (report *RestoreReport, err error
 	if err != nil {
 		return nil, err
 	}
+	defer r.forgetPlan(ctx)
 	report = &RestoreReport{Plan: *plan, Members: []RestoreResult{}}
 	err = r.withoutBackups(ctx, hold, func(ctx context.Context) error {
 		for _, item := range plan.Items {
@@ -148,6 +149,16 @@ func (r *Restore) frozenPlan(ctx context.Context) (*RestorePlan, error) {
 		r.Log.Info("continuing the stored restore plan", "run", r.Run.ID, "backup", plan.Backup)
 	}
 	return &plan, nil
+}
+
+// forgetPlan removes the stored plan of a run outside of a Job: nothing retries
+// it. What it did stands by itself, so a plan that stays is only a warning.
+func (r *Restore) forgetPlan(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	if err := r.Cluster.ForgetPlan(ctx, r.Run); err != nil {
+		r.Log.Warn("the stored plan stays behind; delete it by hand", "run", r.Run.ID, "error", err)
+	}
 }
 
 // withoutBackups runs work while the set's backup CronJobs are suspended and

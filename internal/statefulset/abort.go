@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
-
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // AbortOptions for [Client.Abort].
@@ -44,6 +42,13 @@ func (c *Client) Abort(ctx context.Context, set string, run Run, o AbortOptions)
 		err = a.run(ctx)
 		return a.steps, err
 	}
+	last, err := c.lease(ctx, set)
+	if err != nil {
+		return nil, err
+	}
+	if last != nil {
+		a.last = c.leaseInfo(last).Run()
+	}
 	hold, err := c.Acquire(ctx, set, run, LeaseOptions{Wait: o.Wait})
 	if err != nil {
 		return nil, err
@@ -59,7 +64,10 @@ type abort struct {
 	set     Set
 	options AbortOptions
 	fence   func(context.Context) error
-	steps   []string
+	// last is the run that held the Lease when it was taken for this; empty:
+	// none, or the Lease was not taken.
+	last  string
+	steps []string
 	held    []error
 }
 
@@ -91,12 +99,27 @@ func (a *abort) run(ctx context.Context) error {
 			a.held = append(a.held, err)
 		}
 	}
-	for _, r := range left.Runs {
+	if err := a.plans(ctx, left.runIDs()); err != nil {
+		return err
+	}
+	return errors.Join(a.held...)
+}
+
+// plans deletes the stored plans of dead runs that no Job will take along.
+func (a *abort) plans(ctx context.Context, ids []string) error {
+	if a.last != "" && !slices.Contains(ids, a.last) {
+		ids = append(ids, a.last)
+	}
+	runs, err := a.client.runs(ctx, ids)
+	if err != nil {
+		return err
+	}
+	for _, r := range runs {
 		if r.Plan != nil && r.Job == "" {
 			a.held = append(a.held, a.deletePlan(ctx, r.ID))
 		}
 	}
-	return errors.Join(a.held...)
+	return nil
 }
 
 func (a *abort) say(format string, args ...any) {
@@ -226,9 +249,5 @@ func (a *abort) deletePlan(ctx context.Context, run string) error {
 	if a.options.DryRun {
 		return nil
 	}
-	err := a.client.kube.CoordinationV1().Leases(a.client.namespace).Delete(ctx, planName(run), metav1.DeleteOptions{})
-	if apierrors.IsNotFound(err) {
-		return nil
-	}
-	return explain(err, "delete "+a.client.ref("lease", planName(run)))
+	return a.client.deletePlan(ctx, run)
 }

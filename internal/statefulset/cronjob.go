@@ -129,7 +129,12 @@ func runsBackup(container corev1.Container) bool {
 // now suspended by us. A CronJob that could not be changed does not keep the
 // others from it.
 func (c *Client) SuspendBackups(ctx context.Context, set, by string) ([]string, error) {
-	return c.eachBackup(ctx, set, func(o batchv1.CronJob) (*suspension, bool) {
+	return c.eachBackup(ctx, set, suspendBy(by))
+}
+
+// suspendBy is what SuspendBackups makes of one CronJob.
+func suspendBy(by string) change {
+	return func(o batchv1.CronJob) (*suspension, bool) {
 		key, other := suspendKeys(by)
 		if !deref(o.Spec.Suspend) {
 			// Somebody has resumed it past us: a mark that is still there says nothing
@@ -143,14 +148,19 @@ func (c *Client) SuspendBackups(ctx context.Context, set, by string) ([]string, 
 			return nil, false
 		}
 		return &suspension{suspend: true, annotations: map[string]any{key: by}}, true
-	})
+	}
 }
 
 // ResumeBackups resumes exactly the CronJobs that by has suspended: a run's
 // ID, AnyRestore, or SuspendUser. One that the user suspended as well stays
 // suspended. It returns the names of those that by no longer suspends.
 func (c *Client) ResumeBackups(ctx context.Context, set, by string) ([]string, error) {
-	return c.eachBackup(ctx, set, func(o batchv1.CronJob) (*suspension, bool) {
+	return c.eachBackup(ctx, set, resumeBy(by))
+}
+
+// resumeBy is what ResumeBackups makes of one CronJob.
+func resumeBy(by string) change {
+	return func(o batchv1.CronJob) (*suspension, bool) {
 		key, other := suspendKeys(by)
 		mark := o.Annotations[key]
 		if mark == "" || by != AnyRestore && mark != by {
@@ -158,7 +168,38 @@ func (c *Client) ResumeBackups(ctx context.Context, set, by string) ([]string, e
 		}
 		// One that somebody has resumed meanwhile is not suspended again.
 		return &suspension{suspend: deref(o.Spec.Suspend) && o.Annotations[other] != "", annotations: map[string]any{key: nil}}, true
-	})
+	}
+}
+
+// PlanSuspend tells what SuspendBackups(set, by) would return, and with it the
+// CronJobs as they would then be. It changes nothing.
+func (c *Client) PlanSuspend(ctx context.Context, set, by string) (names []string, after []CronJob, err error) {
+	return c.planBackups(ctx, set, suspendBy(by))
+}
+
+// PlanResume is PlanSuspend for ResumeBackups.
+func (c *Client) PlanResume(ctx context.Context, set, by string) (names []string, after []CronJob, err error) {
+	return c.planBackups(ctx, set, resumeBy(by))
+}
+
+// planBackups does what eachBackup does, on copies.
+func (c *Client) planBackups(ctx context.Context, set string, change change) (names []string, after []CronJob, err error) {
+	objects, err := c.backupCronJobs(ctx, set)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, o := range objects {
+		to, counts := change(o)
+		if counts {
+			names = append(names, o.Name)
+		}
+		j := newCronJob(o)
+		if to != nil {
+			to.apply(&j)
+		}
+		after = append(after, j)
+	}
+	return names, after, nil
 }
 
 // suspendKeys are the annotation that by leaves, and the other one.
@@ -169,10 +210,28 @@ func suspendKeys(by string) (key, other string) {
 	return AnnotationSuspendedByRestore, AnnotationSuspendedByUser
 }
 
+// change decides on one CronJob: what to write, nil for nothing, and whether
+// it counts among those that the caller suspends or resumes.
+type change func(batchv1.CronJob) (to *suspension, counts bool)
+
 // suspension is a change of one CronJob: what it is to be, and who did it.
 type suspension struct {
 	suspend     bool
 	annotations map[string]any
+}
+
+// apply does to a copy what the patch does to the object.
+func (s suspension) apply(j *CronJob) {
+	j.Suspended = s.suspend
+	for key, value := range s.annotations {
+		by, _ := value.(string) // nil takes the annotation away
+		switch key {
+		case AnnotationSuspendedByRestore:
+			j.SuspendedByRestore = by
+		case AnnotationSuspendedByUser:
+			j.SuspendedByUser = by
+		}
+	}
 }
 
 // patch is the merge patch for an object of this version.
@@ -185,7 +244,7 @@ func (s suspension) patch(version string) ([]byte, error) {
 
 // eachBackup patches the CronJobs of a set as change says. The object's
 // version travels with the patch, so that a change made meanwhile is seen.
-func (c *Client) eachBackup(ctx context.Context, set string, change func(batchv1.CronJob) (*suspension, bool)) ([]string, error) {
+func (c *Client) eachBackup(ctx context.Context, set string, change change) ([]string, error) {
 	objects, err := c.backupCronJobs(ctx, set)
 	if err != nil {
 		return nil, err
@@ -203,7 +262,7 @@ func (c *Client) eachBackup(ctx context.Context, set string, change func(batchv1
 	return names, errors.Join(failed...)
 }
 
-func (c *Client) changeCronJob(ctx context.Context, o batchv1.CronJob, change func(batchv1.CronJob) (*suspension, bool)) (bool, error) {
+func (c *Client) changeCronJob(ctx context.Context, o batchv1.CronJob, change change) (bool, error) {
 	cronJobs := c.kube.BatchV1().CronJobs(c.namespace)
 	for {
 		to, counts := change(o)

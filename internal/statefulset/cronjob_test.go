@@ -58,3 +58,63 @@ func TestResumedPastUs(t *testing.T) {
 	resume(SuspendUser)
 	require.False(t, suspended())
 }
+
+// What suspending and resuming would do is what they do, whoever has suspended
+// the CronJob before.
+func TestPlannedSwitchesAreTheRealOnes(t *testing.T) {
+	yes, no := true, false
+	restore, user := map[string]string{AnnotationSuspendedByRestore: "run-a"}, map[string]string{AnnotationSuspendedByUser: SuspendUser}
+	both := map[string]string{AnnotationSuspendedByRestore: "run-a", AnnotationSuspendedByUser: SuspendUser}
+	objects := map[string]struct {
+		suspend     *bool
+		annotations map[string]string
+	}{
+		"on": {nil, nil}, "by-kubectl": {&yes, nil}, "by-us": {&yes, user}, "by-restore": {&yes, restore}, "by-both": {&yes, both},
+		"past-us": {&no, user}, "past-restore": {&no, restore},
+	}
+	ask := func(c *Client, plan bool, suspend bool) ([]string, []CronJob) {
+		t.Helper()
+		var names []string
+		var after []CronJob
+		var err error
+		switch {
+		case plan && suspend:
+			names, after, err = c.PlanSuspend(t.Context(), "mysql", SuspendUser)
+		case plan:
+			names, after, err = c.PlanResume(t.Context(), "mysql", SuspendUser)
+		case suspend:
+			names, err = c.SuspendBackups(t.Context(), "mysql", SuspendUser)
+		default:
+			names, err = c.ResumeBackups(t.Context(), "mysql", SuspendUser)
+		}
+		require.NoError(t, err)
+		if !plan {
+			after, err = c.BackupCronJobs(t.Context(), "mysql")
+			require.NoError(t, err)
+		}
+		return names, after
+	}
+	for _, suspend := range []bool{true, false} {
+		kube := fake.NewClientset()
+		for name, o := range objects {
+			_, err := kube.BatchV1().CronJobs("mysql").Create(t.Context(), &batchv1.CronJob{
+				ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "mysql", Labels: map[string]string{LabelSet: "mysql"}, Annotations: o.annotations},
+				Spec:       batchv1.CronJobSpec{Suspend: o.suspend},
+			}, metav1.CreateOptions{})
+			require.NoError(t, err)
+		}
+		c := New(kube, "mysql", nil)
+		before, err := c.BackupCronJobs(t.Context(), "mysql")
+		require.NoError(t, err)
+		planned, then := ask(c, true, suspend)
+		untouched, err := c.BackupCronJobs(t.Context(), "mysql")
+		require.NoError(t, err)
+		require.Equal(t, before, untouched)
+		names, after := ask(c, false, suspend)
+		require.ElementsMatch(t, names, planned)
+		require.ElementsMatch(t, after, then)
+		if !suspend {
+			require.ElementsMatch(t, []string{"by-us", "by-both", "past-us"}, names)
+		}
+	}
+}

@@ -41,6 +41,23 @@ func (c *Client) FreezePlan(ctx context.Context, set string, run Run, plan []byt
 	return plan, false, explain(err, "store the restore plan in "+c.ref("lease", planName(run.ID)))
 }
 
+// ForgetPlan removes the plan of a run that no retry can continue, and that no
+// Job takes along when it goes: one outside of a Job. Of others it does nothing.
+func (c *Client) ForgetPlan(ctx context.Context, run Run) error {
+	if run.JobUID != "" {
+		return nil
+	}
+	return c.deletePlan(ctx, run.ID)
+}
+
+func (c *Client) deletePlan(ctx context.Context, run string) error {
+	err := c.kube.CoordinationV1().Leases(c.namespace).Delete(ctx, planName(run), metav1.DeleteOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return explain(err, "delete the restore plan in "+c.ref("lease", planName(run)))
+}
+
 // FrozenPlan reads the plan that an earlier pod of the run stored.
 func (c *Client) FrozenPlan(ctx context.Context, run Run) ([]byte, bool, error) {
 	l, err := c.kube.CoordinationV1().Leases(c.namespace).Get(ctx, planName(run.ID), metav1.GetOptions{})
