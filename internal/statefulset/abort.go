@@ -68,7 +68,7 @@ type abort struct {
 	// none, or the Lease was not taken.
 	last  string
 	steps []string
-	held    []error
+	held  []error
 }
 
 func (a *abort) run(ctx context.Context) error {
