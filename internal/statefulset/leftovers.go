@@ -3,7 +3,6 @@ package statefulset
 import (
 	"context"
 	"slices"
-	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -78,7 +77,9 @@ func (c *Client) Leftovers(ctx context.Context, set string) (Leftovers, error) {
 		return l, err
 	}
 	for i := range pods {
-		l.Seeds = append(l.Seeds, newSeedInfo(&pods[i]))
+		if seed, ok := newSeedInfo(&pods[i], newSet(object)); ok {
+			l.Seeds = append(l.Seeds, seed)
+		}
 	}
 	if l.Claims, err = c.heldClaims(ctx, newSet(object)); err != nil {
 		return l, err
@@ -92,13 +93,17 @@ func (c *Client) Leftovers(ctx context.Context, set string) (Leftovers, error) {
 	return l, err
 }
 
-func newSeedInfo(pod *corev1.Pod) SeedInfo {
-	ordinal, _ := strconv.Atoi(pod.Labels[LabelOrdinal])
+// newSeedInfo reads a seed pod; false when its name is none of the set's. Which ordinal it holds its name says, not a
+// label, and of the claims that it lists only the ordinal's own count: abort deletes them, and both can be edited.
+func newSeedInfo(pod *corev1.Pod, set Set) (SeedInfo, bool) {
+	ordinal, ok := suffixOrdinal(pod.Name, set.Name+"-")
+	claims := slices.DeleteFunc(strings.Fields(pod.Annotations[annotationClaims]), func(name string) bool {
+		return !slices.ContainsFunc(set.Templates, func(t ClaimTemplate) bool { return name == claimName(t.Name, set.Name, ordinal) })
+	})
 	return SeedInfo{
-		Claims:  strings.Fields(pod.Annotations[annotationClaims]),
-		Ordinal: ordinal, Pod: pod.Name, Phase: string(pod.Status.Phase), Run: pod.Labels[LabelRun], Reason: podReason(pod),
+		Claims: claims, Ordinal: ordinal, Pod: pod.Name, Phase: string(pod.Status.Phase), Run: pod.Labels[LabelRun], Reason: podReason(pod),
 		LoadedBackup: pod.Annotations[AnnotationLoaded], Terminating: pod.DeletionTimestamp != nil, Held: hasFinalizer(pod),
-	}
+	}, ok
 }
 
 // seedPods finds the set's seed pods by the labels that only Keepset gives.

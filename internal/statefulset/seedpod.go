@@ -53,6 +53,10 @@ func (b *builder) pod() (*corev1.Pod, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Found out when the API server refuses such a pod, it would be too late: the claims are gone by then.
+	if !slices.ContainsFunc(pod.Spec.Containers, func(c corev1.Container) bool { return c.Name == b.at.container }) {
+		return nil, fmt.Errorf("apply the seed patch: %w: it leaves out the database's container %s", ErrNotFound, b.at.container)
+	}
 	b.identity(pod)
 	for i := range pod.Spec.Containers {
 		quiet(&pod.Spec.Containers[i])
