@@ -28,6 +28,7 @@ type ServerFlags struct {
 	ConnectTimeout            time.Duration
 	LockTimeout, LockHold     time.Duration
 	LockMode                  string
+	StopReplica               bool
 	Engine                    string
 	Databases, ExcludeObjects []string
 }
@@ -54,6 +55,7 @@ func (f *ServerFlags) AddDump(fs *pflag.FlagSet) {
 	fs.DurationVar(&f.LockTimeout, "lock-timeout", 30*time.Second, "how long to wait for the lock of the consistent point")
 	fs.DurationVar(&f.LockHold, "lock-hold", 60*time.Second, "how long writers may be held up")
 	fs.StringVar(&f.LockMode, "lock-mode", "auto", "how the consistent point is made: auto, ftwrl, backup-stage, lock-tables or none")
+	fs.BoolVar(&f.StopReplica, "allow-stopping-replica", false, "let a follower without GTIDs, whose appliers run in parallel, stop them while its position is read")
 }
 
 // patterns are the filters as a plan records them; what is left out has a "!".
@@ -106,8 +108,9 @@ func (f *ServerFlags) MySQL(a *App, s Server, log *slog.Logger) (mysql.Options, 
 		Address: s.Address, User: s.User, Password: password,
 		Workers: f.Connections, ConnectTimeout: f.ConnectTimeout,
 		LockWait: f.LockTimeout, LockHold: f.LockHold, LockMode: mysql.LockMode(f.LockMode),
-		Filter: mysql.Filter{Include: f.Databases, Exclude: f.ExcludeObjects},
-		Logger: log,
+		AllowStoppingReplica: f.StopReplica,
+		Filter:               mysql.Filter{Include: f.Databases, Exclude: f.ExcludeObjects},
+		Logger:               log,
 	}
 	opts.TLS, err = f.tls()
 	return opts, err

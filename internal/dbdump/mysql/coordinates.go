@@ -156,7 +156,7 @@ func (d *dump) settleReplica(ctx context.Context, s *session) (restart func(cont
 		return nothing, nil
 	}
 	if !d.opts.AllowStoppingReplica {
-		return nothing, fmt.Errorf("the server follows its upstream without GTIDs and with %d parallel appliers: its position is not exact while they run; turn GTIDs on, or allow the dump to stop the appliers for a moment", parallel)
+		return nothing, fmt.Errorf("the server follows its upstream without GTIDs and with %d parallel appliers: its position is not exact while they run; turn GTIDs on, or allow the dump to stop the appliers for a moment (--allow-stopping-replica)", parallel)
 	}
 	stop, start := "STOP SLAVE SQL_THREAD", "START SLAVE SQL_THREAD"
 	switch {
@@ -170,11 +170,22 @@ func (d *dump) settleReplica(ctx context.Context, s *session) (restart func(cont
 	}
 	d.log.Info("appliers stopped while the coordinates are read")
 	return func(ctx context.Context) error {
-		if err := s.exec(ctx, start); err != nil {
+		if err := d.startAppliers(ctx, start); err != nil {
 			return fmt.Errorf("start the appliers again (run %s on the server): %w", start, err)
 		}
 		return nil
 	}, nil
+}
+
+// startAppliers starts them on a connection of its own: what ended the dump may
+// have ended its connections as well.
+func (d *dump) startAppliers(ctx context.Context, start string) error {
+	s, err := d.sessions.engine.openSession(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	return s.exec(ctx, start)
 }
 
 // appliers is the number of parallel appliers; 0 when there is one, or when

@@ -1,0 +1,49 @@
+package mysql
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A dump that had to stop a follower's appliers starts them again, also when it
+// is cancelled while it waits for its lock, which breaks its connections.
+func TestStoppedAppliersGoOn(t *testing.T) {
+	t.Parallel()
+	f := mysql97.with("gtid_mode=OFF", "enforce_gtid_consistency=OFF", "log_replica_updates=ON", "replica_parallel_workers=4")
+	p, up := primary(t, f)
+	p.Exec(t, "GRANT REPLICATION CLIENT ON *.* TO repl@'%'")
+	m, report := dumpMemory(t, options(t, p))
+	s := seed(t, f, m.Source(report), up)
+	applying := func() string {
+		return s.Value(t, "SELECT SERVICE_STATE FROM performance_schema.replication_applier_status")
+	}
+	require.Equal(t, "ON", applying())
+
+	_, err := newEngine(t, options(t, s)).Dump(t.Context(), &countSink{})
+	require.ErrorContains(t, err, "--allow-stopping-replica")
+	require.Equal(t, "ON", applying(), "nothing was stopped without consent")
+
+	other, err := s.DB(t).Conn(t.Context())
+	require.NoError(t, err)
+	_, err = other.ExecContext(t.Context(), "LOCK TABLES d.t WRITE")
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	failed := make(chan error, 1)
+	e := newEngine(t, withStopping(options(t, s)))
+	go func() {
+		_, err := e.Dump(ctx, &countSink{})
+		failed <- err
+	}()
+	waitFor(t, "the appliers stop", func() bool { return applying() == "OFF" })
+	cancel()
+	require.ErrorIs(t, <-failed, context.Canceled)
+	require.Equal(t, "ON", applying())
+	_, err = other.ExecContext(t.Context(), "UNLOCK TABLES")
+	require.NoError(t, errors.Join(err, other.Close()))
+	p.Exec(t, "INSERT INTO d.t (v) VALUES ('later')")
+	sameRows(t, p, s)
+}
