@@ -3,6 +3,7 @@ package cli
 import (
 	"log/slog"
 	"net"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -83,12 +84,16 @@ func (f *ServerFlags) ParseServerURL(flag, raw string) (Server, error) {
 		return Server{}, refusePassword(flag, f.passwordVariable(), f.side+"-password-file")
 	}
 	if !slices.Contains(Engines(), u.Scheme) {
-		return Server{}, Usage("--%s %q: want mysql://user@host:port", flag, raw)
+		return Server{}, Usage("--%s %q: want mysql://user@host:port", flag, withoutAccount(raw))
 	}
-	if u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Hostname() == "" {
-		return Server{}, Usage("--%s %q: want mysql://user@host:port and nothing after it", flag, raw)
+	if u.Path != "" && u.Path != "/" || strings.ContainsAny(raw, "?#") || u.Hostname() == "" {
+		return Server{}, Usage("--%s %q: want mysql://user@host:port and nothing after it", flag, withoutAccount(raw))
 	}
-	s := Server{Engine: u.Scheme, User: f.User, Address: net.JoinHostPort(u.Hostname(), orDefault(u.Port(), "3306"))}
+	host, port, err := SplitHostPort(flag, net.JoinHostPort(u.Hostname(), orDefault(u.Port(), "3306")), 0)
+	if err != nil {
+		return Server{}, err
+	}
+	s := Server{Engine: u.Scheme, User: f.User, Address: net.JoinHostPort(host, strconv.Itoa(port))}
 	if u.User.Username() != "" {
 		s.User = u.User.Username()
 	}
@@ -96,6 +101,18 @@ func (f *ServerFlags) ParseServerURL(flag, raw string) (Server, error) {
 		return Server{}, Usage("--%s %q: no account; write mysql://user@host:port or give --%s-user", flag, raw, f.side)
 	}
 	return s, nil
+}
+
+// withoutAccount is what may be shown of a text that is no URL of ours: a
+// password stands before an @, or in a query.
+func withoutAccount(raw string) string {
+	if i := strings.IndexAny(raw, "?#"); i >= 0 {
+		raw = raw[:i]
+	}
+	if i := strings.LastIndexByte(raw, '@'); i >= 0 {
+		raw, _, _ = strings.Cut(raw[i+1:], "/")
+	}
+	return raw
 }
 
 // MySQL fills the options of the mysql engine for one server.
@@ -138,18 +155,29 @@ func orDefault(s, d string) string {
 	return s
 }
 
-// SplitHostPort reads host:port, or a host alone, which gets the given port.
+// SplitHostPort reads host:port, or a host alone, which gets the given port
+// unless that is 0.
 func SplitHostPort(flag, s string, port int) (string, int, error) {
 	host, text, err := net.SplitHostPort(s)
-	if err != nil {
-		if strings.Count(s, ":") == 1 || s == "" {
-			return "", 0, Usage("--%s %q: want host:port", flag, s)
+	if err != nil { // no port, or an IPv6 address without brackets
+		host, text = s, strconv.Itoa(port)
+		if inside, ok := strings.CutPrefix(s, "["); ok && strings.HasSuffix(s, "]") {
+			host = strings.TrimSuffix(inside, "]")
 		}
-		return strings.Trim(s, "[]"), port, nil
 	}
 	port, err = strconv.Atoi(text)
-	if err != nil || port < 1 || port > 65535 || host == "" {
+	if err != nil || port < 1 || port > 65535 || !validHost(host) {
 		return "", 0, Usage("--%s %q: want host:port", flag, s)
 	}
 	return host, port, nil
+}
+
+func validHost(host string) bool {
+	if strings.Contains(host, ":") {
+		_, err := netip.ParseAddr(host)
+		return err == nil
+	}
+	return host != "" && !strings.ContainsFunc(host, func(r rune) bool {
+		return r <= ' ' || r == 0x7f || strings.ContainsRune(`[]/\@?#`, r)
+	})
 }

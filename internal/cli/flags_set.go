@@ -35,6 +35,8 @@ func (f *SetFlags) split() (namespace, name string, err error) {
 	namespace, name, found := strings.Cut(f.Name, "/")
 	if !found {
 		namespace, name = f.Namespace, f.Name
+	} else if namespace == "" {
+		return "", "", Usage("--set %q: there is no namespace before the slash", f.Name)
 	} else if f.Namespace != "" && f.Namespace != namespace {
 		return "", "", Usage("--set %s and --namespace %s do not agree", f.Name, f.Namespace)
 	}

@@ -203,6 +203,9 @@ func (f *LoadFlags) options(follower bool) (mysql.LoadOptions, error) {
 		if !ok || from == "" || to == "" {
 			return o, Usage("--rename %q: want old=new", r)
 		}
+		if other, twice := o.Rename[from]; twice && other != to {
+			return o, Usage("--rename %q: %s is to become %s already", r, from, other)
+		}
 		o.Rename[from] = to
 	}
 	return o, nil

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
 	"os"
-	"strconv"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -187,13 +185,9 @@ func (s *mysqlServers) Ready(ctx context.Context, address string) error {
 
 // Upstream implements job.Servers.
 func (s *mysqlServers) Upstream(address string) (dbdump.Upstream, error) {
-	host, text, err := net.SplitHostPort(address)
+	host, port, err := SplitHostPort("as-follower-of", address, 0)
 	if err != nil {
-		return dbdump.Upstream{}, Usage("--as-follower-of %q: want host:port", address)
-	}
-	port, err := strconv.Atoi(text)
-	if err != nil {
-		return dbdump.Upstream{}, Usage("--as-follower-of %q: want host:port", address)
+		return dbdump.Upstream{}, err
 	}
 	up, err := s.upstream.account(s.app, host, port)
 	if err != nil {
