@@ -2,6 +2,7 @@ package repository
 
 import (
 	"fmt"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -45,5 +46,44 @@ func TestParallelMembersShareChunks(t *testing.T) {
 				requireContent(t, want, got)
 			}
 		})
+	}
+}
+
+// TestMembersThatEndTogether: members of equal small content commit while
+// others are still handing the same chunks in. Whoever refers to a chunk that
+// another member has announced must find it stored.
+func TestMembersThatEndTogether(t *testing.T) {
+	rounds := 400 / raceScale
+	if os.Getenv("KEEPSET_SOAK") != "" {
+		rounds = 20_000 / raceScale
+	}
+	const together = 3
+	m := plainMode()
+	store := initStore(t, m)
+	ordinals := make([]int, together*50)
+	for i := range ordinals {
+		ordinals[i] = i
+	}
+	for done := 0; done < rounds; {
+		b, err := open(t, store, m.writer, small()).Begin(t.Context(), testPlan(done, ordinals...), "attempt-1")
+		require.NoError(t, err)
+		for first := 0; first < len(ordinals) && done < rounds; first, done = first+together, done+1 {
+			same := content{}
+			for i := range 20 {
+				same[fmt.Sprintf("data/%02d", i)] = fmt.Appendf(nil, "round %d, table %d", done, i)
+			}
+			var wg sync.WaitGroup
+			for ordinal := first; ordinal < first+together; ordinal++ {
+				w, err := b.Member(t.Context(), ordinal)
+				require.NoError(t, err)
+				wg.Go(func() {
+					if _, err := writeContent(t.Context(), w, same); err != nil {
+						t.Errorf("round %d: %v", done, err)
+					}
+				})
+			}
+			wg.Wait()
+		}
+		require.NoError(t, b.Close())
 	}
 }

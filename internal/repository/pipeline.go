@@ -31,7 +31,9 @@ type pipeline struct {
 	index   *index
 	packer  *packer
 	jobs    chan *frame
-	frames  *tracker
+	// adds are chunks that the index may have announced and that are in no
+	// frame yet; frames are those that are in no pack yet.
+	adds, frames *tracker
 
 	mu     sync.Mutex
 	bundle *frame // small chunks waiting for company
@@ -68,7 +70,7 @@ func newPipeline(r *Repository, l layout) (*pipeline, error) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	p := &pipeline{
 		ctx: ctx, cancel: cancel, verify: !r.options.NoExtraVerify, config: r.config, gear: newGearTable(),
-		jobs: make(chan *frame, r.options.Workers), frames: newTracker(),
+		jobs: make(chan *frame, r.options.Workers), adds: newTracker(), frames: newTracker(),
 	}
 	table := newPacks()
 	p.index = newIndex(r, l, table)
@@ -101,6 +103,9 @@ func (p *pipeline) add(data []byte, small, secret bool, stats *counters) (c *chu
 		return nil, false, p.err()
 	}
 	sum := hash(sha256.Sum256(data))
+	// As soon as the index knows the chunk others refer to it, and flush must
+	// not overlook it before it has reached the bundle or a frame.
+	defer p.adds.end(p.adds.begin())
 	c, fresh, err := p.index.findOrAdd(p.ctx, sum, uint32(len(data)), secret, stats)
 	if err != nil {
 		return nil, false, err
@@ -155,10 +160,14 @@ func (p *pipeline) submit(f *frame) error {
 	}
 }
 
-// flush returns once everything added before is in the store.
+// flush returns once everything added before is in the store, and so is what
+// others were adding when it was called.
 func (p *pipeline) flush(ctx context.Context) error {
 	ctx, cancel := withCause(ctx, p.ctx)
 	defer cancel()
+	if err := p.adds.wait(ctx); err != nil {
+		return err
+	}
 	p.mu.Lock()
 	err := p.submitBundle()
 	p.mu.Unlock()
