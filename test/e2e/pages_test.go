@@ -58,7 +58,7 @@ func (r *reader) follow(page string) string {
 // replica recovered, the whole set in another namespace, status and abort.
 func TestPages(t *testing.T) {
 	t.Parallel()
-	s := &shopSet{cluster: newCluster(t, "pod-security.kubernetes.io/enforce=baseline")}
+	s := bareShop(t)
 	s.startS3()
 	s.apply(render(t, "testdata/shop.yaml", map[string]any{"Replicas": 3, "Policy": "Parallel"}))
 	s.waitReady(3)
@@ -67,7 +67,7 @@ func TestPages(t *testing.T) {
 	require.NoError(t, err)
 	s.exec(0, "DROP USER "+backupAccount+"@'%'", install.In("sql"))
 
-	staging := &shopSet{cluster: s.in(s.newNamespace("pod-security.kubernetes.io/enforce=baseline")), repository: s.repository, endpoint: s.endpoint}
+	staging := s.beside("pod-security.kubernetes.io/enforce=baseline")
 	r := s.reader(staging.ns)
 	said := r.follow("../../docs/install.md")
 	assert.Contains(t, said, "encrypted and signed")
@@ -87,8 +87,8 @@ func TestPages(t *testing.T) {
 	said = r.follow("../../docs/restore.md")
 	assert.Contains(t, said, "3 ordinals ready")
 	s.waitReady(5)
-	fourth.never(t, 1)
-	fifth.never(t, 1)
+	fourth.never(t, 1, 1)
+	fifth.never(t, 1, 1)
 	for i := range 5 {
 		s.caughtUp(i)
 	}

@@ -42,7 +42,7 @@ func TestProof2Growth(t *testing.T) {
 	s.parameters(map[string]string{"KEEPSET_REPLICAS": "9", "KEEPSET_BACKUP": "20990101T000000Z-00000000"})
 	require.True(t, s.waitJob("grow", 5*time.Minute), "the retry continues the stored plan:\n%s", s.logs("grow"))
 	s.waitReady(4)
-	guard.never(t, backedUp)
+	guard.never(t, 1, backedUp)
 	s.exec(0, "SET GLOBAL event_scheduler=OFF")
 	s.caughtUp(3)
 	assert.Contains(t, s.logs("grow"), string(first))
@@ -73,6 +73,6 @@ func TestProof2Growth(t *testing.T) {
 	s.jobOK("keepset-restore", "again")
 	s.waitReady(4)
 	s.caughtUp(3)
-	guard.never(t, backedUp)
+	guard.never(t, 2, backedUp)
 	s.nothingLeft()
 }

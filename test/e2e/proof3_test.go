@@ -54,14 +54,14 @@ func TestProof3Recovery(t *testing.T) {
 	assert.Equal(t, sumThen, s.value(0, strings.ReplaceAll(sumQuery, "shop.", "shop_then.")), "the table as it was at the backup")
 
 	// The whole set, in another namespace, where its YAML stands at zero replicas.
-	other := &shopSet{cluster: s.in(s.newNamespace("pod-security.kubernetes.io/enforce=restricted")), repository: s.repository, endpoint: s.endpoint}
+	other := s.beside("pod-security.kubernetes.io/enforce=restricted")
 	other.install(shopOptions{empty: true})
 	guard := other.guard(0)
 	other.parameters(map[string]string{"KEEPSET_ALL": "true", "KEEPSET_FROM_SET": s.ns + "/mysql", "KEEPSET_BACKUP": first})
 	other.jobOK("keepset-restore", "whole-set")
 	other.waitReady(3)
 	assert.Equal(t, sumThen, other.sum(0))
-	guard.never(t, 1)
+	guard.never(t, 1, 1)
 	other.order("life goes on", 100)
 	for i := 1; i < 3; i++ {
 		other.caughtUp(i)

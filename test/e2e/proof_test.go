@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	batchv1 "k8s.io/api/batch/v1"
@@ -67,9 +69,9 @@ func (s *shopSet) jobFails(cronJob, name string, code int, words ...string) {
 	}
 }
 
-// guard asks every pod of one ordinal, whenever it is Ready as the set's own,
-// how many orders it has. A replica that is Ready without its data is caught
-// in the act.
+// guard asks every pod of one ordinal, once it is Ready as the set's own, how
+// many orders it has. A replica that is Ready without its data is caught in the
+// act.
 type guard struct {
 	mu   sync.Mutex
 	seen map[string]int // pod UID -> orders at its first Ready
@@ -85,31 +87,62 @@ func (s *shopSet) guard(ordinal int) *guard {
 	go func() {
 		for event := range w.ResultChan() {
 			pod, ok := event.Object.(*corev1.Pod)
-			if !ok || !ready(pod) {
+			if !ok || !ready(pod) || g.knows(string(pod.UID)) {
 				continue
 			}
+			n := s.firstOrders(pod.Status.PodIP)
 			g.mu.Lock()
-			if _, known := g.seen[string(pod.UID)]; !known {
-				g.seen[string(pod.UID)] = s.ordersOf(pod.Status.PodIP)
-			}
+			g.seen[string(pod.UID)] = n
 			g.mu.Unlock()
 		}
 	}()
 	return g
 }
 
+func (g *guard) knows(uid string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	_, known := g.seen[uid]
+	return known
+}
+
+// firstOrders is how many orders a server has when it first answers, which is
+// later than Ready where the pod has no readiness probe; -1 when it answers
+// that there is no such table, or not at all.
+func (s *shopSet) firstOrders(ip string) int {
+	deadline := time.Now().Add(time.Minute)
+	for {
+		n, err := s.countOrders(ip)
+		var answer *mysql.MySQLError
+		if err == nil || errors.As(err, &answer) || s.t.Context().Err() != nil || time.Now().After(deadline) {
+			return n
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
 // ordersOf counts the orders of a server; -1 when there is no such table.
 func (s *shopSet) ordersOf(ip string) int {
-	db := s.open(ip)
-	defer func() { _ = db.Close() }()
-	n := -1
-	_ = db.QueryRowContext(context.Background(), "SELECT COUNT(*) FROM shop.orders").Scan(&n)
+	n, _ := s.countOrders(ip)
 	return n
 }
 
-// never requires that no pod was Ready with fewer orders.
-func (g *guard) never(t *testing.T, fewer int) {
+func (s *shopSet) countOrders(ip string) (int, error) {
+	db := s.open(ip)
+	defer func() { _ = db.Close() }()
+	n := -1
+	err := db.QueryRowContext(context.Background(), "SELECT COUNT(*) FROM shop.orders").Scan(&n)
+	return n, err
+}
+
+// never requires that so many pods were Ready, and none with fewer orders.
+func (g *guard) never(t *testing.T, pods, fewer int) {
 	t.Helper()
+	require.Eventually(t, func() bool {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		return len(g.seen) >= pods
+	}, time.Minute, 50*time.Millisecond, "the guard has not seen %d pods Ready", pods)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for uid, n := range g.seen {

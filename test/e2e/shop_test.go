@@ -3,7 +3,6 @@ package e2e
 import (
 	"bytes"
 	"context"
-	"database/sql"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -15,7 +14,6 @@ import (
 	"text/template"
 	"time"
 
-	_ "github.com/go-sql-driver/mysql" // the driver of database/sql
 	"github.com/stretchr/testify/require"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -24,20 +22,29 @@ import (
 	"keepset/internal/cli"
 )
 
-// shopSet is a replicated MariaDB StatefulSet called mysql, an S3 server, and
-// Keepset as deploy/cronjob ships it, in a namespace of their own.
+// shopSet is a StatefulSet called mysql, by default of replicating MariaDB
+// servers, an S3 server, and Keepset as deploy/cronjob ships it, in a namespace
+// of their own.
 type shopSet struct {
 	*cluster
 	// repository is the URL, inside of the cluster and, with host's
 	// environment, outside.
 	repository string
 	endpoint   string
+	// password is root's.
+	password string
 }
 
 // shopOptions shape the set. The zero value is three replicas, Parallel.
 type shopOptions struct {
+	// yaml is the set's in testdata; by default shop.yaml.
+	yaml     string
 	replicas int
 	policy   string
+	// shipped names an overlay of deploy/cronjob, which then says all but the
+	// namespace, the image and the store. By default the base is taken, with
+	// the settings that shop.yaml needs.
+	shipped string
 	// component names a component of deploy/cronjob, for example fan-out.
 	component string
 	// patches are more kustomize patches of Keepset's objects.
@@ -53,9 +60,26 @@ const (
 	replAccount   = "replication"
 )
 
+// shopParameters are what a restore of shop.yaml has to know.
+const shopParameters = `
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: keepset-restore}
+data:
+  KEEPSET_REPLICATION_USER: ` + replAccount + `
+  KEEPSET_SEED_PATCH: |
+    spec:
+      containers:
+        - name: mysql
+          args: [--skip-slave-start, --read-only=0, --event-scheduler=OFF, --innodb-buffer-pool-size=64M]
+          env:
+            - name: MARIADB_ROOT_PASSWORD
+              valueFrom: {secretKeyRef: {name: keepset-restore, key: KEEPSET_TARGET_PASSWORD}}
+`
+
 func newShopSet(t *testing.T, o shopOptions) *shopSet {
 	t.Helper()
-	s := &shopSet{cluster: newCluster(t, "pod-security.kubernetes.io/enforce=baseline")}
+	s := bareShop(t)
 	s.startS3()
 	s.install(o)
 	if o.empty {
@@ -68,6 +92,20 @@ func newShopSet(t *testing.T, o shopOptions) *shopSet {
 	s.replicate(o.replicas)
 	s.keepset("backup", "init", "--repository", s.repository)
 	return s
+}
+
+// bareShop is a namespace with nothing in it yet.
+func bareShop(t *testing.T) *shopSet {
+	t.Helper()
+	return &shopSet{cluster: newCluster(t, "pod-security.kubernetes.io/enforce=baseline"), password: rootPassword}
+}
+
+// beside is a second, empty namespace for the same repository.
+func (s *shopSet) beside(labels ...string) *shopSet {
+	s.t.Helper()
+	other := *s
+	other.cluster = s.in(s.newNamespace(labels...))
+	return &other
 }
 
 // startS3 starts the S3 server, which makes the bucket.
@@ -101,7 +139,10 @@ func (s *shopSet) install(o shopOptions) {
 	if replicas == 0 && !o.empty {
 		replicas = 3
 	}
-	s.apply(render(s.t, "testdata/shop.yaml", map[string]any{"Replicas": replicas, "Policy": o.policy}))
+	if o.yaml == "" {
+		o.yaml = "shop.yaml"
+	}
+	s.apply(render(s.t, "testdata/"+o.yaml, map[string]any{"Replicas": replicas, "Policy": o.policy}))
 	s.apply(s.secrets())
 	dir := s.overlay(o)
 	out, err := s.try("apply", "-k", dir)
@@ -120,11 +161,11 @@ stringData: {%s, KEEPSET_SOURCE_PASSWORD: backup-secret}
 apiVersion: v1
 kind: Secret
 metadata: {name: keepset-restore}
-stringData: {%s, KEEPSET_TARGET_PASSWORD: %s, KEEPSET_REPLICATION_PASSWORD: repl-secret}
-`, store, store, rootPassword)
+stringData: {%s, KEEPSET_TARGET_PASSWORD: "%s", KEEPSET_REPLICATION_PASSWORD: repl-secret}
+`, store, store, s.password)
 }
 
-// overlay writes a user's kustomization over the shipped base.
+// overlay writes a user's kustomization over what is shipped.
 func (s *shopSet) overlay(o shopOptions) string {
 	s.t.Helper()
 	dir := s.t.TempDir()
@@ -136,7 +177,7 @@ func (s *shopSet) overlay(o shopOptions) string {
 	if o.component != "" {
 		components = "components: [" + shipped + "/components/" + o.component + "]\n"
 	}
-	patches := append([]string{`
+	patches := []string{`
 apiVersion: v1
 kind: ConfigMap
 metadata: {name: keepset}
@@ -144,23 +185,15 @@ data:
   KEEPSET_SET: mysql
   KEEPSET_REPOSITORY: ` + s.repository + `
   AWS_ENDPOINT_URL_S3: ` + s.endpoint + `
-`, `
-apiVersion: v1
-kind: ConfigMap
-metadata: {name: keepset-restore}
-data:
-  KEEPSET_REPLICATION_USER: ` + replAccount + `
-  KEEPSET_SEED_PATCH: |
-    spec:
-      containers:
-        - name: mysql
-          args: [--skip-slave-start, --read-only=0, --event-scheduler=OFF, --innodb-buffer-pool-size=64M]
-          env:
-            - name: MARIADB_ROOT_PASSWORD
-              valueFrom: {secretKeyRef: {name: keepset-restore, key: KEEPSET_TARGET_PASSWORD}}
-`}, o.patches...)
+`}
+	from := "overlays/" + o.shipped
+	if o.shipped == "" {
+		from = "base"
+		patches = append(patches, shopParameters)
+	}
+	patches = append(patches, o.patches...)
 	var b strings.Builder
-	fmt.Fprintf(&b, "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nnamespace: %s\nresources: [%s/base]\n%s", s.ns, shipped, components)
+	fmt.Fprintf(&b, "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nnamespace: %s\nresources: [%s/%s]\n%s", s.ns, shipped, from, components)
 	b.WriteString("images: [{name: keepset, newName: keepset, newTag: dev}]\npatches:\n")
 	for i, p := range patches {
 		name := fmt.Sprintf("patch-%d.yaml", i)
@@ -190,97 +223,6 @@ func (s *shopSet) waitReady(replicas int) {
 			}
 		}
 		return true
-	})
-}
-
-// db opens an ordinal's server as root over its pod's address.
-func (s *shopSet) db(ordinal int) *sql.DB {
-	s.t.Helper()
-	pod := s.pod(fmt.Sprintf("mysql-%d", ordinal))
-	require.NotNil(s.t, pod, "pod of ordinal %d", ordinal)
-	db := s.open(pod.Status.PodIP)
-	s.t.Cleanup(func() { _ = db.Close() })
-	return db
-}
-
-// open is a connection pool to a server as root.
-func (s *shopSet) open(ip string) *sql.DB {
-	s.t.Helper()
-	db, err := sql.Open("mysql", fmt.Sprintf("root:%s@tcp(%s:3306)/?multiStatements=true&timeout=5s", rootPassword, ip))
-	require.NoError(s.t, err)
-	return db
-}
-
-// exec runs statements on an ordinal.
-func (s *shopSet) exec(ordinal int, statements ...string) {
-	s.t.Helper()
-	db := s.db(ordinal)
-	for _, q := range statements {
-		_, err := db.ExecContext(s.t.Context(), q)
-		require.NoError(s.t, err, "ordinal %d: %.200s", ordinal, q)
-	}
-}
-
-// value is the first column of the first row.
-func (s *shopSet) value(ordinal int, query string) string {
-	s.t.Helper()
-	var v sql.NullString
-	require.NoError(s.t, s.db(ordinal).QueryRowContext(s.t.Context(), query).Scan(&v), "ordinal %d: %s", ordinal, query)
-	return v.String
-}
-
-// replicate makes the accounts and has every ordinal follow the first.
-func (s *shopSet) replicate(replicas int) {
-	s.t.Helper()
-	s.exec(0,
-		"CREATE USER "+replAccount+"@'%' IDENTIFIED BY 'repl-secret'; GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO "+replAccount+"@'%'",
-		"CREATE USER "+backupAccount+"@'%' IDENTIFIED BY 'backup-secret'",
-		"GRANT SELECT, RELOAD, PROCESS, LOCK TABLES, SHOW VIEW, EVENT, TRIGGER, BINLOG MONITOR, REPLICA MONITOR ON *.* TO "+backupAccount+"@'%'",
-		"CREATE DATABASE shop; CREATE TABLE shop.orders (id INT PRIMARY KEY AUTO_INCREMENT, customer VARCHAR(40), note TEXT, KEY (customer))",
-	)
-	for i := 1; i < replicas; i++ {
-		s.exec(i, "CHANGE MASTER TO MASTER_HOST='mysql-0.mysql', MASTER_USER='"+replAccount+"', MASTER_PASSWORD='repl-secret', MASTER_USE_GTID=slave_pos", "RESET MASTER; SET GLOBAL gtid_slave_pos=''; START SLAVE")
-	}
-	s.order("first", 2000)
-	for i := 1; i < replicas; i++ {
-		s.caughtUp(i)
-	}
-}
-
-// order writes rows on the primary.
-func (s *shopSet) order(customer string, rows int) {
-	s.t.Helper()
-	const batch = 500
-	for done := 0; done < rows; done += batch {
-		var b strings.Builder
-		b.WriteString("INSERT INTO shop.orders (customer, note) VALUES ")
-		for i := range min(batch, rows-done) {
-			if i > 0 {
-				b.WriteByte(',')
-			}
-			fmt.Fprintf(&b, "('%s', SHA2('%s %d', 512))", customer, customer, done+i)
-		}
-		s.exec(0, b.String())
-	}
-}
-
-const sumQuery = "SELECT CONCAT(COUNT(*), ' ', COALESCE(SUM(CRC32(CONCAT_WS('|', id, customer, note))), 0)) FROM shop.orders"
-
-// sum is a checksum of an ordinal's orders.
-func (s *shopSet) sum(ordinal int) string {
-	s.t.Helper()
-	return s.value(ordinal, sumQuery)
-}
-
-// caughtUp waits until an ordinal has all that the primary has.
-func (s *shopSet) caughtUp(ordinal int) {
-	s.t.Helper()
-	var last string
-	s.until(3*time.Minute, fmt.Sprintf("ordinal %d catches up", ordinal), func() bool {
-		var sum sql.NullString
-		err := s.db(ordinal).QueryRowContext(s.t.Context(), sumQuery).Scan(&sum)
-		last = sum.String
-		return err == nil && last == s.sum(0)
 	})
 }
 
@@ -359,7 +301,7 @@ func (s *shopSet) jobOK(cronJob, name string) {
 func (s *shopSet) parameters(values map[string]string) {
 	s.t.Helper()
 	data := map[string]string{"KEEPSET_BACKUP": "latest"}
-	for _, k := range []string{"KEEPSET_REPLICAS", "KEEPSET_ORDINAL", "KEEPSET_ALL", "KEEPSET_REPLACE", "KEEPSET_FROM_SET", "KEEPSET_ALLOW_ROLLBACK"} {
+	for _, k := range []string{"KEEPSET_REPLICAS", "KEEPSET_ORDINAL", "KEEPSET_ALL", "KEEPSET_REPLACE", "KEEPSET_KEEP", "KEEPSET_FROM_SET", "KEEPSET_ALLOW_ROLLBACK"} {
 		data[k] = ""
 	}
 	maps.Copy(data, values)
