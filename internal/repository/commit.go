@@ -2,6 +2,7 @@ package repository
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -21,8 +22,8 @@ type CommitStatus struct {
 // Commit makes the member part of the backup: it waits for all packs, stores
 // index parts, map and refs, lists what is needed to see that it is all there,
 // and only then stores the commit. It fails when a stream is still open or was
-// aborted, and with ErrVoid when the backup has taken longer than the
-// repository allows. After an error the member is given up.
+// aborted, with ErrVoid when the backup has taken longer than the repository
+// allows, and when its plan is not the stored one any more. After an error the member is given up.
 func (w *MemberWriter) Commit(ctx context.Context, report record.Report, status CommitStatus) (record.Commit, error) {
 	c, err := w.commit(ctx, report, status)
 	if err != nil {
@@ -137,7 +138,7 @@ func (w *MemberWriter) newCommit(report record.Report, status CommitStatus, refs
 }
 
 // storeCommit stores the commit and looks at it: only the store's clock says
-// whether it came in time.
+// whether it came in time, and only the stored plan whether it counts.
 func (w *MemberWriter) storeCommit(ctx context.Context, c *record.Commit) error {
 	r := w.b.r
 	data, err := record.Encode(c, r.keys.Writer)
@@ -160,6 +161,24 @@ func (w *MemberWriter) storeCommit(ctx context.Context, c *record.Commit) error 
 	}
 	if late := object.LastModified.Sub(w.b.planTime); late > r.longest() {
 		return fmt.Errorf("%w: it was committed %s after its plan, at most %s is allowed; make a repository with a longer limit, or back up in smaller sets", ErrVoid, late.Round(time.Second), r.longest())
+	}
+	return w.checkPlan(ctx)
+}
+
+// errPlanReplaced says that the commit names a plan that is not stored any more.
+var errPlanReplaced = errors.New("the plan of the backup has been replaced since")
+
+// checkPlan looks whether the plan that the commit names is still the stored
+// one. Where the store cannot make writes conditional, pods that begin at the
+// same moment each write a plan, and the last one's counts.
+func (w *MemberWriter) checkPlan(ctx context.Context) error {
+	key := w.b.layout.plan(w.b.plan.ID)
+	data, err := getAll(ctx, w.b.r.store, key)
+	if err != nil {
+		return fmt.Errorf("look at the plan after the commit: %w", err)
+	}
+	if hash(sha256.Sum256(data)) != w.b.planHash {
+		return fmt.Errorf("%w: the store let another pod overwrite %s; run the backup again, as a retry of the same job does: it takes over the plan that is stored now", errPlanReplaced, key)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -92,6 +93,36 @@ func TestSuspectMember(t *testing.T) {
 	info, err := r.Resolve(t.Context(), testSet, Selector{ID: b.Plan().ID, Allow: true})
 	require.NoError(t, err)
 	require.Equal(t, StatusSuspect, info.Status)
+}
+
+// TestPlanOverwrittenByAnotherPod: a commit for a plan that is not the stored
+// one does not count, so it must not be reported as one that does. The retry
+// takes over the plan that won.
+func TestPlanOverwrittenByAnotherPod(t *testing.T) {
+	m := plainMode()
+	store := initStore(t, m)
+	first, second := testPlan(0, 0, 1), testPlan(0, 0, 1)
+	second.ID, second.CreatedAt = first.ID, first.CreatedAt.Add(time.Second)
+	a := begin(t, store, m, first, "pod-a")
+	t.Cleanup(func() { require.NoError(t, a.Close()) })
+	// A store without conditional writes lets the second pod overwrite.
+	require.NoError(t, store.Delete(t.Context(), layout{testSet}.plan(first.ID)))
+	b := begin(t, store, m, second, "pod-b")
+	t.Cleanup(func() { require.NoError(t, b.Close()) })
+	writeMember(t, b, 1, content{"a": []byte("b")})
+
+	w, err := a.Member(t.Context(), 0)
+	require.NoError(t, err)
+	_, err = writeContent(t.Context(), w, content{"a": []byte("a")})
+	require.ErrorIs(t, err, errPlanReplaced)
+
+	retry := begin(t, store, m, first, "pod-a-again")
+	t.Cleanup(func() { require.NoError(t, retry.Close()) })
+	require.Equal(t, second.CreatedAt, retry.Plan().CreatedAt)
+	writeMember(t, retry, 0, content{"a": []byte("a")})
+	info, err := open(t, store, m.restore, Options{}).Backup(t.Context(), testSet, first.ID)
+	require.NoError(t, err)
+	require.Equal(t, StatusComplete, info.Status)
 }
 
 func TestSelectByTime(t *testing.T) {
