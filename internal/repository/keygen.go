@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -125,7 +126,7 @@ func LoadKeys(getenv func(string) string) (Keys, error) {
 	}{
 		{NameWriterKey, func(s string) (err error) { k.Writer, err = parseWriterSecret(s); return err }},
 		{NameTrustedWriters, k.parseTrusted},
-		{NameDataRecipient, func(s string) (err error) { k.Data, err = age.ParseX25519Recipient(s); return err }},
+		{NameDataRecipient, k.parseData},
 		{NameIndexIdentity, k.parseIndex},
 		{NameRestoreIdentity, func(s string) (err error) { k.Restore, err = age.ParseIdentities(strings.NewReader(s)); return err }},
 		{NameKeyFiles, k.parseKeyFiles},
@@ -174,6 +175,14 @@ func (k *Keys) parseTrusted(text string) error {
 	return nil
 }
 
+// parseData does not repeat what it could not read: it may be an identity, that is, a secret.
+func (k *Keys) parseData(text string) (err error) {
+	if k.Data, err = age.ParseX25519Recipient(text); err != nil {
+		return errors.New("it is not an age public key (age1...)")
+	}
+	return nil
+}
+
 func (k *Keys) parseIndex(text string) error {
 	for _, field := range fields(text) {
 		identity, err := age.ParseX25519Identity(field)
@@ -185,13 +194,19 @@ func (k *Keys) parseIndex(text string) error {
 	return nil
 }
 
+// fingerprint is the form of a [Fingerprint]: it becomes part of a key in the store.
+var fingerprint = regexp.MustCompile(`^[0-9a-f]{16}$`)
+
 func (k *Keys) parseKeyFiles(text string) error {
 	k.KeyFiles = make(map[string][]byte)
 	for line := range strings.Lines(text) {
 		name, encoded, found := strings.Cut(strings.TrimSpace(line), " ")
 		data, err := base64.StdEncoding.DecodeString(encoded)
-		if !found || err != nil {
+		if !found || err != nil || !fingerprint.MatchString(name) {
 			return errors.New("a line is not a fingerprint and base64")
+		}
+		if _, twice := k.KeyFiles[name]; twice {
+			return fmt.Errorf("the fingerprint %s is there twice", name)
 		}
 		k.KeyFiles[name] = data
 	}

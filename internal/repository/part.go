@@ -16,7 +16,7 @@ import (
 //
 //	"KSPART\x00\x01"                               8 bytes
 //	nonce                                          16 random bytes
-//	u32 number of packs, for each: name (32 bytes), u64 size
+//	u32 number of packs, for each, in order of the names: name (32 bytes), u64 size
 //	u32 number of rows, for each, in order of the chunk IDs:
 //	    chunk ID (32 bytes), u32 pack, u32 at, u32 stored, u32 skip, u32 length
 //
@@ -128,6 +128,9 @@ func parsePart(plain []byte) (*partRows, error) {
 		copy(p.names[i][:], rest)
 		p.sizes[i] = int64(le.Uint64(rest[record.HashSize:]))
 		rest = rest[partPack:]
+		if p.sizes[i] <= 0 || i > 0 && bytes.Compare(p.names[i-1][:], p.names[i][:]) >= 0 {
+			return nil, fmt.Errorf("%w: pack %d of a part of the index is out of order or has no size", ErrDamaged, i)
+		}
 	}
 	count := int64(le.Uint32(rest))
 	p.rows = rest[4:]

@@ -31,7 +31,7 @@ func ParseSelector(text string) (Selector, error) {
 		return Selector{At: day.Add(24*time.Hour - time.Second)}, nil
 	}
 	for _, form := range []string{time.RFC3339, time.DateTime, "2006-01-02 15:04", "2006-01-02T15:04:05", "2006-01-02T15:04"} {
-		if at, err := time.Parse(form, text); err == nil {
+		if at, err := time.Parse(form, text); err == nil && !at.IsZero() { // which would mean the latest
 			return Selector{At: at}, nil
 		}
 	}
