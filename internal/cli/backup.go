@@ -68,8 +68,9 @@ func (f *BackupFlags) Job(ctx context.Context, a *App) (b *job.Backup, done func
 	if b.Ordinals, err = job.ParseOrdinals(f.Ordinals); err != nil {
 		return nil, nil, Usage("--%w", err)
 	}
-	// What is wrong with the account is said once, before a plan is written.
-	if _, err := f.Server.MySQL(a, Server{}, a.Log); err != nil {
+	// What is wrong with the account or the server's flags is said once, before
+	// a plan is written.
+	if err := f.Server.try(a); err != nil {
 		return nil, nil, err
 	}
 	if len(f.Sources) > 0 {

@@ -133,6 +133,16 @@ func (f *ServerFlags) MySQL(a *App, s Server, log *slog.Logger) (mysql.Options, 
 	return opts, err
 }
 
+// try finds out whether an engine could be made with these flags, for whatever
+// server: it reads the files that they name.
+func (f *ServerFlags) try(a *App) error {
+	opts, err := f.MySQL(a, Server{Address: "127.0.0.1:3306", User: orDefault(f.User, "anyone")}, a.Log)
+	if err != nil {
+		return err
+	}
+	return tryEngine(f.Engine, opts)
+}
+
 func (f *ServerFlags) tls() (mysql.TLS, error) {
 	t := mysql.TLS{CA: f.TLSCA, Cert: f.TLSCert, Key: f.TLSKey}
 	switch f.TLS {

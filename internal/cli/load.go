@@ -176,14 +176,20 @@ func Omissions(all []string) (particular []string, always int) {
 // opener returns what opens engines with opts, after it has tried once, so
 // that options that cannot be meant are found before anything is touched.
 func opener(name string, opts mysql.Options) (func() (dbdump.Engine, error), error) {
-	probe, err := OpenEngine(name, opts)
-	if err != nil {
-		return nil, err
-	}
-	if err := probe.Close(); err != nil {
+	if err := tryEngine(name, opts); err != nil {
 		return nil, err
 	}
 	return func() (dbdump.Engine, error) { return OpenEngine(name, opts) }, nil
+}
+
+// tryEngine opens an engine, which reaches for no server yet but reads the files
+// that the flags name, and closes it.
+func tryEngine(name string, opts mysql.Options) error {
+	e, err := OpenEngine(name, opts)
+	if err != nil {
+		return err
+	}
+	return e.Close()
 }
 
 func (f *LoadFlags) options(follower bool) (mysql.LoadOptions, error) {

@@ -90,11 +90,10 @@ func (f *RestoreFlags) Job(ctx context.Context, a *App) (*job.Restore, error) {
 	if r.From, err = f.from(client.Namespace(), name); err != nil {
 		return nil, err
 	}
-	servers := &mysqlServers{app: a, server: &f.Server, upstream: &f.Upstream, log: onceLogger(a.Log)}
-	if _, err := servers.options("127.0.0.1:3306"); err != nil {
+	if err := f.Server.try(a); err != nil {
 		return nil, err
 	}
-	r.Servers = servers
+	r.Servers = &mysqlServers{app: a, server: &f.Server, upstream: &f.Upstream, log: onceLogger(a.Log)}
 	if r.Repository, err = f.Repository.Open(ctx, a); err != nil {
 		return nil, err
 	}

@@ -139,8 +139,25 @@ func (b *Backup) assignRoles(ctx context.Context, inv *Inventory) error {
 		m.Role = role
 	}
 	if b.FollowersOnly {
-		inv.Members = slices.DeleteFunc(inv.Members, func(m Member) bool { return m.Problem == nil && m.Role != RoleFollower })
+		return b.leaveOutLeaders(inv)
 	}
+	return nil
+}
+
+// leaveOutLeaders keeps the followers, and the members that could not be asked.
+func (b *Backup) leaveOutLeaders(inv *Inventory) error {
+	var kept []Member
+	for _, m := range inv.Members {
+		if m.Problem == nil && m.Role != RoleFollower {
+			b.Log.Info("member left out: it follows no other", "ordinal", m.Ordinal, "member", m.Name, "role", m.Role)
+			continue
+		}
+		kept = append(kept, m)
+	}
+	if len(kept) == 0 && len(inv.Members) > 0 {
+		return fmt.Errorf("%w: no member of set %s follows another; back it up with --role any", ErrConfig, b.Set)
+	}
+	inv.Members = kept
 	return nil
 }
 

@@ -228,6 +228,7 @@ func TestFollowersOnly(t *testing.T) {
 	b.Role = func(context.Context, job.Member) (string, error) { return job.RolePrimary, nil }
 	_, err = b.Run(t.Context())
 	require.ErrorIs(t, err, job.ErrConfig, "nothing to back up is not a success")
+	require.ErrorContains(t, err, "no member of set _/shop follows another")
 }
 
 // guard is busy from its nth check on.

@@ -127,7 +127,7 @@ func New(ctx context.Context, o Options) (*Store, error) {
 	}
 	cfg, err := config.LoadDefaultConfig(ctx, loadOptions(o, client)...)
 	if err != nil {
-		return nil, fmt.Errorf("load the S3 configuration: %w", err)
+		return nil, fmt.Errorf("load the S3 configuration: %w: %w", storage.ErrInvalid, err)
 	}
 	idle, err := freeze(&cfg)
 	if err != nil {
