@@ -57,6 +57,9 @@ func (r *Repository) Begin(ctx context.Context, plan record.Plan, attempt record
 	if err := r.canWrite(); err != nil {
 		return nil, err
 	}
+	if err := r.requireKeyFiles(ctx); err != nil {
+		return nil, err
+	}
 	l := layout{plan.Set}
 	if err := r.claimOrigin(ctx, l, plan.Origin); err != nil {
 		return nil, err
@@ -66,36 +69,6 @@ func (r *Repository) Begin(ctx context.Context, plan record.Plan, attempt record
 		return nil, err
 	}
 	return b, nil
-}
-
-// claimOrigin writes the set's origin, or compares it.
-func (r *Repository) claimOrigin(ctx context.Context, l layout, origin string) error {
-	mine := record.Origin{Header: record.NewHeader(record.KindOrigin), Set: l.set, Origin: origin}
-	data, err := getAll(ctx, r.store, l.origin())
-	if isNotExist(err) {
-		encoded, err := record.Encode(&mine, r.keys.Writer)
-		if err != nil {
-			return err
-		}
-		err = putContent(ctx, r.store, l.origin(), encoded)
-		if err != nil {
-			return fmt.Errorf("claim the set: %w", err)
-		}
-		data, err = getAll(ctx, r.store, l.origin()) // another may have been faster
-		if err != nil {
-			return fmt.Errorf("claim the set: %w", err)
-		}
-	} else if err != nil {
-		return fmt.Errorf("read origin of the set: %w", err)
-	}
-	var stored record.Origin
-	if _, err := record.Decode(data, &stored, nil); err != nil {
-		return fmt.Errorf("read %s: %w", l.origin(), err)
-	}
-	if stored.Set != l.set || stored.Origin != origin {
-		return fmt.Errorf("%w: %s is written by %q, and this is %q; use another set name or another repository", ErrOrigin, l.set, stored.Origin, origin)
-	}
-	return nil
 }
 
 // storePlan writes the plan; when there is one already, that one counts.

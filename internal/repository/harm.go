@@ -10,10 +10,7 @@ import (
 // attribute notes, for each damage that touches a member, which of its
 // streams are harmed.
 func (v *verifier) attribute(ctx context.Context, info *BackupInfo, c *record.Commit) error {
-	harm := Harm{Backup: c.Backup, Ordinal: c.Ordinal}
-	if planned, ok := info.Plan.Member(c.Ordinal); ok {
-		harm.Member = planned.Name
-	}
+	harm := harmOf(info, c.Ordinal)
 	refs, err := v.r.readRefs(ctx, v.layout, c)
 	if isNotExist(err) || unreadable(err) {
 		harm.Note = "the whole member: without its refs nothing of it is found"

@@ -26,7 +26,8 @@ type InitOptions struct {
 }
 
 // Init makes a repository: the key files first, the configuration last. It
-// refuses an existing one with ErrExists.
+// refuses an existing one with ErrExists, and so what is left of one that has
+// lost its configuration.
 func Init(ctx context.Context, store storage.Store, o InitOptions) (record.Config, error) {
 	for object, err := range store.List(ctx, prefixConfig) {
 		if err != nil {
@@ -34,12 +35,23 @@ func Init(ctx context.Context, store storage.Store, o InitOptions) (record.Confi
 		}
 		return record.Config{}, fmt.Errorf("%w: found %s", ErrExists, object.Key)
 	}
+	for object, err := range store.List(ctx, prefixSets) {
+		if err != nil {
+			return record.Config{}, fmt.Errorf("look for a repository: %w", err)
+		}
+		return record.Config{}, fmt.Errorf("%w: there are backups (%s), and their configuration %s is gone; put it back", ErrExists, object.Key, keyConfig(0))
+	}
 	config, err := newConfig(o)
 	if err != nil {
 		return record.Config{}, err
 	}
 	for _, recipient := range config.Epoch().Recipients {
-		if err := put(ctx, store, keyKeyFile(1, recipient), o.Keys.KeyFiles[recipient]); err != nil {
+		key := keyKeyFile(1, recipient)
+		err := put(ctx, store, key, o.Keys.KeyFiles[recipient])
+		if errors.Is(err, storage.ErrExists) {
+			return record.Config{}, fmt.Errorf("%w: an init with other keys did not finish and has left the key file %s; remove that object, or use those keys", ErrExists, key)
+		}
+		if err != nil {
 			return record.Config{}, fmt.Errorf("store key file: %w", err)
 		}
 	}

@@ -42,6 +42,27 @@ func earlier(a, b storage.Object) int {
 	return cmp.Or(a.LastModified.Compare(b.LastModified), cmp.Compare(a.Key, b.Key))
 }
 
+// fault is a stored plan or commit that does not count.
+type fault struct {
+	key string
+	// ordinal of a commit; everyOrdinal for a plan.
+	ordinal int
+	// what is wrong with the object; problem says it in a line of the backup.
+	what, problem string
+}
+
+// everyOrdinal stands for all members of a backup.
+const everyOrdinal = -1
+
+// add notes a fault, and that the user is told of it.
+func (b *BackupInfo) add(f fault) {
+	b.faults = append(b.faults, f)
+	b.Problems = append(b.Problems, f.problem)
+}
+
+// errQuarantined is an ErrForged that may only mean that the bucket is a copy.
+var errQuarantined = fmt.Errorf("%w: quarantined", ErrForged)
+
 // unreadable says whether err is about the bytes of a record, not the store.
 func unreadable(err error) bool {
 	for _, target := range []error{
@@ -56,8 +77,10 @@ func unreadable(err error) bool {
 }
 
 func (r *Repository) judgePlan(ctx context.Context, l layout, info *BackupInfo, object storage.Object) error {
+	f := fault{key: l.plan(info.ID), ordinal: everyOrdinal}
 	if object.Key == "" {
-		info.Problems = append(info.Problems, "the plan is missing")
+		f.what, f.problem = "missing", "the plan is missing"
+		info.add(f)
 		return nil
 	}
 	info.PlanTime = object.LastModified
@@ -67,13 +90,17 @@ func (r *Repository) judgePlan(ctx context.Context, l layout, info *BackupInfo, 
 		info.Plan, info.planHash = plan, sum
 		return nil
 	case isNotExist(err):
-		info.Problems = append(info.Problems, "the plan was deleted during the listing")
-		return nil
+		f.what, f.problem = "listed, but not there", "the plan was deleted during the listing"
+	case errors.Is(err, errQuarantined):
+		f.what = err.Error() + "; what was copied is read with --accept-copied-times"
+		f.problem = "plan: " + f.what
 	case unreadable(err):
-		info.Problems = append(info.Problems, "plan: "+err.Error())
-		return nil
+		f.what, f.problem = err.Error(), "plan: "+err.Error()
+	default:
+		return err
 	}
-	return err
+	info.add(f)
+	return nil
 }
 
 // readPlan reads the plan of a backup, checks who wrote it and that it is
@@ -90,8 +117,8 @@ func (r *Repository) readPlan(ctx context.Context, l layout, id record.BackupID,
 	if plan.ID != id || plan.Set != l.set || plan.Repository != r.config.Repository {
 		return record.Plan{}, hash{}, fmt.Errorf("%w: it is the plan of %s of %s in repository %s", ErrForged, plan.ID, plan.Set, plan.Repository)
 	}
-	if off := stored.Sub(id.Time()).Abs(); off > r.longest() {
-		return record.Plan{}, hash{}, fmt.Errorf("%w: quarantined, since its ID and the time it was stored differ by %s, more than %s: copied, forged, or written with a wrong clock", ErrForged, off.Round(time.Minute), r.longest())
+	if off := stored.Sub(id.Time()).Abs(); off > r.longest() && !r.options.AcceptCopiedTimes {
+		return record.Plan{}, hash{}, fmt.Errorf("%w, since its ID and the time it was stored differ by %s, more than %s: copied, forged, or written with a wrong clock", errQuarantined, off.Round(time.Minute), r.longest())
 	}
 	return plan, sha256.Sum256(data), nil
 }
@@ -110,7 +137,12 @@ func (r *Repository) judgeCommit(ctx context.Context, l layout, info *BackupInfo
 		member.Commit, member.Valid = commit, true
 	case unreadable(err):
 		member.Why = err.Error()
-		info.Problems = append(info.Problems, fmt.Sprintf("commit of ordinal %d, attempt %s: %v", ordinal, attempt, err))
+		problem := fmt.Sprintf("commit of ordinal %d, attempt %s: %v", ordinal, attempt, err)
+		if info.planHash.IsZero() { // the plan is at fault, and it is named already
+			info.Problems = append(info.Problems, problem)
+		} else {
+			info.add(fault{key: object.Key, ordinal: ordinal, what: member.Why, problem: problem})
+		}
 	default:
 		return err
 	}
@@ -132,6 +164,7 @@ func (r *Repository) readCommit(ctx context.Context, l layout, info *BackupInfo,
 		return record.Commit{}, err
 	}
 	_, planned := info.Plan.Member(ordinal)
+	timed := !r.options.AcceptCopiedTimes
 	switch {
 	case c.Backup != info.ID || c.Set != l.set || c.Ordinal != ordinal || c.Attempt != attempt || c.Repository != r.config.Repository:
 		return record.Commit{}, fmt.Errorf("%w: it is the commit of ordinal %d of %s of %s in repository %s", ErrForged, c.Ordinal, c.Backup, c.Set, c.Repository)
@@ -141,9 +174,9 @@ func (r *Repository) readCommit(ctx context.Context, l layout, info *BackupInfo,
 		return record.Commit{}, fmt.Errorf("%w: it was made for another plan", ErrForged)
 	case !planned:
 		return record.Commit{}, fmt.Errorf("%w: the plan has no ordinal %d", ErrForged, ordinal)
-	case object.LastModified.Sub(info.PlanTime) > r.longest():
+	case timed && object.LastModified.Sub(info.PlanTime) > r.longest():
 		return record.Commit{}, fmt.Errorf("%w: stored %s after its plan, at most %s is allowed", ErrVoid, object.LastModified.Sub(info.PlanTime).Round(time.Second), r.longest())
-	case info.PlanTime.Sub(object.LastModified) > r.config.Slack.Duration():
+	case timed && info.PlanTime.Sub(object.LastModified) > r.config.Slack.Duration():
 		return record.Commit{}, fmt.Errorf("%w: stored before its plan", ErrForged)
 	}
 	return c, nil
@@ -169,6 +202,9 @@ func (r *Repository) status(info *BackupInfo) Status {
 				status = StatusSuspect
 			}
 		}
+	}
+	if info.Unchecked && status != StatusIncomplete {
+		return StatusUnchecked
 	}
 	return status
 }

@@ -186,9 +186,11 @@ func (r *Repository) indexRecipient() *age.X25519Recipient {
 	return nil
 }
 
-// canWrite says which key is missing for writing.
+// canWrite says which key is missing for writing, or why nothing may be written.
 func (r *Repository) canWrite() error {
 	switch {
+	case r.options.AcceptCopiedTimes:
+		return fmt.Errorf("%w: times of the store are not looked at, and a writer has to", ErrReadOnly)
 	case r.keys.Writer == nil && (r.config.Encrypted() || len(r.config.Writers) > 0):
 		return fmt.Errorf("%w: this repository is signed; set %s", ErrNoKey, NameWriterKey)
 	case !r.config.Encrypted():

@@ -34,6 +34,7 @@ type layout struct{ set record.SetID }
 
 func (l layout) root() string        { return prefixSets + l.set.Namespace + "/" + l.set.Name + "/" }
 func (l layout) origin() string      { return l.root() + "origin" }
+func (l layout) adopted() string     { return l.root() + "origin.1" }
 func (l layout) backups() string     { return l.root() + "backups/" }
 func (l layout) commits() string     { return l.root() + "commits/" }
 func (l layout) packs() string       { return l.root() + "packs/" }

@@ -22,6 +22,9 @@ const (
 	StatusComplete Status = "complete"
 	// StatusSuspect: complete, but for a doubt that the run recorded.
 	StatusSuspect Status = "suspect"
+	// StatusUnchecked: every planned member has a commit, and whose they are
+	// is not known: the repository is signed and no trusted key was given.
+	StatusUnchecked Status = "unchecked"
 	// StatusIncomplete: a planned member has no valid commit.
 	StatusIncomplete Status = "incomplete"
 	// StatusInvalid: the plan is missing, unreadable, forged or quarantined.
@@ -47,6 +50,7 @@ type BackupInfo struct {
 	Problems []string
 
 	planHash hash
+	faults   []fault
 }
 
 // MemberInfo is one member's commit: of several valid ones the earliest, of

@@ -66,6 +66,8 @@ var (
 	ErrDamaged = errors.New("repository is damaged")
 	// ErrVoid: the backup took longer than the repository allows.
 	ErrVoid = errors.New("backup took too long to count")
+	// ErrReadOnly: opened in a way that allows no writing.
+	ErrReadOnly = errors.New("repository is open for reading only")
 	// ErrForged: a plan or commit is not what the trusted writer wrote.
 	ErrForged = errors.New("record is forged or foreign")
 	// ErrClosed: used after Close, Abort or Commit.
@@ -103,6 +105,10 @@ type Options struct {
 	// Checkpoint is how often a backup notes what it has uploaded; default
 	// one minute.
 	Checkpoint time.Duration
+	// AcceptCopiedTimes leaves out the rules that compare times of the store,
+	// for reading a repository that was copied without them. Signatures count
+	// as ever. Writing is refused, and deleting must be.
+	AcceptCopiedTimes bool
 	// Random is crypto/rand unless a test pins bytes.
 	Random io.Reader
 }

@@ -2,15 +2,10 @@ package repository
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
 	"fmt"
-	"io"
 	"slices"
 	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"keepset/internal/record"
 )
@@ -31,18 +26,23 @@ type VerifyReport struct {
 	// Backups and Members that were looked at; only members with a valid
 	// commit count.
 	Backups, Members int
+	// Statuses says how many of the backups are what.
+	Statuses map[Status]int
 	// Objects that they need, and how many of them were read.
 	Objects, ObjectsRead int
 	BytesRead            int64
-	// Damages, each one object.
+	// Damages, each one object. Plans and commits that do not count are among
+	// them, and commits that must have been there.
 	Damages []Damage
-	// Problems of plans and commits, each a line for the user.
+	// Problems that are none of these, each a line for the user: members that
+	// no run has finished, signatures that were not checked.
 	Problems          []string
 	Started, Finished time.Time
 }
 
 // Damage is one object that is missing or not what it was.
 type Damage struct {
+	// Set is the zero value for what belongs to the whole repository.
 	Set  record.SetID
 	Key  string
 	What string
@@ -52,6 +52,7 @@ type Damage struct {
 
 // Harm is one member that a damage touches.
 type Harm struct {
+	Set     record.SetID
 	Backup  record.BackupID
 	Ordinal int
 	Member  string
@@ -65,9 +66,10 @@ type Harm struct {
 // Verify checks that everything the backups need is in the store in its right
 // size, and reads a share of it to compare the bytes. It needs no secret key;
 // with one, or in a plain repository, it also names the streams that a damage
-// harms. An error means that it could not look; what it found is in the report.
+// harms. An error means that it could not look, or, with ErrNoBackup, that a
+// backup that was named is not there; what it found is in the report.
 func (r *Repository) Verify(ctx context.Context, o VerifyOptions) (VerifyReport, error) {
-	report := VerifyReport{Started: r.options.Clock().UTC()}
+	report := VerifyReport{Started: r.options.Clock().UTC(), Statuses: make(map[Status]int)}
 	sets := []record.SetID{o.Set}
 	if o.Set == (record.SetID{}) {
 		var err error
@@ -75,11 +77,21 @@ func (r *Repository) Verify(ctx context.Context, o VerifyOptions) (VerifyReport,
 			return report, err
 		}
 	}
+	if len(sets) == 0 {
+		if err := r.noSets(ctx, &report); err != nil {
+			return report, err
+		}
+	}
+	var members []Harm
 	for _, set := range sets {
 		v := &verifier{r: r, layout: layout{set}, o: o, report: &report, damages: make(map[string]*Damage)}
 		if err := v.run(ctx); err != nil {
 			return report, fmt.Errorf("verify %s: %w", set, err)
 		}
+		members = append(members, v.members...)
+	}
+	if err := r.verifyKeyFiles(ctx, &report, members); err != nil {
+		return report, fmt.Errorf("verify the key files: %w", err)
 	}
 	report.Finished = r.options.Clock().UTC()
 	return report, nil
@@ -92,6 +104,8 @@ type verifier struct {
 	o      VerifyOptions
 	report *VerifyReport
 	infos  []BackupInfo
+	// members with a valid commit, as what harms all of them harms each.
+	members []Harm
 
 	mu      sync.Mutex
 	damages map[string]*Damage // by key
@@ -106,26 +120,16 @@ type inventory struct {
 }
 
 func (v *verifier) run(ctx context.Context) error {
-	infos, err := v.r.Backups(ctx, v.layout.set)
-	if err != nil {
+	if err := v.backups(ctx); err != nil {
 		return err
 	}
-	for _, info := range infos {
-		if len(v.o.IDs) > 0 && !slices.Contains(v.o.IDs, info.ID) {
-			continue
-		}
-		v.infos = append(v.infos, info)
-		for _, problem := range info.Problems {
-			v.report.Problems = append(v.report.Problems, fmt.Sprintf("%s of %s: %s", info.ID, info.Set, problem))
-		}
-	}
-	v.report.Backups += len(v.infos)
 	inventories, err := v.inventories(ctx)
 	if err != nil {
 		return err
 	}
-	if err := v.eachMember(func(_ *BackupInfo, c *record.Commit) error {
+	if err := v.eachMember(func(info *BackupInfo, c *record.Commit) error {
 		v.report.Members++
+		v.members = append(v.members, wholeMember(info, c.Ordinal))
 		return v.compare(ctx, c, inventories)
 	}); err != nil {
 		return err
@@ -152,6 +156,32 @@ func (v *verifier) run(ctx context.Context) error {
 		v.report.Damages = append(v.report.Damages, *v.damages[key])
 	}
 	return nil
+}
+
+// backups lists the backups and judges their records.
+func (v *verifier) backups(ctx context.Context) error {
+	all, err := v.r.Backups(ctx, v.layout.set)
+	if err != nil {
+		return err
+	}
+	for _, id := range v.o.IDs {
+		if !slices.ContainsFunc(all, func(info BackupInfo) bool { return info.ID == id }) {
+			return fmt.Errorf("%w: %s", ErrNoBackup, id)
+		}
+	}
+	for i := range all {
+		if len(v.o.IDs) > 0 && !slices.Contains(v.o.IDs, all[i].ID) {
+			continue
+		}
+		v.infos = append(v.infos, all[i])
+		v.report.Statuses[all[i].Status]++
+		v.records(&all[i])
+	}
+	v.report.Backups += len(v.infos)
+	if err := v.lostCommits(ctx, all); err != nil {
+		return err
+	}
+	return v.anythingLeft(ctx)
 }
 
 // eachMember calls f for every member with a valid commit.
@@ -224,61 +254,6 @@ func (v *verifier) compare(ctx context.Context, c *record.Commit, inventories []
 				v.report.Objects++
 			}
 		}
-	}
-	return nil
-}
-
-// verifyReads is how many objects are read at the same time.
-const verifyReads = 4
-
-// read compares the bytes of a share of the needed objects with their names.
-func (v *verifier) read(ctx context.Context, i *inventory) error {
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(verifyReads)
-	for at := range i.names {
-		if !i.needed.has(at) || !v.chosen() {
-			continue
-		}
-		group.Go(func() error { return v.readOne(ctx, i.prefix+i.names[at].String(), i.names[at]) })
-	}
-	return group.Wait()
-}
-
-// chosen says yes with the probability that was asked for.
-func (v *verifier) chosen() bool {
-	if v.o.ReadData >= 100 {
-		return true
-	}
-	var b [8]byte
-	if _, err := io.ReadFull(v.r.options.Random, b[:]); err != nil {
-		return true
-	}
-	return float64(binary.LittleEndian.Uint64(b[:])>>11)/(1<<53)*100 < v.o.ReadData
-}
-
-func (v *verifier) readOne(ctx context.Context, key string, name hash) error {
-	body, err := v.r.store.Get(ctx, key, 0, -1)
-	if isNotExist(err) {
-		v.damage(key, "missing")
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("read %s: %w", key, err)
-	}
-	sum := sha256.New()
-	n, err := io.Copy(sum, body)
-	if closeErr := body.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		return fmt.Errorf("read %s: %w", key, err)
-	}
-	v.mu.Lock()
-	v.report.ObjectsRead++
-	v.report.BytesRead += n
-	v.mu.Unlock()
-	if got := hash(sum.Sum(nil)); got != name {
-		v.damage(key, "its bytes have changed: their SHA-256 is "+got.String())
 	}
 	return nil
 }

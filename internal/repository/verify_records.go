@@ -1,0 +1,151 @@
+package repository
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"maps"
+	"slices"
+
+	"keepset/internal/record"
+)
+
+// This file verifies what says that backups exist at all: plans, commits, and
+// that none of them is gone without a trace in the listing.
+
+// records notes the plans and commits that do not count as damages, and what
+// else is wrong with the backup as notes.
+func (v *verifier) records(info *BackupInfo) {
+	told := make(map[string]bool)
+	if !info.Condemned { // a prune deletes those, one object after the other
+		for _, f := range info.faults {
+			told[f.problem] = true
+			v.damage(f.key, f.what)
+			for _, ordinal := range slices.Sorted(maps.Keys(info.Members)) {
+				if !info.Members[ordinal].Valid && (f.ordinal == everyOrdinal || f.ordinal == ordinal) {
+					v.harm(f.key, wholeMember(info, ordinal))
+				}
+			}
+		}
+	}
+	for _, problem := range info.Problems {
+		if !told[problem] {
+			v.report.Problems = append(v.report.Problems, fmt.Sprintf("%s of %s: %s", info.ID, info.Set, problem))
+		}
+	}
+}
+
+func harmOf(info *BackupInfo, ordinal int) Harm {
+	planned, _ := info.Plan.Member(ordinal)
+	return Harm{Set: info.Set, Backup: info.ID, Ordinal: ordinal, Member: planned.Name}
+}
+
+func wholeMember(info *BackupInfo, ordinal int) Harm {
+	h := harmOf(info, ordinal)
+	h.Note = "the whole member"
+	return h
+}
+
+// lostCommits finds the members whose refs are stored and whose commit is
+// not: the commit has been deleted. A run that was killed between the two
+// writes, and never tried again, looks the same.
+func (v *verifier) lostCommits(ctx context.Context, all []BackupInfo) error {
+	known, open := make(map[hash]bool), make(map[record.BackupID]*BackupInfo)
+	for i := range all {
+		for _, member := range all[i].Members {
+			if member.Valid {
+				known[member.Commit.Refs] = true
+			}
+		}
+	}
+	for i := range v.infos {
+		if info := &v.infos[i]; info.Status == StatusIncomplete && !info.Condemned {
+			open[info.ID] = info
+		}
+	}
+	if len(open) == 0 {
+		return nil
+	}
+	for object, err := range v.r.store.List(ctx, v.layout.refs()) {
+		if err != nil {
+			return fmt.Errorf("list refs: %w", err)
+		}
+		name, ok := parseHashKey(object.Key, v.layout.refs())
+		if !ok || known[name] {
+			continue
+		}
+		data, err := getAll(ctx, v.r.store, object.Key)
+		if isNotExist(err) {
+			continue // a prune was faster
+		}
+		if err != nil {
+			return err
+		}
+		var refs record.Refs
+		if _, err := record.Decode(data, &refs, nil); err != nil || hash(sha256.Sum256(data)) != name {
+			continue // nothing refers to it, so it harms nobody
+		}
+		v.lostCommit(open[refs.Backup], &refs)
+	}
+	return nil
+}
+
+func (v *verifier) lostCommit(info *BackupInfo, refs *record.Refs) {
+	if info == nil {
+		return
+	}
+	_, committed := info.Members[refs.Ordinal]
+	if _, planned := info.Plan.Member(refs.Ordinal); committed || !planned {
+		return
+	}
+	key := v.layout.commit(refs.Backup, refs.Ordinal, refs.Attempt)
+	v.damage(key, "missing: the member's refs are stored, so it was committed, unless the run was killed in that very moment")
+	v.harm(key, wholeMember(info, refs.Ordinal))
+}
+
+// anythingLeft says so when the set has objects, or backups, and nothing of
+// it can be restored.
+func (v *verifier) anythingLeft(ctx context.Context) error {
+	if len(v.o.IDs) > 0 || len(v.damages) > 0 {
+		return nil
+	}
+	if len(v.infos) == 0 {
+		for object, err := range v.r.store.List(ctx, v.layout.root()) {
+			if err != nil {
+				return fmt.Errorf("list what is left: %w", err)
+			}
+			if object.Key != v.layout.origin() && object.Key != v.layout.adopted() {
+				v.damage(v.layout.backups(), "no plan and no commit is here, and the set has other objects: its records were deleted")
+				return nil
+			}
+		}
+		return nil
+	}
+	for i := range v.infos {
+		for _, member := range v.infos[i].Members {
+			if member.Valid {
+				return nil
+			}
+		}
+	}
+	v.damage(v.layout.commits(), "no backup of the set has a commit that counts: none has ever been finished, or the commits were deleted")
+	for i := range v.infos {
+		for _, planned := range v.infos[i].Plan.Members {
+			v.harm(v.layout.commits(), wholeMember(&v.infos[i], planned.Ordinal))
+		}
+	}
+	return nil
+}
+
+// noSets looks at a repository that has no set: it is new, or damaged.
+func (r *Repository) noSets(ctx context.Context, report *VerifyReport) error {
+	for object, err := range r.store.List(ctx, prefixSets) {
+		if err != nil {
+			return fmt.Errorf("list what is left: %w", err)
+		}
+		report.Damages = append(report.Damages, Damage{Key: object.Key, What: "it belongs to no set, and there is none"})
+		return nil
+	}
+	report.Problems = append(report.Problems, "the repository is empty: it holds no backup of any set")
+	return nil
+}
