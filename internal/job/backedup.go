@@ -32,12 +32,22 @@ func (b backedUp) report(ordinal int) record.Report {
 	return r
 }
 
-// primary is the first member that followed nobody, else the healthiest follower.
-func (b backedUp) primary() int {
+// alone are the members that followed nobody: the primary of a set that
+// replicates, all members of one that does not.
+func (b backedUp) alone() backedUp {
+	var alone backedUp
 	for _, m := range b {
 		if m.report.Coordinates.Upstream == nil {
-			return m.Ordinal
+			alone = append(alone, m)
 		}
+	}
+	return alone
+}
+
+// primary is the first member that followed nobody, else the healthiest follower.
+func (b backedUp) primary() int {
+	if alone := b.alone(); len(alone) > 0 {
+		return alone[0].Ordinal
 	}
 	return b.healthiest()
 }

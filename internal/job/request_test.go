@@ -100,7 +100,8 @@ func TestResolveItem(t *testing.T) {
 		{"told whom to follow", Request{Base: -1, Follow: "x:3306"}, ModeRecovery, 0, RestoreItem{Ordinal: 0, Base: 2, Follow: "x:3306"}, ""},
 		{"whole set, first", Request{Base: -1}, ModeWholeSet, 0, RestoreItem{Ordinal: 0, Base: 0}, ""},
 		{"whole set, others from the same member", Request{Base: -1}, ModeWholeSet, 2, RestoreItem{Ordinal: 2, Base: 0, Follow: first, Beginning: true}, ""},
-		{"whole set of independent servers", Request{Base: -1, Follow: "none"}, ModeWholeSet, 2, RestoreItem{Ordinal: 2, Base: 0}, ""},
+		{"whole set, nobody follows", Request{Base: -1, Follow: "none"}, ModeWholeSet, 2, RestoreItem{Ordinal: 2, Base: 2}, ""},
+		{"whole set, nobody follows, one more than was backed up", Request{Base: -1, Follow: "none"}, ModeWholeSet, 3, RestoreItem{}, "--base"},
 		{"new ordinal that follows nobody", Request{Base: -1, Follow: "none"}, ModeScaleUp, 3, RestoreItem{}, "--base"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -112,6 +113,28 @@ func TestResolveItem(t *testing.T) {
 			require.NoError(t, err)
 			assert.Equal(t, c.want, item)
 		})
+	}
+}
+
+// TestWholeSetOfIndependentServers: of shards each gets its own rows back.
+// Which of them is meant by a restore that does not say so is not guessed.
+func TestWholeSetOfIndependentServers(t *testing.T) {
+	shards := backedUp{member(0, nil, 1), member(1, nil, 2), member(2, nil, 3)}
+	for _, m := range shards {
+		item, err := resolveWith(t, Request{Base: -1, All: true, Follow: "none"}, ModeWholeSet, m.Ordinal, shards)
+		require.NoError(t, err)
+		assert.Equal(t, RestoreItem{Ordinal: m.Ordinal, Base: m.Ordinal}, item)
+
+		for _, follow := range []string{"", "x:3306"} {
+			_, err = resolveWith(t, Request{Base: -1, All: true, Follow: follow}, ModeWholeSet, m.Ordinal, shards)
+			require.ErrorIs(t, err, ErrConfig)
+			require.ErrorContains(t, err, "ordinals 0, 1, 2 of the backup followed nobody")
+			require.ErrorContains(t, err, "--as-follower-of none")
+			require.ErrorContains(t, err, "--base")
+		}
+		item, err = resolveWith(t, Request{Base: 1, All: true}, ModeWholeSet, m.Ordinal, shards)
+		require.NoError(t, err)
+		assert.Equal(t, 1, item.Base, "said so")
 	}
 }
 

@@ -163,8 +163,8 @@ func (r *Restore) resolveItem(set statefulset.Set, members backedUp, mode string
 
 // base chooses the member that is loaded. A server that follows nobody gets
 // what its own ordinal held; a follower what the healthiest follower held,
-// which disturbs the primary least and says whom it followed; a whole set one
-// and the same member, the primary's if there is one.
+// which disturbs the primary least and says whom it followed; a whole set that
+// replicates one and the same member, the primary's if there is one.
 func (r *Restore) base(members backedUp, mode string, ordinal int, follows bool) (int, error) {
 	if r.Request.Base >= 0 {
 		if _, ok := members.find(r.Request.Base); !ok {
@@ -172,7 +172,11 @@ func (r *Restore) base(members backedUp, mode string, ordinal int, follows bool)
 		}
 		return r.Request.Base, nil
 	}
-	if mode == ModeWholeSet {
+	if mode == ModeWholeSet && r.Request.Follow != "none" {
+		if alone := members.alone(); len(alone) > 1 {
+			return 0, fmt.Errorf("%w: ordinals %s of the backup followed nobody, so that one of them cannot stand for all; "+
+				"--as-follower-of none gives each ordinal its own data back, --base names the one that all shall hold", ErrConfig, alone.ordinals())
+		}
 		return members.primary(), nil
 	}
 	if !follows {
