@@ -138,17 +138,14 @@ func (r *Restore) frozenPlan(ctx context.Context) (*RestorePlan, error) {
 			return nil, err
 		}
 	}
-	var plan RestorePlan
-	if err := json.Unmarshal(stored, &plan); err != nil {
-		return nil, fmt.Errorf("read the stored restore plan of run %s: %w", r.Run.ID, err)
-	}
-	if plan.Format != restorePlanFormat {
-		return nil, fmt.Errorf("the stored restore plan of run %s has format %d, and this version knows %d: finish it with the version that began it, or abort it", r.Run.ID, plan.Format, restorePlanFormat)
+	plan, err := parseRestorePlan(stored, r.Run.ID)
+	if err != nil {
+		return nil, err
 	}
 	if existed {
 		r.Log.Info("continuing the stored restore plan", "run", r.Run.ID, "backup", plan.Backup)
 	}
-	return &plan, nil
+	return plan, nil
 }
 
 // forgetPlan removes the stored plan of a run outside of a Job: nothing retries
