@@ -30,7 +30,7 @@ func TestLoadByHand(t *testing.T) {
 			t.Parallel()
 			source := c.server(t, "default_time_zone=+00:00")
 			allowProxy(t, source)
-			fixture(t, source, "common.sql", c.name+".sql")
+			fixture(t, source, c.fixture...)
 			m, report := dumpMemory(t, options(t, source))
 			target := c.server(t, append([]string{"local_infile=ON", "log_bin_trust_function_creators=ON"}, c.other...)...)
 			hand := byHand{t: t, target: target, client: c.client, memory: m, dir: t.TempDir()}

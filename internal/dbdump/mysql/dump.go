@@ -142,6 +142,9 @@ func (d *dump) judgeTables() error {
 		if t.versioned() && !d.keepsHistory(t) {
 			d.omit(fmt.Sprintf("history of table %s: it is versioned by transaction numbers, which mean nothing in another server; current rows are kept", t))
 		}
+		if d.keepsHistory(t) && !d.server.AtLeast(10, 11, 0) {
+			d.warn(fmt.Sprintf("table %s: its history is in the backup, but only MariaDB 10.11 and later can be given it: a server like this one gets the current rows", t))
+		}
 		if t.base() && !t.transactional && (d.opts.NonTransactional == NonTransactionalRefuse || d.opts.LockMode == LockNone) {
 			return fmt.Errorf("table %s has engine %s, which has no consistent reads, and the options do not allow to read it under the lock: exclude it, convert it to InnoDB, or choose the lock policy", t, t.engine)
 		}

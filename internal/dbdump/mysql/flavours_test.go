@@ -13,14 +13,23 @@ type flavour struct {
 	version string // its release series
 	start   func(testing.TB, ...servers.MySQLOption) *servers.MySQL
 	config  []string
+	fixture []string // the scripts of testdata that it understands
 }
 
 var (
-	mariadbConfig = []string{"log_slave_updates=ON", "gtid_strict_mode=ON"}
-	mariadb105    = flavour{"mariadb", "10.5", servers.MariaDB105, mariadbConfig}
-	mariadb1011   = flavour{"mariadb", "10.11", servers.MariaDB, mariadbConfig}
-	mariadb118    = flavour{"mariadb", "11.8", servers.MariaDB118, mariadbConfig}
-	mysql97       = flavour{"mysql", "9.7", servers.MySQL97, []string{"gtid_mode=ON", "enforce_gtid_consistency=ON"}}
+	mariadb105 = flavour{
+		"mariadb", "10.5", servers.MariaDB105,
+		[]string{"log_slave_updates=ON", "gtid_strict_mode=ON", "plugin_load_add=auth_ed25519"},
+		[]string{"common.sql", "mariadb.sql"},
+	}
+	mariadb1011 = flavour{"mariadb", "10.11", servers.MariaDB, mariadb105.config, append(mariadb105.fixture, "mariadb-10.11.sql")}
+	mariadb118  = flavour{
+		"mariadb", "11.8", servers.MariaDB118, append(mariadb105.config, "plugin_load_add=auth_parsec"),
+		append(mariadb1011.fixture, "mariadb-11.8.sql"),
+	}
+	mysql97 = flavour{
+		"mysql", "9.7", servers.MySQL97, []string{"gtid_mode=ON", "enforce_gtid_consistency=ON"}, []string{"common.sql", "mysql.sql"},
+	}
 )
 
 // everyFlavour are all versions that the tests have: for the tests that decide whether a version is supported.

@@ -35,6 +35,12 @@ type loader struct {
 
 	// insert is set when the server does not take LOAD DATA LOCAL.
 	insert bool
+	// takesHistory tells whether rows of the past can be given to the target, and latest what it calls the end of a
+	// row of the present.
+	takesHistory bool
+	latest       string
+	// past counts each table's rows of the past, by position in plan.tables.
+	past []atomic.Int64
 	// maxPacket is the longest statement that the server takes.
 	maxPacket int64
 	// idle are the sessions that no worker uses.

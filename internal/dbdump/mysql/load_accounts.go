@@ -30,7 +30,7 @@ func (a account) String() string {
 }
 
 // ownAccounts are the server's own; every server of the version has them.
-var ownAccounts = []string{"mysql.sys", "mysql.session", "mysql.infoschema", "mariadb.sys", "PUBLIC"}
+var ownAccounts = []string{"mysql.sys", "mysql.session", "mysql.infoschema", "mariadb.sys"}
 
 // loadAccounts creates accounts and roles and gives them their rights. A statement that fails because a table, view or
 // routine is not there yet waits for it.

@@ -24,19 +24,21 @@ type rowJob struct {
 
 // tableState is what the jobs of a table share.
 type tableState struct {
-	jobs atomic.Int64 // still to be finished
-	rows atomic.Int64 // loaded
-	keys string       // the statement that adds the keys afterwards
+	jobs atomic.Int64  // still to be finished
+	rows atomic.Int64  // read from the backup and loaded, or left out on purpose
+	past *atomic.Int64 // of these, rows of the past
+	keys string        // the statement that adds the keys afterwards
 }
 
 // rowJobs cuts the rows of all tables into jobs.
 func (l *loader) rowJobs() []rowJob {
 	var lists [][]rowJob
+	l.past = make([]atomic.Int64, len(l.plan.tables))
 	for i, o := range l.plan.tables {
 		if o.Attributes[AttrStructureOnly] != "" {
 			continue
 		}
-		state := &tableState{keys: l.keys[i]}
+		state := &tableState{keys: l.keys[i], past: &l.past[i]}
 		var list []rowJob
 		switch {
 		case len(o.Data) == 0:
@@ -129,7 +131,7 @@ func (l *loader) loadInTransaction(ctx context.Context, s *session, job rowJob) 
 		return err
 	}
 	reader := &streamReader{ctx: ctx, source: l.source, streams: job.streams}
-	rows, err := l.loadStreams(ctx, s, job, reader)
+	rows, past, err := l.loadStreams(ctx, s, job, reader)
 	err = errors.Join(err, reader.Close())
 	if err == nil {
 		err = s.exec(ctx, "COMMIT")
@@ -138,6 +140,7 @@ func (l *loader) loadInTransaction(ctx context.Context, s *session, job rowJob) 
 		_, _ = s.ExecContext(context.WithoutCancel(ctx), "ROLLBACK") // the error that matters is known already
 		return privilegeError(err, "the account of the load lacks a privilege")
 	}
+	job.state.past.Add(past)
 	job.state.rows.Add(rows)
 	l.rows.Add(rows)
 	l.bytes.Add(reader.bytes)
@@ -145,21 +148,24 @@ func (l *loader) loadInTransaction(ctx context.Context, s *session, job rowJob) 
 	return nil
 }
 
-// loadStreams sends the rows by the method that fits, and returns how many arrived.
-func (l *loader) loadStreams(ctx context.Context, s *session, job rowJob, r *streamReader) (int64, error) {
+// loadStreams sends the rows by the method that fits, and returns how many arrived, and how many of them are history.
+func (l *loader) loadStreams(ctx context.Context, s *session, job rowJob, r io.Reader) (rows, past int64, err error) {
 	switch {
 	case strings.HasSuffix(job.streams[0], ".sql"):
-		return l.loadTyped(ctx, s, job.table, r)
+		rows, err = l.loadTyped(ctx, s, job.table, r)
+	case hasHistory(job.table):
+		return l.loadHistory(ctx, s, job.table, r)
 	case l.insert:
-		return l.insertRows(ctx, s, job.table, r)
+		rows, err = l.insertRows(ctx, s, job.table, r)
 	default:
-		return l.loadData(ctx, s, job.table, r)
+		rows, err = l.loadData(ctx, s, job.table, r)
 	}
+	return rows, 0, err
 }
 
 // loadData sends the rows by LOAD DATA LOCAL. The server reads past what it cannot take and says so in a warning
 // (LOCAL implies IGNORE), so that a warning is an error here.
-func (l *loader) loadData(ctx context.Context, s *session, o loadObject, r *streamReader) (int64, error) {
+func (l *loader) loadData(ctx context.Context, s *session, o loadObject, r io.Reader) (int64, error) {
 	name := "keepset-" + rand.Text()
 	mysqldriver.RegisterReaderHandler(name, func() io.Reader { return struct{ io.Reader }{r} })
 	defer mysqldriver.DeregisterReaderHandler(name)

@@ -23,6 +23,7 @@ var loadVariables = []struct{ name, value string }{
 	{"autocommit", "ON"},
 	{"auto_increment_increment", "1"},
 	{"auto_increment_offset", "1"},
+	{"character_set_collations", ""},   // MariaDB 11.5: a character set alone means the collation that it meant before
 	{"check_constraint_checks", "OFF"}, // MariaDB: rows may predate the constraint
 	{"completion_type", "NO_CHAIN"},
 	{"enforce_storage_engine", ""},
@@ -95,10 +96,11 @@ func planSettings(ctx context.Context, s *session, binlog bool) (sessionSettings
 		case !known:
 		case scripted && !(value == v.value && v.name == "explicit_defaults_for_timestamp"):
 			always = append(always, "SESSION "+v.name+"="+settingValue(v.value))
-		case value != v.value && v.value != "":
-			plan.first = append(plan.first, "SET SESSION "+v.name+"="+settingValue(v.value))
-		case value != v.value:
+		case value == v.value:
+		case v.name == "enforce_storage_engine":
 			plan.first = append(plan.first, "SET SESSION "+v.name+"=NULL")
+		default:
+			plan.first = append(plan.first, "SET SESSION "+v.name+"="+settingValue(v.value))
 		}
 	}
 	plan.always = "SET " + strings.Join(always, ", ")

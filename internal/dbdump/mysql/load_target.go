@@ -71,6 +71,11 @@ func (l *loader) checkServer(ctx context.Context, s *session) error {
 	if err := s.queryRow(ctx, "SELECT @@GLOBAL.local_infile, @@max_allowed_packet", &localInfile, &l.maxPacket); err != nil {
 		return err
 	}
+	if l.server.MariaDB() {
+		if err := l.askHistory(ctx, s); err != nil {
+			return err
+		}
+	}
 	l.insert = l.opts.Rows == RowsInsert || !localInfile
 	if l.opts.Rows == RowsLoadData && !localInfile {
 		return fmt.Errorf("the server does not allow LOAD DATA LOCAL: set its local_infile to ON, or let the load choose")

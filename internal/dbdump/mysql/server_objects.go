@@ -2,7 +2,9 @@ package mysql
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -59,10 +61,36 @@ func (d *dump) readServers(ctx context.Context, s *session, script *script) erro
 		if port := r.get("Port"); port != "" && port != "0" {
 			options = append(options, "PORT "+port)
 		}
+		more, err := freeOptions(r.get("Options"))
+		if err != nil {
+			return fmt.Errorf("server %s: %w", quoteIdentifier(r.get("Server_name")), err)
+		}
+		options = append(options, more...)
 		script.addf("CREATE SERVER %s FOREIGN DATA WRAPPER %s OPTIONS (%s)",
 			quoteIdentifier(r.get("Server_name")), quoteIdentifier(r.get("Wrapper")), strings.Join(options, ", "))
 		return nil
 	})
+}
+
+// freeOptions are the options of a server that have no column of their own, which MariaDB 11.7 and later takes, from the
+// column that holds them all as JSON.
+func freeOptions(document string) ([]string, error) {
+	if document == "" {
+		return nil, nil
+	}
+	var values map[string]string
+	if err := json.Unmarshal([]byte(document), &values); err != nil {
+		return nil, fmt.Errorf("read its options: %w", err)
+	}
+	var options []string
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		switch strings.ToUpper(name) {
+		case "HOST", "DATABASE", "USER", "PASSWORD", "SOCKET", "OWNER", "PORT":
+		default:
+			options = append(options, quoteIdentifier(name)+" "+quoteString(values[name]))
+		}
+	}
+	return options, nil
 }
 
 // readLoadable names loadable functions. Their code is a library on the

@@ -18,7 +18,8 @@ type script struct {
 // preamble is what every script sets first, so that it means the same in any
 // session of any server: no converting, no strictness, no checks.
 const preamble = "SET NAMES utf8mb4;\n" +
-	"SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO', time_zone = '+00:00', foreign_key_checks = 0, unique_checks = 0;\n"
+	"SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO', time_zone = '+00:00', foreign_key_checks = 0, unique_checks = 0" +
+	" /*M!110500 , character_set_collations = '' */;\n" // MariaDB alone reads this
 
 func newScript() *script {
 	s := &script{}

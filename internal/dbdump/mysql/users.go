@@ -16,6 +16,8 @@ import (
 type userObject struct {
 	user, host string
 	role       bool
+	// privileges is what MariaDB keeps of the account in mysql.global_priv, as JSON.
+	privileges string
 }
 
 // name is how the report calls it: user@host, or a MariaDB role's bare name.
@@ -28,29 +30,35 @@ func (u userObject) name() string {
 
 // sql is the name as statements want it.
 func (u userObject) sql() string {
+	if u.everybody() {
+		return u.user
+	}
 	if u.host == "" && u.role {
 		return quoteIdentifier(u.user)
 	}
 	return quoteIdentifier(u.user) + "@" + quoteIdentifier(u.host)
 }
 
+// everybody tells whether it is MariaDB's role that all accounts have, and that nobody creates.
+func (u userObject) everybody() bool { return u.role && u.host == "" && u.user == "PUBLIC" }
+
 // systemAccounts are made by the server itself and are the same everywhere.
 var systemAccounts = []string{"mysql.sys@localhost", "mysql.session@localhost", "mysql.infoschema@localhost", "mariadb.sys@localhost"}
 
 // readUsers lists accounts and roles, system accounts left out.
 func (d *dump) readUsers(ctx context.Context, s *session) ([]userObject, error) {
-	query := "SELECT User, Host, 0 FROM mysql.user"
+	query := "SELECT User, Host, 0, '' FROM mysql.user"
 	switch {
 	case d.server.MariaDB():
-		query = "SELECT User, Host, JSON_VALUE(Priv, '$.is_role') IS NOT NULL FROM mysql.global_priv"
+		query = "SELECT User, Host, JSON_VALUE(Priv, '$.is_role') IS NOT NULL, Priv FROM mysql.global_priv"
 	case d.server.AtLeast(8, 0, 0):
 		query = `SELECT User, Host, account_locked = 'Y' AND authentication_string = '' AND password_expired = 'Y'
-			OR EXISTS (SELECT 1 FROM mysql.role_edges WHERE FROM_USER = User AND FROM_HOST = Host) FROM mysql.user`
+			OR EXISTS (SELECT 1 FROM mysql.role_edges WHERE FROM_USER = User AND FROM_HOST = Host), '' FROM mysql.user`
 	}
 	var list []userObject
 	err := s.each(ctx, query, func(r row) error {
-		u := userObject{user: r.at(0), host: r.at(1), role: r.at(2) == "1"}
-		if !slices.Contains(systemAccounts, u.name()) && u.name() != "PUBLIC" {
+		u := userObject{user: r.at(0), host: r.at(1), role: r.at(2) == "1", privileges: r.at(3)}
+		if !slices.Contains(systemAccounts, u.name()) {
 			list = append(list, u)
 		}
 		return nil
@@ -114,6 +122,9 @@ func (d *dump) writeUsers(ctx context.Context, s *session) error {
 			return fmt.Errorf("read account %s: %w", u.sql(), err)
 		}
 	}
+	if err := d.readProxies(ctx, s, &parts); err != nil {
+		return err
+	}
 	if err := d.readAttributes(ctx, s, &parts); err != nil {
 		return err
 	}
@@ -130,13 +141,14 @@ type userScript struct{ create, grants, packages, roles, defaults []string }
 var (
 	defaultRole = regexp.MustCompile(" DEFAULT ROLE ((?:(?:`(?:[^`]|``)*`@`(?:[^`]|``)*`|ALL|NONE),?)+)")
 	roleGrant   = regexp.MustCompile("(?is)^GRANT `(?:[^`]|``)*`(?:@`(?:[^`]|``)*`)?(?:,`(?:[^`]|``)*`(?:@`(?:[^`]|``)*`)?)* TO ")
-	grantTo     = regexp.MustCompile("(?is)^(GRANT .+ TO (?:`(?:[^`]|``)*`)(?:@`(?:[^`]|``)*`)?)( .*)?$")
 )
 
 func (d *dump) readUser(ctx context.Context, s *session, u userObject, parts *userScript) error {
-	if d.server.MariaDB() && u.role {
+	switch {
+	case u.everybody():
+	case d.server.MariaDB() && u.role:
 		parts.create = append(parts.create, "CREATE ROLE "+u.sql())
-	} else {
+	default:
 		create, err := d.createUser(ctx, s, u, parts)
 		if err != nil {
 			return err
@@ -148,6 +160,8 @@ func (d *dump) readUser(ctx context.Context, s *session, u userObject, parts *us
 		switch {
 		case strings.HasPrefix(line, "SET DEFAULT ROLE "):
 			parts.defaults = append(parts.defaults, line)
+		case d.server.MariaDB() && strings.HasPrefix(line, "GRANT PROXY ON "):
+			// Not every version quotes these: readProxies writes them.
 		case !grantFor(line, u):
 			// MariaDB also shows what a role has through other roles.
 		case roleGrant.MatchString(line):
@@ -186,14 +200,19 @@ func grantFor(line string, u userObject) bool {
 // line of SHOW GRANTS: CREATE USER has said them, and saying the password
 // again would lift its expiry.
 func withoutAuthentication(line string) string {
-	m := grantTo.FindStringSubmatch(line)
-	if m == nil || m[2] == "" {
+	tokens, err := tokenize(line, quoting{})
+	to := slices.IndexFunc(tokens, func(t token) bool { return t.is(line, "TO") })
+	if err != nil || to < 0 || to+1 >= len(tokens) {
 		return line
 	}
-	if i := strings.LastIndex(m[2], " WITH "); i >= 0 && strings.Contains(m[2][i:], "GRANT OPTION") {
-		return m[1] + " WITH GRANT OPTION"
+	account := to + 1
+	if account+2 < len(tokens) && tokens[account+1].is(line, "@") {
+		account += 2
 	}
-	return m[1]
+	if (definition{tokens: tokens[account:]}).has(line, "GRANT", "OPTION") {
+		return line[:tokens[account].end] + " WITH GRANT OPTION"
+	}
+	return line[:tokens[account].end]
 }
 
 // createUser is SHOW CREATE USER with the default role set apart.
@@ -203,7 +222,7 @@ func (d *dump) createUser(ctx context.Context, s *session, u userObject, parts *
 		return "", err
 	}
 	if d.server.MariaDB() {
-		return create, nil
+		return quoteTexts(create, u.privileges)
 	}
 	if m := defaultRole.FindStringSubmatchIndex(create); m != nil {
 		parts.defaults = append(parts.defaults, "ALTER USER "+u.sql()+create[m[0]:m[1]])

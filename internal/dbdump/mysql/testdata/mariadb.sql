@@ -1,4 +1,4 @@
--- What only MariaDB has.
+-- What only MariaDB has, in all versions.
 SET NAMES utf8mb4;
 SET sql_mode='NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES', time_zone='+00:00', foreign_key_checks=0;
 USE shop;
@@ -10,8 +10,8 @@ SELECT SETVAL(`seq;2`, -50);
 CREATE SEQUENCE seq3 START WITH 9223372036854775000 NOCACHE;
 CREATE TABLE with_sequence (id BIGINT NOT NULL DEFAULT NEXTVAL(shop.seq1) PRIMARY KEY, v INT);
 INSERT INTO with_sequence (v) VALUES (1), (2);
-CREATE TABLE hidden (a INT, secret INT INVISIBLE DEFAULT 7, c VARCHAR(5) INVISIBLE, j JSON, u UUID, i INET6, i4 INET4, PRIMARY KEY (a));
-INSERT INTO hidden (a, secret, c, j, u, i, i4) VALUES (1, 42, 'x', '{"a": [1, 2.50, null, "ä\\n😀"]}', '123e4567-e89b-12d3-a456-426655440000', '2001:db8::ff00:42:8329', '192.0.2.1'), (2, NULL, NULL, NULL, NULL, NULL, NULL), (3, 7, '', '"scalar"', UUID(), '::', '0.0.0.0');
+CREATE TABLE hidden (a INT, secret INT INVISIBLE DEFAULT 7, c VARCHAR(5) INVISIBLE, j JSON, i INET6, PRIMARY KEY (a));
+INSERT INTO hidden (a, secret, c, j, i) VALUES (1, 42, 'x', '{"a": [1, 2.50, null, "ä\\n😀"]}', '2001:db8::ff00:42:8329'), (2, NULL, NULL, NULL, NULL), (3, 7, '', '"scalar"', '::');
 CREATE TABLE versioned (id INT NOT NULL PRIMARY KEY, v VARCHAR(10)) WITH SYSTEM VERSIONING;
 INSERT INTO versioned VALUES (1,'a'),(2,'b');
 UPDATE versioned SET v='a2' WHERE id=1;
@@ -31,7 +31,7 @@ CREATE TABLE long_unique (id INT PRIMARY KEY, t TEXT, UNIQUE KEY (t) USING HASH)
 INSERT INTO long_unique VALUES (1, REPEAT('x', 5000)), (2, NULL);
 CREATE TABLE expr_default (a INT PRIMARY KEY, b VARCHAR(40) DEFAULT (CONCAT('x,', UUID())), c INT DEFAULT (a + 1), d BLOB DEFAULT 'blob''\\', e DATETIME(3) DEFAULT (CURRENT_TIMESTAMP(3) + INTERVAL 1 DAY)) ENGINE=InnoDB PAGE_COMPRESSED=1;
 INSERT INTO expr_default (a, b) VALUES (1, 'fixed');
-CREATE TABLE ignored_key (a INT, b INT, KEY ka (a) IGNORED, KEY kd (b DESC));
+CREATE TABLE downwards (a INT, b INT, KEY kd (b DESC));
 CREATE TABLE srid_table (id INT PRIMARY KEY, p POINT REF_SYSTEM_ID=4326, g GEOMETRY);
 INSERT INTO srid_table VALUES (1, ST_GeomFromText('POINT(10 20)', 4326), ST_GeomFromText('POINT(1 2)', 101));
 CREATE TABLE checked (a INT, CONSTRAINT late CHECK (a > 0));
@@ -79,6 +79,11 @@ SET DEFAULT ROLE nested FOR app@'%';
 GRANT reader TO locked@localhost WITH ADMIN OPTION;
 GRANT nested TO limited@'%' WITH ADMIN OPTION;
 CREATE USER socket_or_pw@localhost IDENTIFIED VIA unix_socket OR mysql_native_password USING PASSWORD('x');
-CREATE USER ed@localhost IDENTIFIED VIA mysql_native_password USING PASSWORD('y') REQUIRE SUBJECT '/CN=a''b' AND ISSUER '/CN=ca' PASSWORD EXPIRE NEVER;
+CREATE USER odd_socket@localhost IDENTIFIED VIA unix_socket USING 'o''d''\\d' OR ed25519 USING PASSWORD('x');
+CREATE USER ed@localhost IDENTIFIED VIA mysql_native_password USING PASSWORD('y') REQUIRE SUBJECT '/CN=a''b\\''' AND ISSUER '/CN=ca' PASSWORD EXPIRE NEVER;
+CREATE USER curve@localhost IDENTIFIED VIA ed25519 USING PASSWORD('secret');
+CREATE USER `pro'xy`@localhost IDENTIFIED BY 'x';
+GRANT PROXY ON `o'dd;user`@`10.0.%` TO `pro'xy`@localhost WITH GRANT OPTION;
+GRANT PROXY ON ''@'%' TO `pro'xy`@localhost;
 CREATE SERVER `srv;1` FOREIGN DATA WRAPPER mysql OPTIONS (HOST '192.0.2.1', DATABASE 'd', USER 'u', PASSWORD 'p;''x', PORT 3307);
 DROP USER ghost@localhost;
