@@ -171,6 +171,7 @@ func (b *Backup) planOf(inv Inventory) record.Plan {
 	plan := b.Plan
 	plan.ID, plan.Set, plan.CreatedAt = b.ID, b.Set, b.Clock().UTC()
 	plan.Replicas, plan.Start = inv.Replicas, inv.Start
+	plan.Ordinals, plan.FollowersOnly = b.Ordinals.String(), b.FollowersOnly
 	plan.Members = nil
 	for _, m := range inv.Members {
 		plan.Members = append(plan.Members, m.PlannedMember)

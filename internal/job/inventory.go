@@ -88,6 +88,9 @@ func parseOrdinal(s string) (int, error) {
 	return n, nil
 }
 
+// String is the choice as it was given; empty when it chooses all.
+func (o Ordinals) String() string { return strings.TrimSpace(o.text) }
+
 // Contains says whether ordinal is chosen.
 func (o Ordinals) Contains(ordinal int) bool {
 	if len(o.spans) == 0 {

@@ -52,6 +52,20 @@ func (q Request) mode() (string, error) {
 	}
 }
 
+// needs are the ordinals whose own members the backup should have: the one
+// that is named as the base, else those that are recovered and not told whom to
+// follow: what they were, their own members say. Whoever follows another is
+// filled from any member.
+func (q Request) needs() []int {
+	switch {
+	case q.Base >= 0:
+		return []int{q.Base}
+	case q.Follow == "" || q.Follow == "none":
+		return q.Ordinals
+	}
+	return nil
+}
+
 // targets are the ordinals to fill, in order, and the replicas that the set
 // then has. planned is how many members the backup's set had.
 func (q Request) targets(set statefulset.Set, planned int) (ordinals []int, replicas int, err error) {

@@ -153,3 +153,12 @@ func TestRollbackNeedsConsent(t *testing.T) {
 	plan.Items = []RestoreItem{{Ordinal: 0}, {Ordinal: 1, Follow: "db-0:3306"}}
 	require.NoError(t, r.checkRollback(set, plan), "nobody lives on")
 }
+
+// TestNeeds: a restore passes over backups that lack a member it needs.
+func TestNeeds(t *testing.T) {
+	assert.Equal(t, []int{2}, Request{Base: 2, Ordinals: []int{1}}.needs())
+	assert.Equal(t, []int{0, 1}, Request{Base: -1, Ordinals: []int{0, 1}}.needs())
+	assert.Equal(t, []int{0}, Request{Base: -1, Ordinals: []int{0}, Follow: "none"}.needs())
+	assert.Empty(t, Request{Base: -1, Ordinals: []int{0}, Follow: "db-1:3306"}.needs(), "a follower is filled from any member")
+	assert.Empty(t, Request{Base: -1, Replicas: 4}.needs())
+}

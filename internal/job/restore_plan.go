@@ -71,7 +71,9 @@ func (r *Restore) resolve(ctx context.Context, mayBeUnreachable bool) (*RestoreP
 	if err != nil {
 		return nil, err
 	}
-	info, err := r.Choice.resolve(ctx, r.Repository, r.From)
+	choice := r.Choice
+	choice.Whole, choice.Ordinals = true, r.Request.needs()
+	info, err := choice.resolve(ctx, r.Repository, r.From)
 	if err != nil {
 		return nil, err
 	}
@@ -87,6 +89,9 @@ func (r *Restore) resolve(ctx context.Context, mayBeUnreachable bool) (*RestoreP
 		Format: restorePlanFormat, Run: r.Run.ID, Mode: mode, Set: set.Namespace + "/" + set.Name, SetUID: set.UID,
 		From: r.From, Backup: info.ID, Incomplete: info.Status == repository.StatusIncomplete, Suspect: suspect(info),
 		ReplicasNow: set.Replicas, ReplicasThen: replicas,
+	}
+	if partial := filtered(&info.Plan); partial != "" {
+		plan.Notes = append(plan.Notes, fmt.Sprintf("the backup %s: nothing else will be on the restored servers, and a follower breaks when its upstream writes to it", partial))
 	}
 	if blocking := set.Blocking(ordinals); len(blocking) > 0 {
 		return nil, fmt.Errorf("%w: %s", ErrConfig, blocking[0])

@@ -2,6 +2,7 @@ package record
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -23,8 +24,14 @@ type Plan struct {
 	// Replicas and Start are spec.replicas and spec.ordinals.start as seen.
 	Replicas int `json:"replicas"`
 	Start    int `json:"start,omitempty"`
-	// Databases that were asked for; empty means all.
+	// Databases that were asked for, and with a "!" those that were left out;
+	// empty means all. See Filter.
 	Databases []string `json:"databases,omitempty"`
+	// Ordinals is the choice of members that was asked for, such as "0,2-4";
+	// empty means all.
+	Ordinals string `json:"ordinals,omitempty"`
+	// FollowersOnly: members that follow nobody were left out.
+	FollowersOnly bool `json:"followersOnly,omitempty"`
 	// Tool is the version of the program.
 	Tool string `json:"tool,omitempty"`
 }
@@ -106,3 +113,19 @@ func (p *Plan) Member(ordinal int) (PlannedMember, bool) {
 	}
 	return PlannedMember{}, false
 }
+
+// Filter parts Databases into what was asked for and what was left out, as
+// patterns. Both are empty when the members are whole.
+func (p *Plan) Filter() (include, exclude []string) {
+	for _, d := range p.Databases {
+		if left, ok := strings.CutPrefix(d, "!"); ok {
+			exclude = append(exclude, left)
+		} else {
+			include = append(include, d)
+		}
+	}
+	return include, exclude
+}
+
+// Narrowed tells whether members of the set were left out on purpose.
+func (p *Plan) Narrowed() bool { return p.Ordinals != "" || p.FollowersOnly }

@@ -3,10 +3,13 @@ package repository
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"keepset/internal/record"
 )
 
 func newMember(t *testing.T) (*Backup, *MemberWriter) {
@@ -125,33 +128,47 @@ func TestPlanOverwrittenByAnotherPod(t *testing.T) {
 	require.Equal(t, StatusComplete, info.Status)
 }
 
+// TestSelectByTime: a backup is from when it was captured, which may be long
+// after its run began. Here each run takes 50 minutes for its second member.
 func TestSelectByTime(t *testing.T) {
 	c := newClock()
 	m := plainMode()
 	store := initAt(t, m, c)
-	for range 3 {
+	for range 3 { // runs of 12:00, 13:00 and 14:00
 		o := small()
 		o.Clock = c.Now
-		b, err := open(t, store, m.writer, o).Begin(t.Context(), planAt(c.now, "", 0), "a")
+		begun := c.now
+		b, err := open(t, store, m.writer, o).Begin(t.Context(), planAt(begun, "", 0, 1), "a")
 		require.NoError(t, err)
-		writeMember(t, b, 0, content{"a": []byte("a")})
+		for ordinal, took := range []time.Duration{time.Minute, 50 * time.Minute} {
+			c.now = begun.Add(took)
+			w, err := b.Member(t.Context(), ordinal)
+			require.NoError(t, err)
+			report := testReport()
+			report.CapturedAt = c.now
+			_, err = w.Commit(t.Context(), report, CommitStatus{})
+			require.NoError(t, err)
+		}
 		require.NoError(t, b.Close())
-		c.advance(60 * 60 * 1e9)
+		c.now = begun.Add(time.Hour)
 	}
 	r := open(t, store, m.restore, Options{})
 	for text, hour := range map[string]int{
-		"latest": 14, "2026-11-20T13:30:00Z": 13, "2026-11-20": 14, "2026-11-20 12:00": 12, "2026-11-20T15:30:00+01:00": 14,
+		"latest": 14, "2026-11-20": 14, "2026-11-20 12:50": 12, "2026-11-20T15:50:00+01:00": 14,
+		"2026-11-20T13:30:00Z": 12, "2026-11-20T13:49:59Z": 12, "2026-11-20T13:50:00Z": 13, "2026-11-20 14:02": 13,
 	} {
 		s, err := ParseSelector(text)
 		require.NoError(t, err)
 		info, err := r.Resolve(t.Context(), testSet, s)
-		require.NoError(t, err)
+		require.NoError(t, err, text)
 		require.Equal(t, hour, info.ID.Time().Hour(), text)
+		require.Equal(t, 50, info.CapturedAt().Minute())
 	}
-	s, err := ParseSelector("2026-11-20T11:59:59Z")
+	s, err := ParseSelector("2026-11-20T12:30:00Z")
 	require.NoError(t, err)
 	_, err = r.Resolve(t.Context(), testSet, s)
 	require.ErrorIs(t, err, ErrNoEligible)
+	require.ErrorContains(t, err, "was captured 2026-11-20T12:50:00Z, after 2026-11-20T12:30:00Z")
 	_, err = r.Backup(t.Context(), testSet, "20260101T000000Z-00000000")
 	require.ErrorIs(t, err, ErrNoBackup)
 	_, err = ParseSelector("yesterday")
@@ -159,4 +176,47 @@ func TestSelectByTime(t *testing.T) {
 	sets, err := r.Sets(t.Context())
 	require.NoError(t, err)
 	require.Len(t, sets, 1)
+}
+
+// TestCapturedAtOfAnIncompleteBackup: by the members that it has.
+func TestCapturedAtOfAnIncompleteBackup(t *testing.T) {
+	at := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
+	commit := func(minute int) record.Commit {
+		return record.Commit{CapturedAt: at.Add(time.Duration(minute) * time.Minute)}
+	}
+	info := BackupInfo{ID: record.NewBackupID(at, ""), Members: map[int]MemberInfo{0: {Commit: commit(5)}}}
+	require.Equal(t, at, info.CapturedAt(), "what does not count says nothing")
+	info.Members[1] = MemberInfo{Commit: commit(3), Valid: true}
+	require.Equal(t, at.Add(3*time.Minute), info.CapturedAt())
+}
+
+// TestSelectWhatFits: by time and as the latest, the caller may pass over
+// backups that are good and not what it needs.
+func TestSelectWhatFits(t *testing.T) {
+	m := plainMode()
+	store := initStore(t, m)
+	var ids []record.BackupID
+	for n := range 2 {
+		b := begin(t, store, m, testPlan(n, 0), "a")
+		writeMember(t, b, 0, content{"a": []byte("a")})
+		require.NoError(t, b.Close())
+		ids = append(ids, b.Plan().ID)
+	}
+	r := open(t, store, m.restore, Options{})
+	unfit := func(bad ...record.BackupID) func(BackupInfo) string {
+		return func(info BackupInfo) string {
+			if slices.Contains(bad, info.ID) {
+				return "holds too little"
+			}
+			return ""
+		}
+	}
+	info, err := r.Resolve(t.Context(), testSet, Selector{Unfit: unfit(ids[1])})
+	require.NoError(t, err)
+	require.Equal(t, ids[0], info.ID)
+	_, err = r.Resolve(t.Context(), testSet, Selector{Unfit: unfit(ids...)})
+	require.ErrorIs(t, err, ErrNoEligible)
+	require.ErrorContains(t, err, string(ids[1])+" holds too little")
+	_, err = r.Resolve(t.Context(), testSet, Selector{ID: ids[1], Unfit: unfit(ids...)})
+	require.NoError(t, err, "an ID is asked for by name")
 }

@@ -9,13 +9,17 @@ import (
 	"keepset/internal/record"
 )
 
-// Selector says which backup is meant: ID, else the newest not after At,
-// else the newest.
+// Selector says which backup is meant: ID, else the newest that was captured
+// not after At, else the newest.
 type Selector struct {
 	ID record.BackupID
 	At time.Time
 	// Allow lets an ID name an incomplete or suspect backup.
 	Allow bool
+	// Unfit says why a backup, although it is good, is not what the caller
+	// looks for; empty when it is. It is asked by At and for the newest, not
+	// by ID. Nil takes any.
+	Unfit func(BackupInfo) string
 }
 
 // ParseSelector reads "latest", a backup ID, or a time (RFC 3339, or
@@ -52,8 +56,11 @@ func (r *Repository) Resolve(ctx context.Context, set record.SetID, s Selector) 
 	var passed []string
 	for _, info := range list {
 		why := ineligible(&info)
-		if why == "" && !s.At.IsZero() && info.ID.Time().After(s.At) {
-			why = "is after " + s.At.UTC().Format(time.RFC3339)
+		if at := info.CapturedAt(); why == "" && !s.At.IsZero() && at.After(s.At) {
+			why = fmt.Sprintf("was captured %s, after %s", at.UTC().Format(time.RFC3339), s.At.UTC().Format(time.RFC3339))
+		}
+		if why == "" && s.Unfit != nil {
+			why = s.Unfit(info)
 		}
 		if why == "" {
 			return info, nil
@@ -64,6 +71,23 @@ func (r *Repository) Resolve(ctx context.Context, set record.SetID, s Selector) 
 		return BackupInfo{}, fmt.Errorf("%w: %s has none at all", ErrNoEligible, set)
 	}
 	return BackupInfo{}, fmt.Errorf("%w of %s: %s", ErrNoEligible, set, strings.Join(passed, "; "))
+}
+
+// CapturedAt is the newest point in time that the backup holds: that of the
+// member which was captured last. Members that have no valid commit do not
+// count; without any it is when the run began. The run may have begun long
+// before: it waited for a lock, or for its other members.
+func (b *BackupInfo) CapturedAt() time.Time {
+	var last time.Time
+	for _, m := range b.Members {
+		if m.Valid && m.Commit.CapturedAt.After(last) {
+			last = m.Commit.CapturedAt
+		}
+	}
+	if last.IsZero() {
+		return b.ID.Time()
+	}
+	return last
 }
 
 func (r *Repository) resolveID(ctx context.Context, set record.SetID, s Selector) (BackupInfo, error) {
