@@ -19,7 +19,7 @@ func newShow(a *cli.App) *cobra.Command {
 		Use:   "show [BACKUP]",
 		Short: "Show one backup with its members",
 		Long: `Show one backup with its members: an ID, "latest", or a time, which means the newest
-backup from before it. Incomplete and suspect backups are shown by their ID.`,
+backup all of which was captured by then. Incomplete and suspect backups are shown by their ID.`,
 		Example: `
 			backup show --set mysql/mysql
 			backup show --set mysql/mysql 20261120T131730Z-1a2b3c4d
@@ -67,6 +67,9 @@ func printBackup(w io.Writer, s cli.BackupSummary) error {
 		{"method", strings.TrimSpace(s.Method + " " + s.Engine)},
 		{"databases", databases},
 		{"members", fmt.Sprintf("%d of %d committed", s.Committed, s.Planned)},
+	}
+	if s.Narrowed != "" {
+		facts = append(facts, []string{"narrowed", s.Narrowed})
 	}
 	for _, p := range s.Problems {
 		facts = append(facts, []string{"problem", p})

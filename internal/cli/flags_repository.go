@@ -90,13 +90,19 @@ func (f *RepositoryFlags) Open(ctx context.Context, a *App) (*repository.Reposit
 type ChoiceFlags struct {
 	Backup                        string
 	AllowIncomplete, AllowSuspect bool
+	AllowFiltered                 bool
 }
 
 // Add declares the flags.
 func (f *ChoiceFlags) Add(fs *pflag.FlagSet) {
-	fs.StringVar(&f.Backup, "backup", "latest", "an ID, latest, or a time, which means the newest backup from before it")
+	fs.StringVar(&f.Backup, "backup", "latest", "an ID, latest, or a time, which means the newest backup all of which was captured by then")
 	fs.BoolVar(&f.AllowIncomplete, "allow-incomplete", false, "with an ID: also a backup in which members are missing")
 	fs.BoolVar(&f.AllowSuspect, "allow-suspect", false, "with an ID: also a backup that is suspect")
+}
+
+// AddWhole declares what a restore of whole members needs besides.
+func (f *ChoiceFlags) AddWhole(fs *pflag.FlagSet) {
+	fs.BoolVar(&f.AllowFiltered, "allow-filtered", false, "also a backup taken with --exclude, and with an ID one of single databases (--database)")
 }
 
 // Choice reads them.
@@ -108,5 +114,5 @@ func (f *ChoiceFlags) Choice() (job.Choice, error) {
 	if selector.ID == "" && (f.AllowIncomplete || f.AllowSuspect) {
 		return job.Choice{}, Usage("--allow-incomplete and --allow-suspect need --backup with an ID: such a backup is never chosen by itself")
 	}
-	return job.Choice{Selector: selector, AllowIncomplete: f.AllowIncomplete, AllowSuspect: f.AllowSuspect}, nil
+	return job.Choice{Selector: selector, AllowIncomplete: f.AllowIncomplete, AllowSuspect: f.AllowSuspect, AllowFiltered: f.AllowFiltered}, nil
 }

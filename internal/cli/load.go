@@ -108,6 +108,7 @@ func (f *LoadFlags) Add(fs *pflag.FlagSet) {
 	f.Repository.AddRead(fs)
 	f.Set.Add(fs)
 	f.Choice.Add(fs)
+	f.Choice.AddWhole(fs)
 	f.Server.Add(fs, "target")
 	f.Upstream.Add(fs, "host:port of the server that the target shall follow, as the target sees it")
 	f.Objects.Add(fs)
@@ -141,6 +142,7 @@ func (f *LoadFlags) Job(ctx context.Context, a *App) (l *job.Load, done func(), 
 		return nil, nil, err
 	}
 	l.Part = !load.Filter.Empty()
+	l.Choice.Whole, l.Choice.Ordinals = !l.Part, []int{f.Ordinal}
 	opts, err := f.Server.MySQL(a, server, onceLogger(a.Log))
 	if err != nil {
 		return nil, nil, err
@@ -261,6 +263,7 @@ func (f *ExportFlags) Job(ctx context.Context, a *App) (*job.Export, error) {
 	if e.Choice, err = f.Choice.Choice(); err != nil {
 		return nil, err
 	}
+	e.Choice.Ordinals = []int{f.Ordinal}
 	if e.Repository, err = f.Repository.Open(ctx, a); err != nil {
 		return nil, err
 	}

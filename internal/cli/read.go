@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
+	"keepset/internal/job"
 	"keepset/internal/record"
 	"keepset/internal/repository"
 )
@@ -22,13 +24,15 @@ type BackupSummary struct {
 	Method     string    `json:"method"`
 	Engine     string    `json:"engine,omitempty"`
 	Databases  []string  `json:"databases,omitempty"`
-	Planned    int       `json:"planned"`
-	Committed  int       `json:"committed"`
-	Rows       int64     `json:"rows"`
-	Bytes      int64     `json:"bytes"`
-	Stored     int64     `json:"stored"`
-	Members    []Member  `json:"members"`
-	Problems   []string  `json:"problems,omitempty"`
+	// Narrowed says by which flags members were left out.
+	Narrowed  string   `json:"narrowed,omitempty"`
+	Planned   int      `json:"planned"`
+	Committed int      `json:"committed"`
+	Rows      int64    `json:"rows"`
+	Bytes     int64    `json:"bytes"`
+	Stored    int64    `json:"stored"`
+	Members   []Member `json:"members"`
+	Problems  []string `json:"problems,omitempty"`
 }
 
 // Member is one member of a BackupSummary. Status is complete, suspect,
@@ -80,7 +84,8 @@ func Summarize(info repository.BackupInfo) BackupSummary {
 	s := BackupSummary{
 		Set: info.Set.String(), Backup: info.ID, Status: string(info.Status), CreatedAt: info.Plan.CreatedAt,
 		Method: info.Plan.Method, Engine: info.Plan.Engine, Databases: info.Plan.Databases,
-		Planned: len(info.Plan.Members), Problems: info.Problems, Members: []Member{},
+		Narrowed: narrowed(&info.Plan),
+		Planned:  len(info.Plan.Members), Problems: info.Problems, Members: []Member{},
 	}
 	for _, planned := range info.Plan.Members {
 		m := Member{Ordinal: planned.Ordinal, Name: planned.Name, Node: planned.Node, Role: planned.Role, Status: "missing"}
@@ -100,6 +105,17 @@ func Summarize(info repository.BackupInfo) BackupSummary {
 		s.Members = append(s.Members, m)
 	}
 	return s
+}
+
+func narrowed(p *record.Plan) string {
+	var by []string
+	if p.Ordinals != "" {
+		by = append(by, "--ordinals "+p.Ordinals)
+	}
+	if p.FollowersOnly {
+		by = append(by, "--role "+job.RoleFollower)
+	}
+	return strings.Join(by, ", ")
 }
 
 func (m *Member) fill(found repository.MemberInfo) {

@@ -43,6 +43,7 @@ func (f *RestoreFlags) Add(fs *pflag.FlagSet) {
 	f.Repository.AddRead(fs)
 	f.Set.Add(fs)
 	f.Choice.Add(fs)
+	f.Choice.AddWhole(fs)
 	f.Server.Add(fs, "target")
 	f.Upstream.Add(fs, "host:port of the upstream, or none (default: what the backup says, at the set's first ordinal)")
 	fs.StringVar(&f.FromSet, "from-set", "", "the set's [namespace/]name in the repository, where it is not --set's")

@@ -169,7 +169,7 @@ func (b *bench) loadContenders(ctx context.Context) ([]contender, error) {
 		return pipeline{{
 			program: filepath.Join(b.bin, "restore"),
 			args: []string{
-				"load", "--repository", "file://" + ours, "--set", setName, "--ordinal", "0",
+				"load", "--repository", "file://" + ours, "--set", setName, "--ordinal", "0", "--database", database,
 				"--target", "mysql://" + s.User + "@" + s.Addr,
 			},
 			env: []string{"KEEPSET_TARGET_PASSWORD=" + s.Password},
