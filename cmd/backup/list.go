@@ -18,7 +18,8 @@ func newList(a *cli.App) *cobra.Command {
 		Short: "List the backups of a set, or of all sets",
 		Long: `List the backups of a set, newest first; of all sets without --set. A backup is
 complete when every member of its plan has a valid commit; others are shown as what
-they are.`,
+they are: suspect, incomplete, invalid, or unchecked when the repository is signed and
+no trusted writer key was given.`,
 		Example: `
 			backup list --repository s3://backups/prod
 			backup list --set mysql/mysql --json | jq -r '.[] | select(.status == "complete") | .backup'`,
@@ -27,6 +28,13 @@ they are.`,
 			r, err := repo.Open(cmd.Context(), a)
 			if err != nil {
 				return err
+			}
+			missing, err := r.MissingKeyFiles(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if len(missing) > 0 {
+				a.Log.Warn("key files are missing: who holds their keys cannot restore; backup verify says more", "keys", missing)
 			}
 			backups, err := cli.Summaries(cmd.Context(), a, r, &set)
 			if err != nil {

@@ -1,12 +1,6 @@
 package main
 
 import (
-	"errors"
-	"fmt"
-	"io"
-	"strings"
-	"time"
-
 	"github.com/spf13/cobra"
 
 	"keepset/internal/cli"
@@ -23,7 +17,12 @@ func newVerify(a *cli.App) *cobra.Command {
 		Short: "Check that backups are whole",
 		Long: `Check that every object that a backup needs is there in its right size, and with
 --read-data that its bytes are unchanged. No key is needed: the names of objects are
-the hashes of their content. Harmed backups and members are named.`,
+the hashes of their content. Harmed backups and members are named.
+
+A plan or commit that is unreadable, forged, too late or quarantined is damage too, as
+is one that is gone, a lost key file, and a set without any backup to restore. Members
+that a killed run has never committed are notes, and the summary counts what the
+backups are; a backup that is named has to be complete.`,
 		Example: `
 			backup verify --repository s3://backups/prod
 			backup verify --set mysql/mysql --read-data 100
@@ -56,98 +55,11 @@ the hashes of their content. Harmed backups and members are named.`,
 			if err != nil {
 				return err
 			}
-			return finishVerify(a, report)
+			return finishVerify(a, report, len(o.IDs) > 0)
 		},
 	}
 	repo.AddRead(cmd.Flags())
 	set.Add(cmd.Flags())
 	cmd.Flags().Float64Var(&percent, "read-data", 0, "percentage of the objects whose bytes are read and compared")
 	return cmd
-}
-
-var errDamaged = errors.New("the repository is damaged")
-
-func finishVerify(a *cli.App, r repository.VerifyReport) error {
-	summary := fmt.Sprintf("checked %d backups, %d members, %d objects; read %d objects, %s; %d damaged",
-		r.Backups, r.Members, r.Objects, r.ObjectsRead, cli.Bytes(r.BytesRead), len(r.Damages))
-	a.SetMessage(summary)
-	err := a.Print(verifiedOf(r), func(w io.Writer) error {
-		for _, problem := range r.Problems {
-			if _, err := fmt.Fprintln(w, "note:", problem); err != nil {
-				return err
-			}
-		}
-		for _, d := range r.Damages {
-			if _, err := fmt.Fprintf(w, "damaged: %s of %s: %s; harms %s\n", d.Key, d.Set, d.What, harms(d.Harmed)); err != nil {
-				return err
-			}
-		}
-		_, err := fmt.Fprintln(w, summary)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	if len(r.Damages) > 0 {
-		return fmt.Errorf("%w: %d objects are missing or changed", errDamaged, len(r.Damages))
-	}
-	return nil
-}
-
-// verified is the report in the form that --json prints.
-type verified struct {
-	Backups     int       `json:"backups"`
-	Members     int       `json:"members"`
-	Objects     int       `json:"objects"`
-	ObjectsRead int       `json:"objectsRead"`
-	BytesRead   int64     `json:"bytesRead"`
-	Damages     []damage  `json:"damages"`
-	Problems    []string  `json:"problems,omitempty"`
-	Started     time.Time `json:"startedAt"`
-	Finished    time.Time `json:"finishedAt"`
-}
-
-// damage is one object that is missing or changed, and what it harms.
-type damage struct {
-	Set    string `json:"set"`
-	Object string `json:"object"`
-	What   string `json:"what"`
-	Harmed []harm `json:"harmed"`
-}
-
-type harm struct {
-	Backup  record.BackupID `json:"backup"`
-	Ordinal int             `json:"ordinal"`
-	Streams []string        `json:"streams,omitempty"`
-	Note    string          `json:"note,omitempty"`
-}
-
-func verifiedOf(r repository.VerifyReport) verified {
-	v := verified{
-		Backups: r.Backups, Members: r.Members, Objects: r.Objects, ObjectsRead: r.ObjectsRead, BytesRead: r.BytesRead,
-		Damages: []damage{}, Problems: r.Problems, Started: r.Started, Finished: r.Finished,
-	}
-	for _, d := range r.Damages {
-		one := damage{Set: d.Set.String(), Object: d.Key, What: d.What, Harmed: []harm{}}
-		for _, h := range d.Harmed {
-			one.Harmed = append(one.Harmed, harm{h.Backup, h.Ordinal, h.Streams, h.Note})
-		}
-		v.Damages = append(v.Damages, one)
-	}
-	return v
-}
-
-func harms(list []repository.Harm) string {
-	if len(list) == 0 {
-		return "no backup"
-	}
-	parts := make([]string, 0, len(list))
-	for _, h := range list {
-		part := fmt.Sprintf("%s ordinal %d", h.Backup, h.Ordinal)
-		if len(h.Streams) > 0 {
-			part += " (" + strings.Join(h.Streams, ", ") + ")"
-		}
-		parts = append(parts, part)
-	}
-	return strings.Join(parts, ", ")
 }

@@ -30,6 +30,7 @@ type BackupFlags struct {
 	MaxLag     time.Duration
 	AllowEmpty bool
 	ID         string
+	Origin     string
 
 	events func(ctx context.Context, warning bool, reason, message string) error
 }
@@ -48,6 +49,7 @@ func (f *BackupFlags) Add(fs *pflag.FlagSet) {
 	fs.IntVar(&f.Shrink, "shrink-threshold", 50, "percent by which rows, bytes or objects may fall before a member is suspect; 0 turns it off")
 	fs.DurationVar(&f.MaxLag, "max-lag", time.Hour, "how far a follower may be behind before it is suspect; 0: any")
 	fs.StringVar(&f.ID, "id", "", "continue the backup of this ID, which an earlier run did not finish (a Job's retries do so by themselves)")
+	fs.StringVar(&f.Origin, "origin", "", "name of the cluster whose backups these are: another's are never mixed with them under one set (default: made from the cluster's certificate authority; none for plain servers)")
 	fs.BoolVar(&f.AllowEmpty, "allow-empty", false, "a member without tables or rows is not suspect")
 }
 
@@ -62,7 +64,7 @@ func (f *BackupFlags) Job(ctx context.Context, a *App) (b *job.Backup, done func
 	b = &job.Backup{
 		FollowersOnly: f.Role == job.RoleFollower, Parallel: f.Parallel,
 		Rules: job.SuspectRules{ShrinkPercent: f.Shrink, MaxLag: f.MaxLag, AllowEmpty: f.AllowEmpty},
-		Plan:  record.Plan{Method: record.MethodDump, Engine: f.Server.Engine, Databases: f.Server.patterns(), Tool: Version},
+		Plan:  record.Plan{Method: record.MethodDump, Engine: f.Server.Engine, Databases: f.Server.patterns(), Origin: f.Origin, Tool: Version},
 		Clock: a.Clock, Log: a.Log,
 	}
 	if b.Ordinals, err = job.ParseOrdinals(f.Ordinals); err != nil {
@@ -135,6 +137,7 @@ func (f *BackupFlags) inCluster(ctx context.Context, a *App, b *job.Backup) erro
 		return err
 	}
 	b.Set = record.SetID{Namespace: client.Namespace(), Name: name}
+	b.Plan.Origin = orDefault(f.Origin, client.Origin())
 	b.ID = record.NewBackupID(run.Created, run.JobUID)
 	b.Attempt = record.AttemptID(run.PodUID)
 	if run.Local {

@@ -94,7 +94,7 @@ func isUsage(err error) bool {
 		storage.ErrNoContainer,
 		dbdump.ErrNotEmpty, dbdump.ErrCoordinates,
 		repository.ErrNotRepository, repository.ErrNewerFormat, repository.ErrWrongKey, repository.ErrNoIdentity, repository.ErrNoKey, repository.ErrNoTrusted, repository.ErrExists,
-		repository.ErrOrigin, repository.ErrNoBackup, repository.ErrNoEligible,
+		repository.ErrOrigin, repository.ErrReadOnly, repository.ErrNoBackup, repository.ErrNoEligible,
 		statefulset.ErrNoCluster, statefulset.ErrAmbiguous, statefulset.ErrNotFound, statefulset.ErrClaimInUse,
 	)
 }

@@ -16,12 +16,19 @@ import (
 type RepositoryFlags struct {
 	Store         StoreFlags
 	NoExtraVerify bool
+	// AcceptCopiedTimes is consent to read a repository that was copied.
+	AcceptCopiedTimes bool
 	// keys maps the name of each key's variable to the flag's value.
 	keys map[string]*string
 }
 
 // AddRead declares what a command needs that reads.
 func (f *RepositoryFlags) AddRead(fs *pflag.FlagSet) {
+	f.addKeys(fs)
+	fs.BoolVar(&f.AcceptCopiedTimes, "accept-copied-times", false, "read a repository that was copied and whose objects have the copy's times; signatures count as ever")
+}
+
+func (f *RepositoryFlags) addKeys(fs *pflag.FlagSet) {
 	f.keys = map[string]*string{}
 	f.Store.Add(fs)
 	f.key(fs, "trusted-writers", repository.NameTrustedWriters, "public keys of the writers whose backups count")
@@ -30,7 +37,7 @@ func (f *RepositoryFlags) AddRead(fs *pflag.FlagSet) {
 
 // AddWrite declares what a command needs that writes.
 func (f *RepositoryFlags) AddWrite(fs *pflag.FlagSet) {
-	f.AddRead(fs)
+	f.addKeys(fs)
 	f.Store.AddWrite(fs)
 	f.addWriter(fs)
 	fs.BoolVar(&f.NoExtraVerify, "no-extra-verify", false, "do not decode and compare each new piece before it is uploaded (faster)")
@@ -83,7 +90,9 @@ func (f *RepositoryFlags) Open(ctx context.Context, a *App) (*repository.Reposit
 	if err != nil {
 		return nil, err
 	}
-	return repository.Open(ctx, store, keys, repository.Options{Clock: a.Clock, Logger: a.Log, NoExtraVerify: f.NoExtraVerify})
+	return repository.Open(ctx, store, keys, repository.Options{
+		Clock: a.Clock, Logger: a.Log, NoExtraVerify: f.NoExtraVerify, AcceptCopiedTimes: f.AcceptCopiedTimes,
+	})
 }
 
 // ChoiceFlags say which backup is restored.

@@ -36,7 +36,8 @@ type BackupSummary struct {
 }
 
 // Member is one member of a BackupSummary. Status is complete, suspect,
-// invalid (there is a commit that does not count) or missing.
+// unchecked (there was no key to check its signature with), invalid (there is
+// a commit that does not count) or missing.
 type Member struct {
 	Ordinal    int       `json:"ordinal"`
 	Name       string    `json:"name"`
@@ -93,9 +94,9 @@ func Summarize(info repository.BackupInfo) BackupSummary {
 			m.Claims = append(m.Claims, c.Name)
 		}
 		if found, ok := info.Members[planned.Ordinal]; ok {
-			m.fill(found)
+			m.fill(found, info.Unchecked)
 		}
-		if m.Status == record.StatusComplete || m.Status == record.StatusSuspect {
+		if info.Members[planned.Ordinal].Valid {
 			s.Committed++
 			s.Rows, s.Bytes, s.Stored = s.Rows+m.Rows, s.Bytes+m.Bytes, s.Stored+m.Stored
 			if m.FinishedAt.After(s.FinishedAt) {
@@ -118,13 +119,16 @@ func narrowed(p *record.Plan) string {
 	return strings.Join(by, ", ")
 }
 
-func (m *Member) fill(found repository.MemberInfo) {
+func (m *Member) fill(found repository.MemberInfo, unchecked bool) {
 	c := found.Commit
 	m.Status, m.Reasons = c.Status, c.Reasons
 	m.Rows, m.Bytes, m.Stored, m.Objects = c.Rows, c.Bytes, c.Stored, c.Objects
 	m.CapturedAt, m.FinishedAt = c.CapturedAt, c.FinishedAt
-	if !found.Valid {
+	switch {
+	case !found.Valid:
 		m.Status, m.Reasons = "invalid", []string{found.Why}
+	case unchecked:
+		m.Status = string(repository.StatusUnchecked)
 	}
 }
 

@@ -19,7 +19,7 @@ func (r *Repository) judge(ctx context.Context, l layout, info *BackupInfo, f *f
 	info.Members = make(map[int]MemberInfo)
 	info.Unchecked = r.Signed() && len(r.trusted()) == 0
 	if info.Unchecked {
-		info.Problems = append(info.Problems, "signatures were not checked: no trusted writer key is configured")
+		info.Problems = append(info.Problems, "signatures were not checked: no trusted writer key is configured; set "+NameTrustedWriters)
 	}
 	if err := r.judgePlan(ctx, l, info, f.plan); err != nil {
 		return err

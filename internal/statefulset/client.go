@@ -16,6 +16,7 @@ import (
 type Client struct {
 	kube      kubernetes.Interface
 	namespace string
+	origin    string
 	log       *slog.Logger
 	clock     clock.WithTicker
 	poll      time.Duration
@@ -45,7 +46,11 @@ func Connect(o Options) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a Kubernetes client: %w", err)
 	}
-	return New(kube, namespace, o.Log), nil
+	client := New(kube, namespace, o.Log)
+	if client.origin, err = originOf(config); err != nil {
+		return nil, err
+	}
+	return client, nil
 }
 
 func (o Options) load() (*rest.Config, string, error) {
