@@ -186,6 +186,10 @@ func TestBrokenFollowerIsSuspect(t *testing.T) {
 	w.servers["db1:3306"].upstream.LagSeconds = 5
 	_, err = w.backup().Run(t.Context())
 	require.NoError(t, err)
+	w.servers["db1:3306"].others = []record.UpstreamCoordinates{{Host: "db9", Port: 3306, Running: false}}
+	_, err = w.backup().Run(t.Context())
+	require.ErrorIs(t, err, job.ErrSuspect)
+	require.ErrorContains(t, err, "replication from db9:3306 is not running")
 }
 
 func TestOrdinalsAreCheckedAgainstTheSet(t *testing.T) {

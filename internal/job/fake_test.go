@@ -45,6 +45,7 @@ type fakeServer struct {
 	tables map[string][]string
 	// upstream makes it a follower.
 	upstream *record.UpstreamCoordinates
+	others   []record.UpstreamCoordinates
 	// fail is returned by a dump after its streams were opened.
 	fail error
 	// dumps counts.
@@ -70,7 +71,7 @@ func (s *fakeServer) Dump(ctx context.Context, w dbdump.Sink) (record.Report, er
 	defer s.mu.Unlock()
 	s.dumps++
 	r := record.Report{Engine: "fake", Layout: "fake/1", CapturedAt: time.Date(2026, 11, 20, 13, 17, 31, 0, time.UTC)}
-	r.Coordinates.Upstream = s.upstream
+	r.Coordinates.Upstream, r.Coordinates.OtherUpstreams = s.upstream, s.others
 	for _, name := range []string{"t0", "t1", "t2"} {
 		lines, ok := s.tables[name]
 		if !ok {

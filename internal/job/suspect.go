@@ -39,6 +39,9 @@ func extentOf(r record.Report) extent {
 // none.
 func (s SuspectRules) Judge(r record.Report, last *record.Commit) []string {
 	reasons := s.judgeFollower(r.Coordinates.Upstream)
+	for _, other := range r.Coordinates.OtherUpstreams {
+		reasons = append(reasons, s.judgeFollower(&other)...)
+	}
 	now := extentOf(r)
 	if !s.AllowEmpty {
 		switch {

@@ -74,10 +74,14 @@ type Coordinates struct {
 	// Upstream is set when the dumped server was itself a follower: what a
 	// sibling continues from.
 	Upstream *UpstreamCoordinates `json:"upstream,omitempty"`
+	// OtherUpstreams are what it followed beside the first one.
+	OtherUpstreams []UpstreamCoordinates `json:"otherUpstreams,omitempty"`
 }
 
 // UpstreamCoordinates are a follower's position in its own upstream.
 type UpstreamCoordinates struct {
+	// Channel is its name where a server follows several.
+	Channel  string `json:"channel,omitempty"`
 	Host     string `json:"host"`
 	Port     int    `json:"port"`
 	GTID     string `json:"gtid,omitempty"`

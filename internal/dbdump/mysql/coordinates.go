@@ -20,14 +20,27 @@ func (d *dump) readCoordinates(ctx context.Context, s *session) (record.Coordina
 	if err != nil {
 		return c, fmt.Errorf("read the position in the upstream: %w", err)
 	}
-	if len(channels) > 0 {
-		c.Upstream = &channels[0].UpstreamCoordinates
+	for i, channel := range channels {
+		if i == 0 {
+			c.Upstream = &channel.UpstreamCoordinates
+			continue
+		}
+		c.OtherUpstreams = append(c.OtherUpstreams, channel.UpstreamCoordinates)
 	}
-	for _, other := range channels[min(1, len(channels)):] {
-		d.warn(fmt.Sprintf("the server follows several upstreams; only the first is in the coordinates. Channel %q: %s:%d file %s position %d gtid %q",
-			other.name, other.Host, other.Port, other.File, other.Position, other.GTID))
+	if len(channels) > 1 {
+		d.warn(severalUpstreams(channels))
 	}
 	return c, nil
+}
+
+// severalUpstreams says what becomes of a copy of a server with several upstreams, and where it would have to continue.
+func severalUpstreams(channels []channel) string {
+	positions := make([]string, len(channels))
+	for i, c := range channels {
+		positions[i] = fmt.Sprintf("channel %q from %s:%d at %s:%d, GTID %q", c.Channel, c.Host, c.Port, c.File, c.Position, c.GTID)
+	}
+	return fmt.Sprintf("the server follows %d upstreams: a copy can be made to follow this server, but none of them, since none has what the others have; by hand it continues from: %s",
+		len(channels), strings.Join(positions, "; "))
 }
 
 // ownCoordinates is the server's own position. A server without a binary log
@@ -73,7 +86,6 @@ func (d *dump) ownCoordinates(ctx context.Context, s *session) (record.Coordinat
 // channel is one upstream of the server.
 type channel struct {
 	record.UpstreamCoordinates
-	name string
 	// sql tells whether the applier runs.
 	sql bool
 	// gtid tells whether the channel positions itself by GTID.
@@ -118,7 +130,8 @@ func parseChannel(r row, words string) channel {
 	if words == "Source" {
 		replica = "Replica"
 	}
-	c := channel{name: r.get("Connection_name") + r.get("Channel_Name")}
+	var c channel
+	c.Channel = r.get("Connection_name") + r.get("Channel_Name")
 	c.Host = r.get(words + "_Host")
 	c.Port = int(number(r.get(words + "_Port")))
 	c.File = r.get("Relay_" + words + "_Log_File")

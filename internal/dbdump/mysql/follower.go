@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -92,6 +93,9 @@ func (u *upstream) startFrom(ctx context.Context, c record.Coordinates, up dbdum
 	if u.identity.recorded() != c.Server {
 		if c.Upstream != nil {
 			from = start{gtid: c.Upstream.GTID, file: c.Upstream.File, position: c.Upstream.Position}
+			if err := checkSeveral(c, up); err != nil {
+				return start{}, err
+			}
 			if from.gtid == "" && !sameHost(c.Upstream, up) {
 				return start{}, fmt.Errorf("%w: without GTIDs the backup can only be continued from %s:%d, which the dumped server followed, or from that server itself",
 					dbdump.ErrCoordinates, c.Upstream.Host, c.Upstream.Port)
@@ -115,6 +119,18 @@ func (u *upstream) startFrom(ctx context.Context, c record.Coordinates, up dbdum
 		return start{}, fmt.Errorf("%w: the backup holds no position: the dumped server wrote no binary log", dbdump.ErrCoordinates)
 	}
 	return from, u.checkFile(ctx, from)
+}
+
+// checkSeveral refuses one of several upstreams: a copy that follows it would miss what comes from the others. Another
+// server may have all of it, which its GTIDs tell.
+func checkSeveral(c record.Coordinates, up dbdump.Upstream) error {
+	all := append([]record.UpstreamCoordinates{*c.Upstream}, c.OtherUpstreams...)
+	one := slices.ContainsFunc(all, func(u record.UpstreamCoordinates) bool { return sameHost(&u, up) })
+	if len(all) == 1 || !one && c.Upstream.GTID != "" {
+		return nil
+	}
+	return fmt.Errorf("%w: the dumped server followed %d upstreams, and a copy that follows %s:%d alone would miss what comes from the others: follow the dumped server itself, or load without following anybody and set its channels up by hand, from the positions in the backup's warnings",
+		dbdump.ErrCoordinates, len(all), up.Host, up.Port)
 }
 
 // sameHost compares the recorded upstream with the given one; a host may be named with or without its domain.
