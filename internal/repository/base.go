@@ -12,8 +12,8 @@ import (
 	"keepset/internal/record"
 )
 
-// This file fills the index of a run: from the base, which is the newest
-// complete backup, and from what earlier attempts at this backup, or other
+// This file fills the index of a run: from the bases, which are the newest
+// complete backups of what is planned, and from what earlier attempts at this backup, or other
 // pods at work on it, have noted in commits and checkpoints.
 
 // loadIndex is called once a run, after the plan is stored.
@@ -40,7 +40,7 @@ func (b *Backup) loadIndex(ctx context.Context) error {
 	return b.listPacks(ctx)
 }
 
-// baseParts are the parts of the base, and of members of this backup that
+// baseParts are the parts of the bases, and of members of this backup that
 // are committed already.
 func (b *Backup) baseParts(ctx context.Context) ([]record.ObjectRef, error) {
 	all, err := b.r.findBackups(ctx, b.layout, "")
@@ -53,17 +53,17 @@ func (b *Backup) baseParts(ctx context.Context) ([]record.ObjectRef, error) {
 	}
 	slices.SortFunc(ids, func(x, y record.BackupID) int { return cmp.Compare(y, x) })
 	var parts []record.ObjectRef
-	base := false
+	wanted := newWanted(&b.plan)
 	for _, id := range ids {
 		own := id == b.plan.ID
-		if base && !own {
+		if !own && !wanted.more() {
 			continue
 		}
 		info := BackupInfo{Set: b.layout.set, ID: id, Condemned: b.condemned.hasBackup(id)}
 		if err := b.r.judge(ctx, b.layout, &info, all[id]); err != nil {
 			return nil, err
 		}
-		if !own && ineligible(&info) != "" {
+		if !own && (ineligible(&info) != "" || !wanted.take(&info.Plan)) {
 			continue
 		}
 		list, err := b.partsOf(ctx, &info)
@@ -72,11 +72,48 @@ func (b *Backup) baseParts(ctx context.Context) ([]record.ObjectRef, error) {
 		}
 		parts = append(parts, list...)
 		if !own {
-			base = true
 			b.r.log.Info("base chosen", "backup", id, "parts", len(list))
 		}
 	}
 	return parts, nil
+}
+
+// baseLimit is how many good backups are looked at for bases.
+const baseLimit = 16
+
+// wanted chooses the bases of a backup, going from the newest backup to older
+// ones: the newest of all, and, where that one was taken of fewer ordinals or
+// databases, the newest ones that hold the rest. Otherwise a backup of one
+// database, taken by hand, would have the next one store everything again.
+type wanted struct {
+	databases []string
+	ordinals  map[int]bool // planned and in no base yet
+	looked    int
+}
+
+func newWanted(plan *record.Plan) *wanted {
+	w := &wanted{databases: plan.Databases, ordinals: make(map[int]bool)}
+	for _, m := range plan.Members {
+		w.ordinals[m.Ordinal] = true
+	}
+	return w
+}
+
+// more says whether to look further.
+func (w *wanted) more() bool { return len(w.ordinals) > 0 && w.looked < baseLimit }
+
+// take says whether the backup of that plan becomes a base.
+func (w *wanted) take(plan *record.Plan) bool {
+	newest := w.looked == 0
+	w.looked++
+	if len(plan.Databases) > 0 && !slices.Equal(plan.Databases, w.databases) {
+		return newest
+	}
+	before := len(w.ordinals)
+	for _, m := range plan.Members {
+		delete(w.ordinals, m.Ordinal)
+	}
+	return newest || len(w.ordinals) < before
 }
 
 func (b *Backup) partsOf(ctx context.Context, info *BackupInfo) ([]record.ObjectRef, error) {
