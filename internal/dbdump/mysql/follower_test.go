@@ -260,7 +260,7 @@ func TestFollowVerifiesTheUpstream(t *testing.T) {
 	for _, f := range flavours() {
 		t.Run(f.String(), func(t *testing.T) {
 			t.Parallel()
-			p := f.start(t, servers.WithConfig(f.config...), servers.WithTLS())
+			p := f.start(t, servers.WithConfig(append([]string{"bind_address=0.0.0.0"}, f.config...)...), servers.WithTLS())
 			stranger := f.start(t, servers.WithConfig(f.config...), servers.WithTLS())
 			p.Exec(t, "CREATE USER repl@'%' IDENTIFIED BY 'r''e;pl' REQUIRE SSL", "GRANT REPLICATION SLAVE ON *.* TO repl@'%'",
 				"CREATE DATABASE d", "CREATE TABLE d.t (id INT PRIMARY KEY, v VARCHAR(20))")
@@ -284,6 +284,16 @@ func TestFollowVerifiesTheUpstream(t *testing.T) {
 			defer cancel()
 			e.patience.connect = time.Second
 			require.ErrorContains(t, e.Follow(ctx, report.Coordinates, up), "cannot connect to its upstream by TLS")
+
+			// The certificate is for 127.0.0.1.
+			if f.name == "mariadb" {
+				late.Exec(t, "STOP SLAVE", "RESET SLAVE ALL")
+			} else {
+				late.Exec(t, "STOP REPLICA", "RESET REPLICA ALL")
+			}
+			up.Host, up.CA = "127.0.0.2", p.TLS.CA
+			require.ErrorContains(t, e.Follow(ctx, report.Coordinates, up), "cannot connect to its upstream by TLS")
+			up.Host = p.Host
 
 			// Where the target's own authority is known here, it judges the upstream before anything is touched.
 			up.CA = p.TLS.CA
