@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"keepset/internal/dbdump"
 )
 
 // catalog is what a dump is going to contain: read before the lock, compared
@@ -166,6 +168,9 @@ func (d *dump) readTables(ctx context.Context, s *session, sc *schema) (map[stri
 		t := &table{
 			schema: sc, name: name, kind: r.at(1), engine: r.at(2), collation: r.at(3), comment: r.at(4),
 			options: r.at(5), created: r.at(6), rows: number(r.at(7)), size: number(r.at(8)),
+		}
+		if t.engine == "" && t.base() && strings.Contains(t.comment, "command denied") {
+			return fmt.Errorf("table %s cannot be opened: %w: %s; grant the account what is denied to it, or exclude the table", t, dbdump.ErrPrivilege, t.comment)
 		}
 		if t.engine == "" && t.base() {
 			return fmt.Errorf("table %s cannot be opened: %s; repair it, drop it, or exclude it", t, t.comment)

@@ -55,12 +55,21 @@ var anyServer = []typeCase{
 }
 
 var mariadbOnly = []typeCase{
-	{"UUID", []string{"'123e4567-e89b-12d3-a456-426655440000'"}},
 	{"INET6", []string{"'2001:db8::ff00:42:8329'", "'::ffff:1.2.3.4'"}},
-	{"INET4", []string{"'1.2.3.4'"}},
 	{"JSON", []string{"'{\"a\": [1, \"\\\\\\\\\"]}'"}},
 	{"VARCHAR(100) COMPRESSED", []string{"REPEAT('a\\n', 20)"}},
 	{"LONGBLOB COMPRESSED", []string{"REPEAT(0x00, 5000)"}},
+}
+
+var mariadb1011Only = []typeCase{
+	{"UUID", []string{"'123e4567-e89b-12d3-a456-426655440000'"}},
+	{"INET4", []string{"'1.2.3.4'"}},
+}
+
+var mariadb118Only = []typeCase{
+	{"VECTOR(3)", []string{"VEC_FromText('[1,-2.5,0]')", "x'5c270a095c4e0d221a00ffff'"}},
+	{"TIMESTAMP(6) NULL", []string{"'2106-02-07 06:28:15.999999'"}},
+	{"VARCHAR(20) COLLATE uca1400_as_cs", []string{"'é😀'"}},
 }
 
 var mysqlOnly = []typeCase{
@@ -75,8 +84,14 @@ var mysqlOnly = []typeCase{
 func makeTypes(t testing.TB, s *servers.MySQL) []typeCase {
 	t.Helper()
 	cases := append(append([]typeCase{}, anyServer...), mysqlOnly...)
-	if strings.Contains(s.Value(t, "SELECT VERSION()"), "MariaDB") {
+	if version := s.Value(t, "SELECT VERSION()"); strings.Contains(version, "MariaDB") {
 		cases = append(append([]typeCase{}, anyServer...), mariadbOnly...)
+		if !strings.HasPrefix(version, mariadb105.version) {
+			cases = append(cases, mariadb1011Only...)
+		}
+		if strings.HasPrefix(version, mariadb118.version) {
+			cases = append(cases, mariadb118Only...)
+		}
 	}
 	const session = "SET sql_mode = 'ALLOW_INVALID_DATES'; SET NAMES utf8mb4; SET time_zone = '+00:00'; "
 	s.Exec(t, "CREATE DATABASE app")
