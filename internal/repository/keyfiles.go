@@ -14,7 +14,7 @@ import (
 // of them no backup of their epoch can be opened, whoever holds which key.
 
 // remedyKeyFiles says where a lost key file comes from.
-const remedyKeyFiles = "put it back from " + NameKeyFiles + " (docs/storage.md, lost key files)"
+const remedyKeyFiles = "put it back from " + NameKeyFiles + " (docs/storage.md, Lost key files)"
 
 // MissingKeyFiles returns the keys of the objects that the configuration
 // names and a listing does not show; none in a repository that is not

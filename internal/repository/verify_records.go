@@ -47,8 +47,8 @@ func wholeMember(info *BackupInfo, ordinal int) Harm {
 }
 
 // lostCommits finds the members whose refs are stored and whose commit is
-// not: the commit has been deleted. A run that was killed between the two
-// writes, and never tried again, looks the same.
+// not, although their run has ended: the commit has been deleted. A run that
+// was stopped between the two writes, and never tried again, looks the same.
 func (v *verifier) lostCommits(ctx context.Context, all []BackupInfo) error {
 	known, open := make(map[hash]bool), make(map[record.BackupID]*BackupInfo)
 	for i := range all {
@@ -85,22 +85,49 @@ func (v *verifier) lostCommits(ctx context.Context, all []BackupInfo) error {
 		if _, err := record.Decode(data, &refs, nil); err != nil || hash(sha256.Sum256(data)) != name {
 			continue // nothing refers to it, so it harms nobody
 		}
-		v.lostCommit(open[refs.Backup], &refs)
+		if err := v.lostCommit(ctx, open[refs.Backup], &refs); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-func (v *verifier) lostCommit(info *BackupInfo, refs *record.Refs) {
+func (v *verifier) lostCommit(ctx context.Context, info *BackupInfo, refs *record.Refs) error {
 	if info == nil {
-		return
+		return nil
 	}
 	_, committed := info.Members[refs.Ordinal]
 	if _, planned := info.Plan.Member(refs.Ordinal); committed || !planned {
-		return
+		return nil
+	}
+	if ended, err := v.ended(ctx, info, refs.Attempt); err != nil || !ended {
+		return err
 	}
 	key := v.layout.commit(refs.Backup, refs.Ordinal, refs.Attempt)
-	v.damage(key, "missing: the member's refs are stored, so it was committed, unless the run was killed in that very moment")
+	// A run that went on while we listed has committed by now.
+	if there, err := v.exists(ctx, key); err != nil || there {
+		return err
+	}
+	v.damage(key, "missing: the member's refs are stored, so it was committed, unless the run was stopped in that very moment")
 	v.harm(key, wholeMember(info, refs.Ordinal))
+	return nil
+}
+
+// ended says whether an attempt at a backup is over: it has left its report,
+// or it has had all the time that a backup may take.
+func (v *verifier) ended(ctx context.Context, info *BackupInfo, attempt record.AttemptID) (bool, error) {
+	if v.r.options.Clock().Sub(info.PlanTime) > v.r.longest() {
+		return true, nil
+	}
+	return v.exists(ctx, v.layout.report(info.ID, attempt))
+}
+
+func (v *verifier) exists(ctx context.Context, key string) (bool, error) {
+	_, err := v.r.store.Stat(ctx, key)
+	if isNotExist(err) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // anythingLeft says so when the set has objects, or backups, and nothing of

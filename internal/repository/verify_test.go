@@ -64,6 +64,7 @@ func TestVerifyOfRecords(t *testing.T) {
 				good := writeBackup(t, open(t, store, m.writer, small()), content{"a": []byte("a")})
 				b := begin(t, store, m, testPlan(1, 0), "attempt-1")
 				writeMember(t, b, 0, content{"a": []byte("b")})
+				require.NoError(t, b.Report(t.Context(), "done"))
 				require.NoError(t, b.Close())
 				id := b.Plan().ID
 				c.break_(t, store, id)
@@ -113,7 +114,12 @@ func TestVerifyOfWhatIsGone(t *testing.T) {
 		} {
 			t.Run(m.name+"/"+name, func(t *testing.T) {
 				store := initStore(t, m)
-				id := writeBackup(t, open(t, store, m.writer, small()), content{"a": []byte("a")}, content{"a": []byte("b")})
+				b := begin(t, store, m, testPlan(0, 0, 1), "attempt-1")
+				writeMember(t, b, 0, content{"a": []byte("a")})
+				writeMember(t, b, 1, content{"a": []byte("b")})
+				require.NoError(t, b.Report(t.Context(), "done"))
+				require.NoError(t, b.Close())
+				id := b.Plan().ID
 				for _, prefix := range c.gone {
 					for _, key := range keysBelow(t, store, prefix) {
 						require.NoError(t, store.Delete(t.Context(), key))
@@ -124,6 +130,26 @@ func TestVerifyOfWhatIsGone(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestVerifyDuringABackup: refs without a commit are no damage while the run
+// may be about to commit, and are once it cannot be any more.
+func TestVerifyDuringABackup(t *testing.T) {
+	c := newClock()
+	store := initAt(t, plainMode(), c)
+	o := small()
+	o.Clock = c.Now
+	r := open(t, store, Keys{}, o)
+	b, err := r.Begin(t.Context(), planAt(c.now, "11111111", 0, 1), "a")
+	require.NoError(t, err)
+	writeMember(t, b, 0, content{"a": []byte("a")})
+	writeMember(t, b, 1, content{"a": []byte("b")})
+	require.NoError(t, b.Close())
+	key := layout{testSet}.commit(b.Plan().ID, 1, "a")
+	require.NoError(t, store.Delete(t.Context(), key))
+	require.Empty(t, verifyAll(t, r, VerifyOptions{}).Damages)
+	c.advance(25 * time.Hour)
+	require.Equal(t, []string{key}, damagedKeys(verifyAll(t, r, VerifyOptions{})))
 }
 
 // TestVerifyOfAnEmptyRepository is no damage as long as it is really empty.
