@@ -8,21 +8,32 @@ import (
 	"keepset/internal/record"
 )
 
+// omittedExcluded begins the line of the report that says what Exclude took
+// out. A load knows by it that rights may be on objects that the dump lacks.
+const omittedExcluded = "databases and tables that the filter leaves out: "
+
+// wholeServer tells whether the dump is of a server, though perhaps not of all
+// its databases, and so holds its accounts; not of single databases.
+func (d *dump) wholeServer() bool { return len(d.opts.Filter.Include) == 0 }
+
 // writeDefinitions writes everything that is not a table: what belongs to the
 // server, accounts, schemas, sequences, and all that is text.
 func (d *dump) writeDefinitions(ctx context.Context) error {
 	for _, o := range alwaysOmitted {
 		d.omit(o)
 	}
+	if left := d.opts.Filter.Exclude; len(left) > 0 {
+		d.omit(omittedExcluded + strings.Join(left, ", "))
+	}
 	switch {
-	case !d.opts.Filter.Empty():
+	case !d.wholeServer():
 		d.omit("accounts, roles, grants and server objects: the dump is filtered")
 	case d.opts.SkipUsers:
 		d.omit("accounts, roles and grants: the options leave them out")
 	}
 	return d.work(ctx, func(_ context.Context, emit func(task) error) error {
 		var tasks []task
-		if d.opts.Filter.Empty() {
+		if d.wholeServer() {
 			tasks = append(tasks, d.writeServer)
 			if !d.opts.SkipUsers {
 				tasks = append(tasks, d.writeUsers)

@@ -90,7 +90,7 @@ func (d *dump) accountTables() []string {
 
 // accountsFingerprint changes when an account or a grant does.
 func (d *dump) accountsFingerprint(ctx context.Context, s *session) (string, error) {
-	if d.opts.SkipUsers || !d.opts.Filter.Empty() {
+	if d.opts.SkipUsers || !d.wholeServer() {
 		return "", nil
 	}
 	all := sha256.New()
