@@ -69,7 +69,7 @@ func sameRows(t testing.TB, a, b *servers.MySQL) {
 // be changed by replication, events run on the primary alone.
 func TestFollowPrimary(t *testing.T) {
 	t.Parallel()
-	for _, f := range flavours() {
+	for _, f := range everyFlavour() {
 		t.Run(f.String(), func(t *testing.T) {
 			t.Parallel()
 			p, up := primary(t, f)
@@ -119,7 +119,7 @@ func replaceReplica(status string) string {
 // Without GTIDs file and position do, from the dumped server and from its upstream.
 func TestFollowByFileAndPosition(t *testing.T) {
 	t.Parallel()
-	for _, f := range flavours() {
+	for _, f := range everyFlavour() {
 		if f = f.with("log_slave_updates=ON"); f.name == "mysql" {
 			f = f.with("gtid_mode=OFF", "enforce_gtid_consistency=OFF")
 		}

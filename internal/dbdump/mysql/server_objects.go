@@ -50,45 +50,46 @@ func (d *dump) writeServer(ctx context.Context, s *session) error {
 // readServers reads what CREATE SERVER made.
 func (d *dump) readServers(ctx context.Context, s *session, script *script) error {
 	return s.each(ctx, "SELECT * FROM mysql.servers", func(r row) error {
-		var options []string
-		for _, o := range []struct{ keyword, column string }{
-			{"HOST", "Host"}, {"DATABASE", "Db"}, {"USER", "Username"}, {"PASSWORD", "Password"}, {"SOCKET", "Socket"}, {"OWNER", "Owner"},
-		} {
-			if v := r.get(o.column); v != "" {
-				options = append(options, o.keyword+" "+quoteString(v))
-			}
-		}
-		if port := r.get("Port"); port != "" && port != "0" {
-			options = append(options, "PORT "+port)
-		}
-		more, err := freeOptions(r.get("Options"))
+		options, err := serverOptions(r)
 		if err != nil {
 			return fmt.Errorf("server %s: %w", quoteIdentifier(r.get("Server_name")), err)
 		}
-		options = append(options, more...)
 		script.addf("CREATE SERVER %s FOREIGN DATA WRAPPER %s OPTIONS (%s)",
 			quoteIdentifier(r.get("Server_name")), quoteIdentifier(r.get("Wrapper")), strings.Join(options, ", "))
 		return nil
 	})
 }
 
-// freeOptions are the options of a server that have no column of their own, which MariaDB 11.7 and later takes, from the
-// column that holds them all as JSON.
-func freeOptions(document string) ([]string, error) {
-	if document == "" {
-		return nil, nil
+// serverOptions writes the options of a server. Since 11.7 MariaDB takes any, and keeps those that were given as JSON
+// beside the columns of those that always existed.
+func serverOptions(r row) ([]string, error) {
+	var given map[string]string
+	if document := r.get("Options"); document != "" {
+		if err := json.Unmarshal([]byte(document), &given); err != nil {
+			return nil, fmt.Errorf("read its options: %w", err)
+		}
 	}
-	var values map[string]string
-	if err := json.Unmarshal([]byte(document), &values); err != nil {
-		return nil, fmt.Errorf("read its options: %w", err)
+	names := make(map[string]string, len(given)) // as given, by upper case
+	for name := range given {
+		names[strings.ToUpper(name)] = name
 	}
 	var options []string
-	for _, name := range slices.Sorted(maps.Keys(values)) {
-		switch strings.ToUpper(name) {
-		case "HOST", "DATABASE", "USER", "PASSWORD", "SOCKET", "OWNER", "PORT":
+	for _, o := range []struct{ keyword, column string }{
+		{"HOST", "Host"}, {"DATABASE", "Db"}, {"USER", "Username"}, {"PASSWORD", "Password"}, {"SOCKET", "Socket"}, {"OWNER", "Owner"}, {"PORT", "Port"},
+	} {
+		_, ok := names[o.keyword]
+		delete(names, o.keyword)
+		switch v := r.get(o.column); {
+		case v == "", o.keyword == "PORT" && v == "0":
+		case given != nil && !ok: // the server's own default
+		case o.keyword == "PORT":
+			options = append(options, "PORT "+v)
 		default:
-			options = append(options, quoteIdentifier(name)+" "+quoteString(values[name]))
+			options = append(options, o.keyword+" "+quoteString(v))
 		}
+	}
+	for _, name := range slices.Sorted(maps.Values(names)) {
+		options = append(options, quoteIdentifier(name)+" "+quoteString(given[name]))
 	}
 	return options, nil
 }

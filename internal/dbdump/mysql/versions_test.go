@@ -142,3 +142,14 @@ func TestLoadIntoAnOlderVersion(t *testing.T) {
 		})
 	}
 }
+
+// The way to a newer version: a follower of the older one is seeded with the newer.
+func TestANewerVersionFollowsAnOlderOne(t *testing.T) {
+	t.Parallel()
+	p, up := primary(t, mariadb105)
+	m, report := dumpMemory(t, options(t, p))
+	p.Exec(t, "INSERT INTO d.t (v) VALUES ('after')")
+	s := seed(t, mariadb118, m.Source(report), up)
+	p.Exec(t, "INSERT INTO d.t (v) VALUES ('later')")
+	sameRows(t, p, s)
+}
