@@ -53,6 +53,9 @@ step "unit and integration tests, with the race detector" \
 step "database engine, servers and demo" \
 	"$bin/gotest" -timeout 60m $(go list ./... | grep -E '^keepset/(test/|internal/dbdump/mysql)' | grep -v '^keepset/test/e2e')
 
+# The first time this builds Kubernetes, which the question after it would do in silence.
+say "the test cluster's programs"
+make cluster-tools || failed+=("cluster-tools")
 if make cluster-status >/dev/null 2>&1; then
 	say "cluster: running already, and left running"
 else

@@ -7,7 +7,11 @@ cluster-program:
 	@mkdir -p $(CACHE)/bin
 	@$(GO) -C test/cluster build -o $(CLUSTER_BIN) ./cmd/cluster
 
-# The first time it builds Kubernetes, in about ten minutes; then it takes half a minute.
+# Kubernetes itself, built once in about ten minutes.
+.PHONY: cluster-tools
+cluster-tools: cluster-program
+	@$(CLUSTER_BIN) tools
+
 .PHONY: cluster-up
 cluster-up: cluster-program
 	@$(CLUSTER_BIN) up
