@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -79,6 +81,7 @@ func (a *App) Run(ctx context.Context, root *cobra.Command, args []string) int {
 	root.SetOut(a.Out)
 	root.SetErr(a.Err)
 	a.prepare(root)
+	a.global.json = a.wantsJSON(args) // an error of the flags themselves is printed in this form, too
 	err := root.ExecuteContext(ctx)
 	if err != nil && ctx.Err() != nil {
 		err = interrupted(err)
@@ -140,6 +143,23 @@ func helpOrUnknown(cmd *cobra.Command, args []string) error {
 		return cmd.Help()
 	}
 	return Usage("unknown command %q; `%s --help` lists the commands", args[0], cmd.CommandPath())
+}
+
+// wantsJSON looks for --json where the flags have not been parsed, or cannot be.
+func (a *App) wantsJSON(args []string) bool {
+	wants, _ := strconv.ParseBool(a.Getenv(EnvName("json")))
+	for _, arg := range args {
+		name, value, given := strings.Cut(arg, "=")
+		switch {
+		case arg == "--":
+			return wants
+		case name == "--json" && given:
+			wants, _ = strconv.ParseBool(value)
+		case name == "--json":
+			wants = true
+		}
+	}
+	return wants
 }
 
 // JSON says whether the user asked for one JSON document.

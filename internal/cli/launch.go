@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
@@ -68,11 +69,33 @@ func (f *LaunchFlags) Launch(ctx context.Context, a *App, cmd *cobra.Command, se
 		return err
 	}
 	a.Log.Info("job created", "job", client.Namespace()+"/"+jobName, "cronjob", f.CronJob)
-	result, err := client.FollowJob(ctx, ref, a.Out)
+	podLog := a.Out
+	if a.JSON() {
+		podLog = a.Err
+	}
+	result, err := client.FollowJob(ctx, ref, podLog)
 	if err != nil {
 		return err
 	}
+	report := launched{
+		Job: client.Namespace() + "/" + jobName, CronJob: f.CronJob,
+		Succeeded: result.Succeeded, ExitCode: result.ExitCode, Message: result.Message,
+	}
+	// Without --json the pod's log has said it all.
+	if err := a.Print(report, func(io.Writer) error { return nil }); err != nil {
+		return err
+	}
 	return jobOutcome(jobName, result)
+}
+
+// launched is what --json prints of a Job that ran in the cluster.
+type launched struct {
+	Job       string `json:"job"`
+	CronJob   string `json:"cronJob"`
+	Succeeded bool   `json:"succeeded"`
+	ExitCode  int    `json:"exitCode"`
+	// Message is the one that its last pod left.
+	Message string `json:"message,omitempty"`
 }
 
 // whatToRestore are the variables of which one has to be given.

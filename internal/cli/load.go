@@ -2,7 +2,9 @@ package cli
 
 import (
 	"context"
+	"net"
 	"path"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -70,6 +72,19 @@ func (f *UpstreamFlags) Upstream(a *App) (*dbdump.Upstream, error) {
 		return nil, err
 	}
 	return f.account(a, host, port)
+}
+
+// address is the upstream as host:port, "none" for nobody and "" for nothing
+// said.
+func (f *UpstreamFlags) address() (string, error) {
+	if f.Follow == "" || f.Follow == "none" {
+		return f.Follow, nil
+	}
+	host, port, err := SplitHostPort("as-follower-of", f.Follow, 3306)
+	if err != nil {
+		return "", err
+	}
+	return net.JoinHostPort(host, strconv.Itoa(port)), nil
 }
 
 // account completes an upstream with the replication account.
@@ -253,6 +268,9 @@ func (f *ExportFlags) Job(ctx context.Context, a *App) (*job.Export, error) {
 	}
 	if f.To == "" && !f.List {
 		return nil, Usage("--to is required: a directory, or - for standard output; --list shows what there is")
+	}
+	if f.To == "-" && a.JSON() && !f.List {
+		return nil, Usage("--json and --to - both want standard output; name a directory, or leave --json out")
 	}
 	e := &job.Export{Ordinal: f.Ordinal, Archive: a.Out}
 	if f.To != "-" {

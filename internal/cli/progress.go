@@ -1,8 +1,12 @@
 package cli
 
 import (
-	"fmt"
+	"errors"
+	"io"
+	"maps"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/vbauerster/mpb/v8"
@@ -15,11 +19,15 @@ import (
 const logInterval = 30 * time.Second
 
 // StartProgress returns what a job tells its progress to, and what ends it:
-// bars on a terminal, a line in the log every half minute elsewhere.
+// a line for each member on a terminal, drawn over and over again, a line in
+// the log every half minute elsewhere.
 func (a *App) StartProgress() (job.Progress, func()) {
 	if a.Progress() {
-		b := &bars{pool: mpb.New(mpb.WithOutput(a.Err), mpb.WithWidth(48)), byOrdinal: map[int]*mpb.Bar{}}
-		a.logs.to(b.pool)
+		b := &bars{
+			clock: a.Clock, pool: mpb.New(mpb.WithOutput(a.Err), mpb.WithRefreshRate(200*time.Millisecond)),
+			members: map[int]*memberBar{}, label: new(atomic.Int64),
+		}
+		a.logs.to(&aboveBars{bars: b.pool, after: a.Err})
 		return b.hear, func() {
 			b.end()
 			a.logs.to(a.Err)
@@ -29,37 +37,86 @@ func (a *App) StartProgress() (job.Progress, func()) {
 	return l.hear, func() {}
 }
 
-// bars draws one bar for each member.
+// aboveBars writes log lines above the bars, and after those have ended to
+// where they were drawn.
+type aboveBars struct{ bars, after io.Writer }
+
+// Write implements io.Writer.
+func (w *aboveBars) Write(p []byte) (int, error) {
+	n, err := w.bars.Write(p)
+	if errors.Is(err, mpb.ErrDone) {
+		return w.after.Write(p)
+	}
+	return n, err
+}
+
+// bars draws one row for each member. The pool moves the cursor and knows the
+// terminal's width; what a row says is ours.
 type bars struct {
-	mu        sync.Mutex
-	pool      *mpb.Progress
-	byOrdinal map[int]*mpb.Bar
+	clock   func() time.Time
+	mu      sync.Mutex
+	pool    *mpb.Progress
+	members map[int]*memberBar
+	label   *atomic.Int64 // width of the longest member's label
+}
+
+// memberBar is one row.
+type memberBar struct {
+	bar   *mpb.Bar
+	clock func() time.Time
+	label *atomic.Int64
+	mu    sync.Mutex
+	pace  pace
+	now   job.Event
+}
+
+// elapsed stands still once the member is done.
+func (m *memberBar) elapsed() time.Duration {
+	end := m.clock()
+	if m.now.Done {
+		end = m.pace.last()
+	}
+	return end.Sub(m.pace.began)
 }
 
 func (b *bars) hear(e job.Event) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	bar, ok := b.byOrdinal[e.Ordinal]
+	m, ok := b.members[e.Ordinal]
 	if !ok {
-		bar = b.pool.AddBar(e.Expected,
-			mpb.PrependDecorators(decor.Name(fmt.Sprintf("ordinal %d  %s", e.Ordinal, e.Name), decor.WCSyncSpaceR)),
-			mpb.AppendDecorators(decor.CountersKibiByte("% .1f / % .1f"), decor.Name(" "), decor.AverageSpeed(decor.SizeB1024(0), "% .1f")))
-		b.byOrdinal[e.Ordinal] = bar
+		m = &memberBar{clock: b.clock, label: b.label, pace: newPace(b.clock())}
+		b.label.Store(max(b.label.Load(), int64(len(label(e)))))
+		m.bar = b.pool.MustAdd(1, mpb.BarFillerFunc(m.fill), mpb.BarFillerTrim(), mpb.BarPriority(e.Ordinal))
+		b.members[e.Ordinal] = m
 	}
-	// The expectation is the last backup's size; growth must not end the bar.
-	bar.SetTotal(max(e.Expected, e.Bytes+1), false)
-	bar.SetCurrent(e.Bytes)
+	m.hear(e)
 	if e.Done {
-		bar.SetTotal(max(e.Bytes, 1), false)
-		bar.SetTotal(-1, true)
+		m.bar.SetCurrent(1) // it is drawn once more, and then stays
 	}
 }
 
+func (m *memberBar) hear(e job.Event) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.now = e
+	m.pace.add(m.clock(), e.Bytes)
+}
+
+// fill implements mpb.BarFiller.
+func (m *memberBar) fill(w io.Writer, s decor.Statistics) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r := row{Event: m.now, label: int(m.label.Load()), elapsed: m.elapsed(), rate: m.pace.rate(), stopped: s.Aborted}
+	_, err := io.WriteString(w, r.text(s.AvailableWidth))
+	return err
+}
+
+// end draws every row for the last time.
 func (b *bars) end() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, bar := range b.byOrdinal {
-		if !bar.Completed() {
+	for _, ordinal := range slices.Sorted(maps.Keys(b.members)) {
+		if bar := b.members[ordinal].bar; !bar.Completed() {
 			bar.Abort(false)
 		}
 	}
@@ -91,7 +148,7 @@ func (l *lines) hear(e job.Event) {
 		attrs = append(attrs, "stored", e.Stored)
 	}
 	if e.Expected > 0 {
-		attrs = append(attrs, "percent", min(99, e.Bytes*100/e.Expected))
+		attrs = append(attrs, "percent", percent(e))
 	}
 	l.app.Log.Info("in progress", attrs...)
 }

@@ -85,6 +85,9 @@ func (f *RestoreFlags) Job(ctx context.Context, a *App) (*job.Restore, error) {
 	if r.Choice, err = f.Choice.Choice(); err != nil {
 		return nil, err
 	}
+	if r.Request.Follow, err = f.Upstream.address(); err != nil {
+		return nil, err
+	}
 	if r.Seed, err = f.seed(a); err != nil {
 		return nil, err
 	}

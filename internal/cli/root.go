@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"io"
 	"runtime"
 	"strings"
@@ -60,6 +61,7 @@ func indent(s string) string {
 func newVersion(a *App) *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		Example: a.Name + " version --json",
 		RunE: func(*cobra.Command, []string) error {
 			v := struct {
 				Version string `json:"version"`
@@ -80,18 +82,36 @@ func newCompletion(a *App) *cobra.Command {
 		Args:      cobra.ExactArgs(1),
 		ValidArgs: []string{"bash", "zsh", "fish", "powershell"},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			switch root := cmd.Root(); args[0] {
-			case "bash":
-				return root.GenBashCompletionV2(a.Out, true)
-			case "zsh":
-				return root.GenZshCompletion(a.Out)
-			case "fish":
-				return root.GenFishCompletion(a.Out, true)
-			case "powershell":
-				return root.GenPowerShellCompletionWithDesc(a.Out)
-			default:
-				return Usage("completion for %q is not known: want bash, zsh, fish or powershell", args[0])
+			script, err := completionScript(cmd.Root(), args[0])
+			if err != nil {
+				return err
 			}
+			c := struct {
+				Shell  string `json:"shell"`
+				Script string `json:"script"`
+			}{args[0], script}
+			return a.Print(c, func(w io.Writer) error {
+				_, err := io.WriteString(w, script)
+				return err
+			})
 		},
 	}
+}
+
+func completionScript(root *cobra.Command, shell string) (string, error) {
+	var script bytes.Buffer
+	var err error
+	switch shell {
+	case "bash":
+		err = root.GenBashCompletionV2(&script, true)
+	case "zsh":
+		err = root.GenZshCompletion(&script)
+	case "fish":
+		err = root.GenFishCompletion(&script, true)
+	case "powershell":
+		err = root.GenPowerShellCompletionWithDesc(&script)
+	default:
+		err = Usage("completion for %q is not known: want bash, zsh, fish or powershell", shell)
+	}
+	return script.String(), err
 }

@@ -79,7 +79,7 @@ func (c *capture) find(inv Inventory) (Member, error) {
 
 // dump streams the member into the repository and commits it. Whatever goes
 // wrong before the commit leaves unreferenced objects, never a backup.
-func (c *capture) dump(ctx context.Context, member Member) (record.Commit, record.Report, error) {
+func (c *capture) dump(ctx context.Context, member Member) (commit record.Commit, report record.Report, err error) {
 	engine, err := c.job.Open(member)
 	if err != nil {
 		return record.Commit{}, record.Report{}, err
@@ -90,8 +90,8 @@ func (c *capture) dump(ctx context.Context, member Member) (record.Commit, recor
 		return record.Commit{}, record.Report{}, fmt.Errorf("open the member in the repository: %w", err)
 	}
 	stop := c.watch(w)
-	defer stop()
-	report, err := engine.Dump(ctx, sink{w})
+	defer func() { stop(err) }()
+	report, err = engine.Dump(ctx, sink{w})
 	if err == nil {
 		err = ctx.Err()
 	}
@@ -103,7 +103,7 @@ func (c *capture) dump(ctx context.Context, member Member) (record.Commit, recor
 		return record.Commit{}, report, fmt.Errorf("dump %s: %w", member.Address, err)
 	}
 	reasons := c.job.Rules.Judge(report, c.last)
-	commit, err := w.Commit(ctx, report, repository.CommitStatus{Suspect: len(reasons) > 0, Reasons: reasons})
+	commit, err = w.Commit(ctx, report, repository.CommitStatus{Suspect: len(reasons) > 0, Reasons: reasons})
 	if err != nil {
 		return record.Commit{}, report, fmt.Errorf("commit the member: %w", err)
 	}
@@ -111,39 +111,42 @@ func (c *capture) dump(ctx context.Context, member Member) (record.Commit, recor
 }
 
 // watch tells the job's progress how far the member is until stop is called.
-func (c *capture) watch(w *repository.MemberWriter) (stop func()) {
+func (c *capture) watch(w *repository.MemberWriter) (stop func(error)) {
 	if c.job.Progress == nil {
-		return func() {}
+		return func(error) {}
 	}
 	expected := int64(0)
 	if c.last != nil {
 		expected = c.last.Bytes
 	}
-	tell := func(done bool) {
+	return every(time.Second, func(done, failed bool) {
 		s := w.Stats()
-		c.job.Progress(Event{Ordinal: c.planned.Ordinal, Name: c.planned.Name, Bytes: s.Read, Stored: s.Stored, Expected: expected, Done: done})
-	}
-	return every(time.Second, tell)
+		c.job.Progress(Event{
+			Ordinal: c.planned.Ordinal, Name: c.planned.Name, Bytes: s.Read, Stored: s.Stored, Expected: expected, Done: done, Failed: failed,
+		})
+	})
 }
 
-// every calls tell(false) once an interval and, when it is stopped, tell(true).
-func every(interval time.Duration, tell func(done bool)) (stop func()) {
+// every calls tell at once, then once an interval and, when it is stopped, for
+// the last time with how that came.
+func every(interval time.Duration, tell func(done, failed bool)) (stop func(error)) {
+	tell(false, false)
 	ticker := time.NewTicker(interval)
-	quit, ended := make(chan struct{}), make(chan struct{})
+	quit, ended := make(chan error, 1), make(chan struct{})
 	go func() {
 		defer close(ended)
 		for {
 			select {
 			case <-ticker.C:
-				tell(false)
-			case <-quit:
+				tell(false, false)
+			case err := <-quit:
 				ticker.Stop()
-				tell(true)
+				tell(true, err != nil)
 				return
 			}
 		}
 	}()
-	return func() { close(quit); <-ended }
+	return func(err error) { quit <- err; <-ended }
 }
 
 // sink lets an engine write into a member of the repository.

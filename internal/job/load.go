@@ -152,7 +152,7 @@ func (l *Load) load(ctx context.Context, member *repository.MemberReader) (recor
 	source := &countingSource{source: member}
 	stop := l.watch(source, member.Report().Bytes)
 	loaded, err := engine.Load(ctx, source)
-	stop()
+	stop(err)
 	if err == nil {
 		err = ctx.Err()
 	}
@@ -240,12 +240,12 @@ func (l *Load) follower() (dbdump.Follower, func(), error) {
 	return f, func() { closeEngine(engine) }, nil
 }
 
-func (l *Load) watch(source *countingSource, expected int64) (stop func()) {
+func (l *Load) watch(source *countingSource, expected int64) (stop func(error)) {
 	if l.Progress == nil {
-		return func() {}
+		return func(error) {}
 	}
-	return every(time.Second, func(done bool) {
-		l.Progress(Event{Ordinal: l.Ordinal, Name: l.Target, Bytes: source.bytes.Load(), Expected: expected, Done: done})
+	return every(time.Second, func(done, failed bool) {
+		l.Progress(Event{Ordinal: l.Ordinal, Name: l.Target, Bytes: source.bytes.Load(), Expected: expected, Done: done, Failed: failed})
 	})
 }
 

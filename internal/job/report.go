@@ -26,8 +26,8 @@ type Event struct {
 	Bytes, Stored int64
 	// Expected is how many Bytes there will probably be; 0 when unknown.
 	Expected int64
-	// Done comes once, last.
-	Done bool
+	// Done comes once, last, and with it whether the member failed.
+	Done, Failed bool
 }
 
 // Progress hears Events, about one a second and member, from several
