@@ -51,7 +51,7 @@ func (f *ServerFlags) Add(fs *pflag.FlagSet, side string) {
 
 // AddDump declares what only a dump needs.
 func (f *ServerFlags) AddDump(fs *pflag.FlagSet) {
-	fs.StringSliceVar(&f.Databases, "database", nil, "back up only this database or database.table; globs; repeatable")
+	fs.StringSliceVar(&f.Databases, "database", nil, "back up only this database or database.table, and no accounts; globs; repeatable")
 	fs.StringSliceVar(&f.ExcludeObjects, "exclude", nil, "leave out this database or database.table; globs; repeatable")
 	fs.DurationVar(&f.LockTimeout, "lock-timeout", 30*time.Second, "how long to wait for the lock of the consistent point")
 	fs.DurationVar(&f.LockHold, "lock-hold", 60*time.Second, "how long writers may be held up")

@@ -53,7 +53,7 @@ func (f *RestoreFlags) Add(fs *pflag.FlagSet) {
 	fs.BoolVar(&q.All, "all", false, "restore the whole set, which stands at zero replicas")
 	fs.BoolVar(&q.Replace, "replace", false, "delete what the ordinals' claims hold (a volume goes by its reclaim policy)")
 	fs.BoolVar(&q.Keep, "keep", false, "let pods come up on claims that exist, as they are")
-	fs.IntVar(&q.Base, "base", -1, "which member of the backup is loaded (default: the healthiest follower's for followers, the ordinal's own otherwise)")
+	fs.IntVar(&q.Base, "base", -1, "which member of the backup is loaded (default: the healthiest follower's for followers, the primary's for a whole set, the ordinal's own for who follows nobody)")
 	fs.BoolVar(&q.AllowRollback, "allow-rollback", false, "restore a primary although followers live on")
 	fs.StringVar(&f.Container, "container", "", "the database's container (default: the one with the database's port)")
 	fs.StringSliceVar(&f.InitContainers, "init-container", nil, "init container that mounts a claim and runs in the seed pod all the same; repeatable")
