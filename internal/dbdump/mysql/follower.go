@@ -89,6 +89,9 @@ func (e *Engine) Check(ctx context.Context, c record.Coordinates, up dbdump.Upst
 // dumped server had: its followers continue from where that server was. With GTIDs this holds for every server of the
 // same replication tree; a file and an offset mean something in one server's log only.
 func (u *upstream) startFrom(ctx context.Context, c record.Coordinates, up dbdump.Upstream) (start, error) {
+	if err := u.checkPassesOn(ctx); err != nil {
+		return start{}, err
+	}
 	from := start{gtid: c.GTID, file: c.File, position: c.Position}
 	if u.identity.recorded() != c.Server {
 		if c.Upstream != nil {
@@ -131,6 +134,45 @@ func checkSeveral(c record.Coordinates, up dbdump.Upstream) error {
 	}
 	return fmt.Errorf("%w: the dumped server followed %d upstreams, and a copy that follows %s:%d alone would miss what comes from the others: follow the dumped server itself, or load without following anybody and set its channels up by hand, from the positions in the backup's warnings",
 		dbdump.ErrCoordinates, len(all), up.Host, up.Port)
+}
+
+// checkPassesOn refuses an upstream that applies the changes of another server and does not write them into its own
+// binary log: whoever follows it would believe to have everything, and receive nothing.
+func (u *upstream) checkPassesOn(ctx context.Context) error {
+	variable := "log_slave_updates"
+	if !u.server.MariaDB() && u.server.AtLeast(8, 0, 26) {
+		variable = "log_replica_updates"
+	}
+	var logs bool
+	if err := u.queryRow(ctx, "SELECT @@GLOBAL."+variable, &logs); err != nil || logs {
+		return err
+	}
+	refused := func(whom string) error {
+		return fmt.Errorf("%w: the upstream itself follows %s, and with %s off it passes nothing on: name the server that it follows as the upstream, or set %s on it",
+			dbdump.ErrCoordinates, whom, variable, variable)
+	}
+	list, err := readReplicas(ctx, u.session, u.server)
+	if err == nil {
+		for _, r := range list {
+			return refused(r.host)
+		}
+		return nil
+	}
+	if !errors.Is(err, dbdump.ErrPrivilege) {
+		return err
+	}
+	// The replication account may rarely look. Everybody sees that MariaDB's appliers are running.
+	var name, running string
+	if u.server.MariaDB() {
+		if err := u.queryRow(ctx, "SHOW GLOBAL STATUS LIKE 'Slaves_running'", &name, &running); err != nil {
+			return err
+		}
+		if number(running) > 0 {
+			return refused("another server")
+		}
+	}
+	u.engine.opts.Logger.Warn("the upstream does not log what it applies ("+variable+" is off), and the replication account may not see whether it follows another server", "error", err)
+	return nil
 }
 
 // sameHost compares the recorded upstream with the given one; a host may be named with or without its domain.
@@ -230,10 +272,14 @@ func (e *Engine) Follow(ctx context.Context, c record.Coordinates, up dbdump.Ups
 	if err != nil {
 		return fmt.Errorf("follow %s:%d: read its position: %w", up.Host, up.Port, err)
 	}
+	plain, err := u.plain(ctx, up)
+	if err != nil {
+		return fmt.Errorf("follow %s:%d: ask whether it has TLS: %w", up.Host, up.Port, err)
+	}
 	if err := resetIdentity(ctx, s, server); err != nil {
 		return fmt.Errorf("follow %s:%d: %w", up.Host, up.Port, err)
 	}
-	if err := startReplication(ctx, s, server, from, up); err != nil {
+	if err := startReplication(ctx, s, server, from, up, plain); err != nil {
 		return fmt.Errorf("follow %s:%d from %s: %w", up.Host, up.Port, from, err)
 	}
 	e.opts.Logger.Info("replication started", "upstream", up.Host, "from", from.String(), "until", goal.String())

@@ -13,7 +13,7 @@ import (
 
 // startReplication tells the server whom to follow and from where. The statement holds a password: errors do not
 // quote it.
-func startReplication(ctx context.Context, s *session, server Server, from start, up dbdump.Upstream) error {
+func startReplication(ctx context.Context, s *session, server Server, from start, up dbdump.Upstream, plain bool) error {
 	if from.gtid != "" {
 		variable := "gtid_purged"
 		if server.MariaDB() {
@@ -23,14 +23,26 @@ func startReplication(ctx context.Context, s *session, server Server, from start
 			return privilegeError(err, "set the server's GTID position")
 		}
 	}
-	if _, err := s.ExecContext(ctx, changeSource(server, from, up)); err != nil {
+	if _, err := s.ExecContext(ctx, changeSource(server, from, up, plain)); err != nil {
 		return privilegeError(fmt.Errorf("tell the server whom to follow: %w", err), "make the server a follower")
 	}
 	return privilegeError(s.exec(ctx, wordsOf(server).start), "start replication")
 }
 
+// plain tells whether a follower that nobody told to use TLS must be told not to. From 11.4 on, MariaDB uses it by
+// default, and trusts the upstream because it knows the account's password. An older upstream cannot prove that it does,
+// nor can one without TLS.
+func (u *upstream) plain(ctx context.Context, up dbdump.Upstream) (bool, error) {
+	if up.TLS || !u.server.MariaDB() {
+		return false, nil
+	}
+	var tls string
+	err := u.queryRow(ctx, "SELECT @@GLOBAL.have_ssl", &tls)
+	return tls != "YES" || !u.server.AtLeast(11, 4, 0), err
+}
+
 // changeSource writes CHANGE MASTER TO, or what the version calls it.
-func changeSource(server Server, from start, up dbdump.Upstream) string {
+func changeSource(server Server, from start, up dbdump.Upstream, plain bool) string {
 	word, head := "MASTER", "CHANGE MASTER TO "
 	if !server.MariaDB() && server.AtLeast(8, 0, 23) {
 		word, head = "SOURCE", "CHANGE REPLICATION SOURCE TO "
@@ -52,7 +64,10 @@ func changeSource(server Server, from start, up dbdump.Upstream) string {
 	default:
 		list = append(list, word+"_AUTO_POSITION=1")
 	}
-	if up.TLS {
+	switch {
+	case plain:
+		list = append(list, "MASTER_SSL=0")
+	case up.TLS:
 		list = append(list, word+"_SSL=1")
 		switch {
 		case up.CA != "":
@@ -60,7 +75,7 @@ func changeSource(server Server, from start, up dbdump.Upstream) string {
 		case server.MariaDB():
 			list = append(list, "MASTER_SSL_VERIFY_SERVER_CERT=0")
 		}
-	} else if !server.MariaDB() && server.AtLeast(8, 0, 0) {
+	case !server.MariaDB() && server.AtLeast(8, 0, 0):
 		// caching_sha2_password over a plain connection: the password travels under the upstream's public key.
 		list = append(list, "GET_"+word+"_PUBLIC_KEY=1")
 	}
@@ -92,7 +107,7 @@ func (r replicaStatus) reached(ctx context.Context, s *session, server Server, g
 	case goal.gtid == "" && goal.file == "":
 		return true, nil // the upstream's log is empty
 	case goal.gtid == "":
-		return r.file > goal.file && len(r.file) >= len(goal.file) || r.file == goal.file && r.position >= goal.position, nil
+		return laterLog(r.file, goal.file) || r.file == goal.file && r.position >= goal.position, nil
 	case server.MariaDB():
 		var position string
 		if err := s.queryRow(ctx, "SELECT @@GLOBAL.gtid_slave_pos", &position); err != nil {
@@ -104,6 +119,15 @@ func (r replicaStatus) reached(ctx context.Context, s *session, server Server, g
 		err := s.queryRow(ctx, "SELECT GTID_SUBSET("+quoteString(goal.gtid)+", @@GLOBAL.gtid_executed)", &done)
 		return done, err
 	}
+}
+
+// laterLog tells whether a binary log comes after another of the same server: the number at the end of its name has
+// six digits, until they do not suffice.
+func laterLog(file, other string) bool {
+	if len(file) != len(other) {
+		return len(file) > len(other)
+	}
+	return file > other
 }
 
 // Shutdown implements dbdump.Follower. It returns when the server does not answer any more.

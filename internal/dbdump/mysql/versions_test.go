@@ -1,6 +1,7 @@
 package mysql
 
 import (
+	"database/sql"
 	"fmt"
 	"log/slog"
 	"os"
@@ -152,4 +153,30 @@ func TestANewerVersionFollowsAnOlderOne(t *testing.T) {
 	s := seed(t, mariadb118, m.Source(report), up)
 	p.Exec(t, "INSERT INTO d.t (v) VALUES ('later')")
 	sameRows(t, p, s)
+
+	// 11.8 encrypts by itself where the upstream can prove who it is.
+	m, report = dumpMemory(t, options(t, s))
+	next := seed(t, mariadb118, m.Source(report), upstreamAt(s))
+	sameRows(t, p, next)
+	require.Equal(t, "Yes", slaveStatus(t, next, "Master_SSL_Allowed"))
+	require.Equal(t, "No", slaveStatus(t, s, "Master_SSL_Allowed"))
+}
+
+// slaveStatus is a column of a follower's SHOW SLAVE STATUS.
+func slaveStatus(t testing.TB, s *servers.MySQL, column string) string {
+	t.Helper()
+	rows, err := s.DB(t).QueryContext(t.Context(), "SHOW SLAVE STATUS")
+	require.NoError(t, err)
+	defer rows.Close() //nolint:errcheck // only read
+	names, err := rows.Columns()
+	require.NoError(t, err)
+	values, into := make([]sql.NullString, len(names)), make([]any, len(names))
+	for i := range values {
+		into[i] = &values[i]
+	}
+	require.True(t, rows.Next())
+	require.NoError(t, rows.Scan(into...))
+	require.NoError(t, rows.Err())
+	require.Contains(t, names, column)
+	return values[slices.Index(names, column)].String
 }
