@@ -17,6 +17,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
+	batchv1 "k8s.io/api/batch/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -25,7 +26,7 @@ import (
 )
 
 // Cluster is a Kubernetes API server that keeps objects by their URL. It has no
-// controllers, but each Job that is made has ended well at once.
+// controllers, but each Job that is made has run and ended well at once.
 type Cluster struct {
 	// Kubeconfig is the file that names it.
 	Kubeconfig string
@@ -101,6 +102,9 @@ func (c *Cluster) answer(r *http.Request, body []byte) (any, error) {
 		if object, ok := c.objects[url]; ok {
 			return object, nil
 		}
+		if c.objects[path.Dir(url)] != nil && path.Base(url) == "log" {
+			return "a line of the pod's log", nil
+		}
 		if isCollection(url) {
 			return c.list(url, r.URL.Query().Get("labelSelector"))
 		}
@@ -162,11 +166,22 @@ func decode(body []byte) (map[string]any, error) {
 func (c *Cluster) keep(url string, object map[string]any) any {
 	meta := part(object, "metadata")
 	meta["uid"], meta["resourceVersion"] = "uid-of-"+path.Base(url), "1"
-	if path.Base(path.Dir(url)) == "jobs" {
-		object["status"] = map[string]any{"conditions": []any{map[string]any{"type": "Complete", "status": "True"}}}
-	}
 	c.objects[url] = object
+	if collection, name := path.Split(url); path.Base(collection) == "jobs" {
+		object["status"] = map[string]any{"conditions": []any{map[string]any{"type": "Complete", "status": "True"}}}
+		c.ran(strings.Replace(path.Dir(path.Dir(url)), "/apis/batch/v1", "/api/v1", 1)+"/pods/"+name, meta["uid"])
+	}
 	return object
+}
+
+// ran adds the pod of a Job, which has ended well and left a message.
+func (c *Cluster) ran(url string, job any) {
+	c.objects[url] = map[string]any{
+		"metadata": map[string]any{"name": path.Base(url), "labels": map[string]any{batchv1.ControllerUidLabel: job}},
+		"status": map[string]any{"phase": "Succeeded", "containerStatuses": []any{map[string]any{
+			"name": "it", "state": map[string]any{"terminated": map[string]any{"exitCode": 0, "message": "all went well"}},
+		}}},
+	}
 }
 
 func (c *Cluster) patch(url string, body []byte) (any, error) {
