@@ -205,6 +205,28 @@ func TestSecondPodContinuesTheFrozenPlan(t *testing.T) {
 	}
 }
 
+// A pod that dies between the load and the release leaves a loaded ordinal:
+// the next one releases it, and does not load it again.
+func TestSecondPodReleasesWhatIsLoaded(t *testing.T) {
+	w := backedUp(t, 2)
+	c := newCluster(t, 2)
+	killed := errors.New("killed")
+	c.fail = func(_ int, a core.Action) error {
+		if a.Matches("delete", "pods") && slices.Contains(c.steps, "shutdown") {
+			return killed
+		}
+		return nil
+	}
+	_, err := c.restore(w, &databases{}, recovery, "run-1", "pod-1").Execute(t.Context())
+	require.ErrorIs(t, err, killed)
+	c.fail = nil
+	report, err := c.restore(w, &databases{}, recovery, "run-1", "pod-2").Execute(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, job.ActionReleased, report.Members[0].Action)
+	require.Len(t, slices.DeleteFunc(slices.Clone(c.steps), func(s string) bool { return s != "load" }), 1)
+	c.requireDone()
+}
+
 // What the database does wrong is the ordinal's error, and the ordinal stays
 // held: the interlock is given back, and no replica starts.
 func TestItemErrors(t *testing.T) {

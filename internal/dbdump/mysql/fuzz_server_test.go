@@ -145,6 +145,7 @@ func FuzzGrants(f *testing.F) {
 func FuzzGrantLines(f *testing.F) {
 	f.Add("app", "keepset", "%", "other", "localhost")
 	f.Add("a` TO `b`@`c", "x` TO `y", "h", "y", "h")
+	f.Add("0", "0 TO `  ", "^.\x94`\xc3h", "x", "y")
 	f.Add(" WITH GRANT OPTION", "u WITH MAX_QUERIES_PER_HOUR 1", "%", "u", "%")
 	f.Fuzz(func(t *testing.T, schema, user, host, otherUser, otherHost string) {
 		u, other := userObject{user: user, host: host}, userObject{user: otherUser, host: otherHost}
