@@ -114,3 +114,52 @@ func TestPlanSaysThatFollowersAloneWereTaken(t *testing.T) {
 	assert.True(t, plan.FollowersOnly)
 	assert.True(t, plan.Narrowed())
 }
+
+// TestReplicaIsNotReplacedByOneDatabase: the restore of an ordinal consents to
+// the loss of its claim, and not to getting back less than the nightly backup
+// holds. Who names the smaller one gets it, and is told.
+func TestReplicaIsNotReplacedByOneDatabase(t *testing.T) {
+	w := backedUp(t, 2)
+	nightly := w.list()[0].ID
+	byHand := w.run(filter("shop"))
+	restore := func(c job.Choice) *job.Restore {
+		r := newCluster(t, 2).restore(w, &databases{}, recovery, "run-1", "pod-1")
+		r.Choice = c
+		return r
+	}
+	report, err := restore(job.Choice{}).Execute(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, nightly, report.Plan.Backup)
+	assert.Empty(t, report.Plan.Notes)
+
+	named := job.Choice{Selector: repository.Selector{ID: byHand}}
+	_, err = restore(named).Execute(t.Context())
+	require.ErrorIs(t, err, repository.ErrNoEligible)
+	require.ErrorContains(t, err, "holds only shop and no accounts; --allow-filtered")
+	named.AllowFiltered = true
+	report, err = restore(named).Execute(t.Context())
+	require.NoError(t, err, "what the plan has allowed, its execution does not refuse")
+	assert.Equal(t, byHand, report.Plan.Backup)
+	require.Len(t, report.Plan.Notes, 1)
+	assert.Contains(t, report.Plan.Notes[0], "holds only shop")
+}
+
+// TestShardsGetTheirOwnRows: three servers that have nothing to do with each
+// other come back as they were, and not as three of the first.
+func TestShardsGetTheirOwnRows(t *testing.T) {
+	w := newWorld(t, 3, 4, 5)
+	w.run(filter())
+	q := job.Request{All: true, Replicas: 3}
+	_, err := newCluster(t, 0).restore(w, &databases{}, q, "run-1", "pod-1").Execute(t.Context())
+	require.ErrorIs(t, err, job.ErrConfig)
+	require.ErrorContains(t, err, "--as-follower-of none")
+
+	q.Follow = "none"
+	report, err := newCluster(t, 0).restore(w, &databases{}, q, "run-1", "pod-1").Execute(t.Context())
+	require.NoError(t, err)
+	require.Len(t, report.Members, 3)
+	for i, m := range report.Members {
+		assert.Equal(t, i, m.Ordinal)
+		assert.EqualValues(t, 3*(3+i), m.Rows)
+	}
+}
