@@ -1,8 +1,11 @@
 package mysql
 
 import (
+	"bytes"
+	"context"
 	"database/sql"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"regexp"
@@ -12,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"keepset/internal/dbdump"
 	"keepset/test/servers"
 )
 
@@ -100,6 +104,39 @@ func TestLoadIntoANewerVersion(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// silentSource is a dump by a version that does not name a collation that is the default of its character set, as
+// MariaDB before 10.5.18 did not.
+type silentSource struct{ dbdump.Source }
+
+func (s silentSource) Open(ctx context.Context, name string) (io.ReadCloser, error) {
+	stream, err := s.Source.Open(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer stream.Close() //nolint:errcheck // read to its end
+	text, err := io.ReadAll(stream)
+	text = regexp.MustCompile(` COLLATE=?[ ]?utf8mb4_general_ci`).ReplaceAll(text, nil)
+	return io.NopCloser(bytes.NewReader(text)), err
+}
+
+// A character set alone means the collation that it meant on the older server.
+func TestACharacterSetKeepsItsCollation(t *testing.T) {
+	t.Parallel()
+	source, target := mariadb105.server(t), mariadb118.server(t)
+	source.Exec(t, "CREATE DATABASE d CHARACTER SET utf8mb4", "CREATE TABLE d.t (a VARCHAR(10) PRIMARY KEY, b VARCHAR(10) CHARACTER SET utf8mb4) CHARACTER SET utf8mb4",
+		"INSERT INTO d.t VALUES ('ß', 'x'), ('ss', 'y')") // two keys, but for the new default they are one
+	m, report := dumpMemory(t, options(t, source))
+	_, err := newEngine(t, options(t, target)).Load(t.Context(), silentSource{m.Source(report)})
+	require.NoError(t, err)
+	for _, query := range []string{
+		"SELECT DEFAULT_COLLATION_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME='d'",
+		"SELECT TABLE_COLLATION FROM information_schema.TABLES WHERE TABLE_SCHEMA='d'",
+		"SELECT GROUP_CONCAT(COLLATION_NAME) FROM information_schema.COLUMNS WHERE TABLE_SCHEMA='d'",
+	} {
+		require.Equal(t, source.Value(t, query), target.Value(t, query), query)
 	}
 }
 
