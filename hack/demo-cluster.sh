@@ -4,8 +4,11 @@
 # whose volume is lost is recovered. Every command is shown as one would type it, and nothing is left behind.
 #
 # Without KUBECONFIG it runs on the local cluster (make cluster-up), which it starts and stops if it does not run. With
-# KUBECONFIG it runs there, in a namespace of its own, and needs images that this cluster can pull:
-# KEEPSET_IMAGE, and if you like DEMO_DATABASE_IMAGE and DEMO_S3_IMAGE.
+# KUBECONFIG it runs there, in a namespace of its own, and touches no other cluster. It needs kubectl, a default
+# storage class, and images that this cluster can pull: KEEPSET_IMAGE, and if you like DEMO_DATABASE_IMAGE (MariaDB
+# 10.11) and DEMO_S3_IMAGE (versitygw).
+#
+# With --dry-run it says where it would run and with which images, and stops.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -96,9 +99,11 @@ keepset() {
 	shift
 	args=$(printf '"%s",' "$@")
 	echo "\$ kubectl create job $name --from=cronjob/keepset-backup --dry-run=client -o json |"
-	echo "    jq '.spec.template.spec.containers[0].args = [${args%,}]' | kubectl apply -f -"
+	local path=/spec/template/spec/containers/0/args
+	args="[{\"op\":\"add\",\"path\":\"$path\",\"value\":[${args%,}]}]"
+	echo "    kubectl patch --local -f - --type=json -p '$args' -o json | kubectl apply -f -"
 	kubectl -n "$namespace" create job "$name" --from=cronjob/keepset-backup --dry-run=client -o json |
-		"$cache/debian-bookworm-1/tools/jq" ".spec.template.spec.containers[0].args = [${args%,}]" |
+		kubectl -n "$namespace" patch --local -f - --type=json -p "$args" -o json |
 		kubectl -n "$namespace" apply -f -
 	follow "$name"
 }
@@ -126,7 +131,27 @@ compare() {
 # order CUSTOMER ROWS: writes on the primary.
 order() { sql 0 "INSERT INTO shop.orders (customer, note) SELECT '$1', SHA2(seq, 512) FROM shop.seq_1_to_$2"; }
 
+# preview says what the demo is going to use, and ends it if that was all that was asked for.
+preview() {
+	echo "cluster: $1"
+	echo "namespace, deleted at the end: $namespace"
+	echo "images: Keepset $image, database $database, S3 server $s3"
+	if [ -n "$dry" ]; then
+		trap - EXIT
+		rm -rf "$dir"
+		exit 0
+	fi
+}
+
+dry=
+case "$*" in
+'') ;;
+--dry-run) dry=1 ;;
+*) die "unknown arguments $*; there is --dry-run, and the variables are described at the script's beginning" ;;
+esac
 if [ -z "${KUBECONFIG:-}" ]; then
+	image=keepset:dev database=keepset-test/mariadb:10.11 s3=keepset-test/versitygw:v1.8.0 pull=Never
+	preview "the local one (make cluster-up); set KUBECONFIG for another"
 	make servers
 	if ! make cluster-status >/dev/null 2>&1; then
 		started=1
@@ -135,17 +160,28 @@ if [ -z "${KUBECONFIG:-}" ]; then
 	make cluster-image test-images
 	KUBECONFIG=$("$cache/bin/cluster" kubeconfig)
 	export KUBECONFIG PATH=$cache/bin:$PATH
-	image=keepset:dev database=keepset-test/mariadb:10.11 s3=keepset-test/versitygw:v1.8.0 pull=Never
 else
-	make servers
-	image=${KEEPSET_IMAGE:?name the image of Keepset that the cluster can pull}
+	[ -n "${KEEPSET_IMAGE:-}" ] || die "KUBECONFIG names a cluster: set KEEPSET_IMAGE to an image of Keepset that it can pull (make image), \
+and DEMO_DATABASE_IMAGE and DEMO_S3_IMAGE if it cannot pull mariadb:10.11 and versity/versitygw:v1.8.0"
+	image=$KEEPSET_IMAGE
 	database=${DEMO_DATABASE_IMAGE:-mariadb:10.11} s3=${DEMO_S3_IMAGE:-versity/versitygw:v1.8.0} pull=IfNotPresent
+	preview "the one that KUBECONFIG names ($KUBECONFIG)"
+	type kubectl >/dev/null || die "kubectl is not installed"
+	kubectl version >/dev/null || die "the cluster of $KUBECONFIG does not answer"
 fi
-# The end-to-end tests run on the same set and store.
+# The end-to-end tests run on the same set and store. The image of versitygw that its makers publish does nothing
+# without arguments.
 manifest() {
 	sed -e "s|{{.Replicas}}|3|; s|{{.Policy}}|Parallel|" -e "s|keepset-test/mariadb:10.11|$database|" \
-		-e "s|keepset-test/versitygw:v1.8.0|$s3|" -e "s|imagePullPolicy: Never|imagePullPolicy: $pull|" "test/e2e/testdata/$1"
+		-e "s|image: keepset-test/versitygw:v1.8.0|args: [--port, ':7070', posix, /data]\n      image: $s3|" \
+		-e "s|imagePullPolicy: Never|imagePullPolicy: $pull|" "test/e2e/testdata/$1"
 }
+# An image is a name and a digest, or a name and a tag; the port of a registry is no tag.
+case ${image##*/} in
+*@*) image="newName: \"${image%@*}\", digest: \"${image##*@}\"" ;;
+*:*) image="newName: \"${image%:*}\", newTag: \"${image##*:}\"" ;;
+*) image="newName: \"$image\", newTag: latest" ;;
+esac
 
 chapter "A StatefulSet of three MariaDB servers, and an S3 server"
 kubectl create namespace "$namespace"
@@ -177,7 +213,7 @@ apiVersion: kustomize.config.k8s.io/v1beta1
 kind: Kustomization
 namespace: $namespace
 resources: [$(realpath --relative-to="$dir/overlay" deploy/cronjob/base)]
-images: [{name: keepset, newName: "${image%:*}", newTag: "${image##*:}"}]
+images: [{name: keepset, $image}]
 patches: [{path: config.yaml}, {path: restore.yaml}]
 END
 cat >"$dir/overlay/config.yaml" <<END

@@ -41,6 +41,13 @@ step() {
 	"${@:2}" || failed+=("$1")
 }
 
+# demo_there tells the story of make demo-cluster on this cluster as on a foreign one: KUBECONFIG names it.
+demo_there() {
+	local cache=${KEEPSET_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/keepset}
+	KUBECONFIG=$("$cache/bin/cluster" kubeconfig) PATH=$cache/bin:$PATH KEEPSET_IMAGE=keepset:dev \
+		DEMO_DATABASE_IMAGE=keepset-test/mariadb:10.11 DEMO_S3_IMAGE=keepset-test/versitygw:v1.8.0 hack/demo-cluster.sh
+}
+
 say "servers and tools"
 make servers
 go build -o "$bin" ./hack/gotest
@@ -68,7 +75,10 @@ say "images"
 make cluster-image test-images || failed+=("images")
 case " ${failed[*]} " in
 *" cluster-up "* | *" images "*) failed+=("end to end: not run") ;;
-*) step "end to end" "$bin/gotest" -count=1 -parallel 4 -timeout 120m ./test/e2e/... ;;
+*)
+	step "end to end" "$bin/gotest" -count=1 -parallel 4 -timeout 120m ./test/e2e/...
+	if [ -n "${KEEPSET_SOAK:-}" ]; then step "demo-cluster, on the cluster that KUBECONFIG names" demo_there; fi
+	;;
 esac
 
 [ ${#failed[@]} -eq 0 ]

@@ -57,7 +57,10 @@ func (t Toolchain) debian(ctx context.Context) (string, error) {
 	if err := os.Chmod(unpacked, 0o755); err != nil {
 		return "", fmt.Errorf("set mode of unpacked packages: %w", err)
 	}
-	return root, os.Rename(unpacked, root)
+	if err := os.Rename(unpacked, root); err != nil {
+		return "", err
+	}
+	return root, keepNewest(filepath.Join(t.Cache, "debian-node-????????????"))
 }
 
 // download gets the packages into dir. Lists that are missing or out of date

@@ -23,6 +23,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 )
 
 // KubernetesVersion is that of the module k8s.io/kubernetes in go.mod.
@@ -160,7 +161,31 @@ func (t Toolchain) Build(ctx context.Context, b Binary) (string, error) {
 	if err := t.compile(ctx, b, flags, dest); err != nil {
 		return "", err
 	}
-	return dest, nil
+	return dest, keepNewest(filepath.Join(t.Cache, "build", b.Name+"-????????????????"))
+}
+
+// keepNewest removes all but the two newest of the directories that match: they
+// are large, and the older of the two may be what a running cluster was started from.
+func keepNewest(pattern string) error {
+	dirs, err := filepath.Glob(pattern)
+	if err != nil {
+		return err
+	}
+	built := map[string]time.Time{}
+	for _, dir := range dirs {
+		info, err := os.Stat(dir)
+		if err != nil {
+			return fmt.Errorf("look for old builds: %w", err)
+		}
+		built[dir] = info.ModTime()
+	}
+	slices.SortFunc(dirs, func(a, b string) int { return built[b].Compare(built[a]) })
+	for _, dir := range dirs[min(2, len(dirs)):] {
+		if err := os.RemoveAll(dir); err != nil {
+			return fmt.Errorf("remove an old build: %w", err)
+		}
+	}
+	return nil
 }
 
 // Install returns the static program of a published module, PACKAGE@VERSION.
