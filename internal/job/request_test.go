@@ -1,6 +1,7 @@
 package job
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -161,4 +162,27 @@ func TestNeeds(t *testing.T) {
 	assert.Equal(t, []int{0}, Request{Base: -1, Ordinals: []int{0}, Follow: "none"}.needs())
 	assert.Empty(t, Request{Base: -1, Ordinals: []int{0}, Follow: "db-1:3306"}.needs(), "a follower is filled from any member")
 	assert.Empty(t, Request{Base: -1, Replicas: 4}.needs())
+}
+
+// TestUpstreamAfterFailover: whom the backed-up server followed is followed
+// again where that is a member of the set, and the first ordinal otherwise.
+func TestUpstreamAfterFailover(t *testing.T) {
+	for host, want := range map[string]string{
+		"db-1": "db-1.db.shop.svc:3306", "DB-1.db": "db-1.db.shop.svc:3306", "db-1.db.shop.svc.cluster.local": "db-1.db.shop.svc:3306",
+		"db-1.db.elsewhere.svc": "db-0.db.shop.svc:3307", "db-10": "db-0.db.shop.svc:3307", "10.0.0.7": "db-0.db.shop.svc:3307", "db-9.db": "db-0.db.shop.svc:3307",
+	} {
+		up := &record.UpstreamCoordinates{Host: host, Port: 3306, Running: true}
+		members := backedUp{member(0, up, 2), member(1, nil, 1), member(2, up, 3)}
+		item, err := resolveWith(t, Request{Base: -1}, ModeScaleUp, 3, members)
+		require.NoError(t, err)
+		assert.Equal(t, want, item.Follow, host)
+
+		plan := &RestorePlan{}
+		plan.noteFollowing(statefulset.Set{Namespace: "shop", Name: "db", ServiceName: "db"}, members, item)
+		assert.Equal(t, strings.HasPrefix(want, "db-0"), len(plan.Notes) == 1, "the first ordinal was a follower")
+
+		item, err = resolveWith(t, Request{Base: -1}, ModeWholeSet, 2, members)
+		require.NoError(t, err)
+		assert.Equal(t, "db-0.db.shop.svc:3307", item.Follow, "a whole set begins anew")
+	}
 }

@@ -106,6 +106,7 @@ func (r *Restore) resolve(ctx context.Context, mayBeUnreachable bool) (*RestoreP
 			return nil, err
 		}
 		plan.Items = append(plan.Items, item)
+		plan.noteFollowing(set, members, item)
 	}
 	plan.CapturedAt = members.report(plan.Items[0].Base).CapturedAt
 	if err := r.checkRollback(set, plan); err != nil {
@@ -161,7 +162,11 @@ func (r *Restore) resolveItem(set statefulset.Set, members backedUp, mode string
 	}
 	item.Base = base
 	if follows && item.Follow == "" {
-		item.Follow, err = r.upstreamOf(set, ordinal)
+		recorded := members.report(base).Coordinates.Upstream
+		if mode == ModeWholeSet {
+			recorded = nil // every ordinal begins anew, behind the first
+		}
+		item.Follow, err = upstreamOf(set, ordinal, recorded)
 	}
 	return item, err
 }
@@ -193,18 +198,50 @@ func (r *Restore) base(members backedUp, mode string, ordinal int, follows bool)
 	return members.healthiest(), nil
 }
 
-// upstreamOf is whom a follower of the set follows by default: the first
-// ordinal, which is where a StatefulSet of MySQL keeps its primary.
-func (r *Restore) upstreamOf(set statefulset.Set, ordinal int) (string, error) {
-	host := set.Host(set.Start)
-	if host == "" || ordinal == set.Start {
+// upstreamOf is whom a follower of the set follows by default: the member that
+// the backed-up server followed, or else the first ordinal, which is where a
+// StatefulSet of MySQL keeps its primary until there is a failover.
+func upstreamOf(set statefulset.Set, ordinal int, recorded *record.UpstreamCoordinates) (string, error) {
+	upstream := set.Start
+	if recorded != nil {
+		for o := set.Start; o < set.Start+set.Replicas; o++ {
+			if o != ordinal && hostOf(set, o, recorded.Host) {
+				upstream = o
+			}
+		}
+	}
+	host := set.Host(upstream)
+	if host == "" || ordinal == upstream {
 		return "", fmt.Errorf("%w: ordinal %d follows another server, and which one is not known; give --as-follower-of host:port", ErrConfig, ordinal)
 	}
 	port := 3306
-	if m, ok := set.Member(set.Start); ok && m.Port > 0 {
+	if m, ok := set.Member(upstream); ok && m.Port > 0 {
 		port = m.Port
 	}
 	return net.JoinHostPort(host, strconv.Itoa(port)), nil
+}
+
+// hostOf tells whether the host is a name of the ordinal's pod, be it written
+// with or without its Service, its namespace and the cluster's domain.
+func hostOf(set statefulset.Set, ordinal int, host string) bool {
+	given, own := strings.Split(strings.ToLower(host), "."), strings.Split(set.Host(ordinal), ".")
+	n := min(len(given), len(own))
+	return slices.Equal(given[:n], own[:n])
+}
+
+// noteFollowing warns of an upstream that was itself a follower when it was
+// backed up: it may have a primary to be followed instead.
+func (p *RestorePlan) noteFollowing(set statefulset.Set, members backedUp, item RestoreItem) {
+	host, _, err := net.SplitHostPort(item.Follow)
+	if err != nil || item.Beginning {
+		return
+	}
+	for _, m := range members {
+		if up := m.report.Coordinates.Upstream; up != nil && hostOf(set, m.Ordinal, host) {
+			p.Notes = append(p.Notes, fmt.Sprintf("ordinal %d will follow ordinal %d, which was itself a follower of %s:%d when it was backed up; name the primary with --as-follower-of if that is another one",
+				item.Ordinal, m.Ordinal, up.Host, up.Port))
+		}
+	}
 }
 
 // checkRollback refuses to bring a primary back to an older state while its
