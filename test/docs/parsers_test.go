@@ -1,0 +1,102 @@
+package docs
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// fuzzed says which fuzz target, of the same package, holds which parser: a
+// function that makes structure of what came from outside (objects of a store,
+// answers of servers, what users write, what stands in Kubernetes objects).
+// Those that are not called parse, decode or unmarshal stand here as well.
+var fuzzed = map[string]string{
+	"cli: ParseServerURL": "FuzzServerURL", "cli: SplitHostPort": "FuzzSplitHostPort", "cli: parseMemoryLimit": "FuzzMemoryLimit",
+	"cli: split": "FuzzSet", "cli: Secret": "FuzzSecret", "cli: writeTermination": "FuzzTerminationMessage", "cli: misspelt": "FuzzEditDistance",
+	"cli: options": "FuzzRename",
+
+	"job: ParseOrdinals": "FuzzOrdinals", "job: parseOrdinal": "FuzzOrdinals", "job: parseRestorePlan": "FuzzRestorePlan",
+
+	"record: Decode": "FuzzDecode", "record: verify": "FuzzSignature", "record: UnmarshalText": "FuzzHash", "record: ParseHash": "FuzzIDs",
+	"record: ParseSetID": "FuzzIDs", "record: ParseBackupID": "FuzzIDs", "record: parse": "FuzzNewBackupID",
+
+	"repository: ParseSelector": "FuzzSelectorTime", "repository: LoadKeys": "FuzzKeyErrors", "repository: parseTrusted": "FuzzKeyErrors",
+	"repository: parseIndex": "FuzzKeyErrors", "repository: parseData": "FuzzKeyErrors", "repository: parseKeyFiles": "FuzzKeyErrors",
+	"repository: parseWriterSecret": "FuzzWriterKeys", "repository: parseWriterPublic": "FuzzWriterKeys", "repository: decodeKey": "FuzzWriterKeys",
+	"repository: parsePart": "FuzzPartIsCanonical", "repository: parseTable": "FuzzPackTable", "repository: parseFrame": "FuzzPackTable",
+	"repository: parseConfigKey": "FuzzKeys", "repository: parseSetKey": "FuzzKeys", "repository: parseBackupKey": "FuzzKeys",
+	"repository: parseCheckpoint": "FuzzKeys", "repository: parseCommitKey": "FuzzKeys", "repository: parseHashKey": "FuzzKeys",
+	"repository: parseNumber": "FuzzKeys", "repository: openAge": "FuzzAgeRange", "repository: open": "FuzzCodec",
+
+	"schedule: Parse": "FuzzParse", "schedule: Explain": "FuzzExplain",
+
+	"statefulset: suffixOrdinal": "FuzzSuffixOrdinal", "statefulset: newSeedInfo": "FuzzSeedInfo", "statefulset: applyPatch": "FuzzSeedPatch",
+	"statefulset: resolveLabels": "FuzzResolveLabels", "statefulset: setArgument": "FuzzSetArgument", "statefulset: newRun": "FuzzRun",
+	"statefulset: explain": "FuzzExplain", "statefulset: Run": "FuzzHolder",
+
+	"storage: ParseURL": "FuzzParseURL", "storage: parseS3": "FuzzParseURL", "storage: parseFile": "FuzzParseURL", "storage: CheckKey": "FuzzCheckKey",
+	"storage: CheckRange": "FuzzCheckRange", "storage/s3: wholeSHA256": "FuzzWholeSHA256",
+
+	"dbdump/mysql: parseDocument": "FuzzDocument", "dbdump/mysql: typedDocument": "FuzzDocument", "dbdump/mysql: parseChannel": "FuzzChannel",
+	"dbdump/mysql: parseMariaDB": "FuzzMariaDBGTID", "dbdump/mysql: parseVersion": "FuzzVersion", "dbdump/mysql: parse": "FuzzGrants",
+	"dbdump/mysql: grantFor": "FuzzGrantLines", "dbdump/mysql: withoutAuthentication": "FuzzGrantLines", "dbdump/mysql: splitTable": "FuzzSplitTable",
+	"dbdump/mysql: nextAutoIncrement": "FuzzNextAutoIncrement", "dbdump/mysql: literalEnd": "FuzzLiteral", "dbdump/mysql: tokenize": "FuzzLiteral",
+	"dbdump/mysql: viewReferences": "FuzzView", "dbdump/mysql: withOwnDefiner": "FuzzView", "dbdump/mysql: renameIn": "FuzzRename",
+	"dbdump/mysql: splitScript": "FuzzSplitScript", "dbdump/mysql: eachStatement": "FuzzScript", "dbdump/mysql: readLine": "FuzzReadLine",
+	"dbdump/mysql: appendRow": "FuzzRowToInsert", "dbdump/mysql: appendField": "FuzzRowRoundTrip", "dbdump/mysql: appendEscaped": "FuzzEscaped",
+	"dbdump/mysql: appendDouble": "FuzzDouble", "dbdump/mysql: rows": "FuzzWireRows", "dbdump/mysql: packet": "FuzzWire",
+	"dbdump/mysql: escapeElement": "FuzzNames", "dbdump/mysql: cutPattern": "FuzzFilter",
+}
+
+// looksLike is what a parser is mostly called.
+var looksLike = regexp.MustCompile(`^(?i:parse|decode|unmarshal)`)
+
+// TestEveryParserIsFuzzed: a parser has a fuzz target in its package, the
+// table above says which, and it says nothing of what there is not.
+func TestEveryParserIsFuzzed(t *testing.T) {
+	functions, targets := map[string]bool{}, map[string]bool{}
+	internal := filepath.Join(root, "internal")
+	require.NoError(t, filepath.WalkDir(internal, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(filepath.Dir(path), "test") { // a package for tests
+			return err
+		}
+		dir, err := filepath.Rel(internal, filepath.Dir(path))
+		require.NoError(t, err)
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+		require.NoError(t, err)
+		for _, d := range file.Decls {
+			f, ok := d.(*ast.FuncDecl)
+			switch {
+			case ok && strings.HasSuffix(path, "_test.go"):
+				targets[dir+": "+f.Name.Name] = strings.HasPrefix(f.Name.Name, "Fuzz")
+			case ok:
+				functions[dir+": "+f.Name.Name] = true
+				if looksLike.MatchString(f.Name.Name) {
+					assert.NotEmpty(t, fuzzed[dir+": "+f.Name.Name], "%s: %s has no fuzz target: write one, and say which it is here", path, f.Name)
+				}
+			}
+		}
+		return nil
+	}))
+	named := map[string]bool{}
+	for function, target := range fuzzed {
+		dir, _, _ := strings.Cut(function, ": ")
+		assert.True(t, functions[function], "%s is gone", function)
+		assert.True(t, targets[dir+": "+target], "%s: there is no %s", function, target)
+		named[dir+": "+target] = true
+	}
+	for target, fuzz := range targets {
+		other := []string{"repository: FuzzAgeFile", "repository: FuzzLoadKeys", "repository: FuzzPart", "repository: FuzzSelector"} // more of the same
+		if fuzz && !named[target] {
+			assert.Contains(t, other, target, "the table does not say what this target is for")
+		}
+	}
+}
