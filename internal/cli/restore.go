@@ -162,14 +162,14 @@ func (s *mysqlServers) options(address string) (mysql.Options, error) {
 }
 
 // Target implements job.Servers. A seed is loaded without writing its binary
-// log, and gets the accounts of the backup, since a fresh volume has only those
-// of the image.
+// log. Its claim was made for it: what the image and its scripts have put there,
+// databases and accounts, makes room for those of the backup.
 func (s *mysqlServers) Target(address string, follower bool) (dbdump.Engine, error) {
 	opts, err := s.options(address)
 	if err != nil {
 		return nil, err
 	}
-	opts.Load = mysql.LoadOptions{Follower: follower, SkipBinlog: true, Isolated: true, Accounts: mysql.AccountsReplace}
+	opts.Load = mysql.LoadOptions{Follower: follower, Seed: true, SkipBinlog: true, Isolated: true, Accounts: mysql.AccountsReplace}
 	return OpenEngine(s.server.Engine, opts)
 }
 

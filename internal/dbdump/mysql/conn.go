@@ -39,7 +39,7 @@ func (o Options) driverConfig() (*mysqldriver.Config, error) {
 		c.Net = "unix"
 	}
 	c.MaxAllowedPacket = maxPacket
-	c.Timeout, c.ReadTimeout, c.WriteTimeout = o.ConnectTimeout, o.ReadTimeout, o.WriteTimeout
+	c.Timeout = o.ConnectTimeout // what follows has its time from patientConn
 	c.DialFunc = o.dialer()
 	c.CheckConnLiveness = false
 	c.Logger = driverLog{o.Logger}
@@ -108,7 +108,7 @@ func (o Options) dialer() func(ctx context.Context, network, address string) (ne
 		if err != nil {
 			return nil, err
 		}
-		b := &bufferedConn{Conn: c, buf: make([]byte, dialBuffer), timeout: o.ReadTimeout}
+		b := &bufferedConn{patientConn: patientConn{Conn: c, timeout: o.ReadTimeout}, buf: make([]byte, dialBuffer)}
 		if asked, ok := ctx.Value(dialKey{}).(**bufferedConn); ok {
 			*asked = b
 		}
@@ -129,6 +129,10 @@ type session struct {
 	*sql.Conn
 	// ID is the server's connection id, as in SHOW PROCESSLIST.
 	ID uint64
+	// host tells the server from others behind the same address.
+	host string
+	// dialled is the connection under the driver's.
+	dialled *bufferedConn
 	// wire is the connection under the driver's, where it is not encrypted
 	// and reading past the driver was asked for.
 	wire *bufferedConn
@@ -149,15 +153,16 @@ func (e *Engine) connect(ctx context.Context) (*sql.Conn, error) {
 // openSession connects and prepares the session: statements one after the
 // other, after what every session needs.
 func (e *Engine) openSession(ctx context.Context, statements ...string) (*session, error) {
-	conn, err := e.connect(ctx)
-	if err != nil {
+	s := &session{}
+	var err error
+	if s.Conn, err = e.connect(context.WithValue(ctx, dialKey{}, &s.dialled)); err != nil {
 		return nil, connectError(e.opts.Address, e.opts.User, err)
 	}
-	s := &session{Conn: conn}
-	if err := conn.QueryRowContext(ctx, "SELECT CONNECTION_ID()").Scan(&s.ID); err != nil {
+	if err := s.QueryRowContext(ctx, "SELECT CONNECTION_ID(), CONCAT_WS(':', @@hostname, @@port, @@server_id)").Scan(&s.ID, &s.host); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("prepare session on %s: %w", e.opts.Address, err)
 	}
+	s.dialled.doubts = func() error { return e.doubts(s) }
 	for _, q := range statements {
 		if err := s.exec(ctx, q); err != nil {
 			s.Close()
@@ -177,7 +182,7 @@ func (s *session) Close() {
 // exec runs a statement; the error names it, cut short.
 func (s *session) exec(ctx context.Context, query string) error {
 	if _, err := s.ExecContext(ctx, query); err != nil {
-		return queryError(query, err)
+		return s.queryError(query, err)
 	}
 	return nil
 }
@@ -185,7 +190,7 @@ func (s *session) exec(ctx context.Context, query string) error {
 // queryRow is QueryRowContext(...).Scan with a readable error.
 func (s *session) queryRow(ctx context.Context, query string, dest ...any) error {
 	if err := s.QueryRowContext(ctx, query).Scan(dest...); err != nil {
-		return queryError(query, err)
+		return s.queryError(query, err)
 	}
 	return nil
 }
@@ -194,12 +199,12 @@ func (s *session) queryRow(ctx context.Context, query string, dest ...any) error
 func (s *session) each(ctx context.Context, query string, fn func(row row) error) error {
 	rows, err := s.QueryContext(ctx, query)
 	if err != nil {
-		return queryError(query, err)
+		return s.queryError(query, err)
 	}
 	defer rows.Close() //nolint:errcheck // the error of reading says more
 	names, err := rows.Columns()
 	if err != nil {
-		return queryError(query, err)
+		return s.queryError(query, err)
 	}
 	values := make([]sql.NullString, len(names))
 	dest := make([]any, len(names))
@@ -208,14 +213,14 @@ func (s *session) each(ctx context.Context, query string, fn func(row row) error
 	}
 	for rows.Next() {
 		if err := rows.Scan(dest...); err != nil {
-			return queryError(query, err)
+			return s.queryError(query, err)
 		}
 		if err := fn(row{names: names, values: values}); err != nil {
 			return err
 		}
 	}
 	if err := rows.Err(); err != nil {
-		return queryError(query, err)
+		return s.queryError(query, err)
 	}
 	return nil
 }
@@ -240,6 +245,11 @@ func (r row) get(name string) string {
 		}
 	}
 	return ""
+}
+
+// queryError names the statement, and says why its connection was given up if it was.
+func (s *session) queryError(query string, err error) error {
+	return queryError(query, s.explain(err))
 }
 
 // queryError names the statement, without its tail.

@@ -168,7 +168,7 @@ func (d *dump) consistentPoint(ctx context.Context) error {
 }
 
 func (d *dump) underLock(ctx context.Context, mode LockMode) error {
-	l, err := d.acquire(ctx, mode)
+	l, err := d.acquireAny(ctx, mode)
 	if err != nil {
 		return err
 	}

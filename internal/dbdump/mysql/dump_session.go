@@ -49,8 +49,7 @@ type sessions struct {
 
 // get opens one more session with the dump's settings.
 func (p *sessions) get(ctx context.Context) (*session, error) {
-	var dialled *bufferedConn
-	s, err := p.engine.openSession(context.WithValue(ctx, dialKey{}, &dialled), p.setup...)
+	s, err := p.engine.openSession(ctx, p.setup...)
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +59,7 @@ func (p *sessions) get(ctx context.Context) (*session, error) {
 		return nil, err
 	}
 	if cipher == "" {
-		s.wire = dialled
+		s.wire = s.dialled
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

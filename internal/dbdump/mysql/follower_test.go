@@ -304,3 +304,75 @@ func TestFollowVerifiesTheUpstream(t *testing.T) {
 		})
 	}
 }
+
+// What a backup of a follower becomes when it stands on its own: the events that ran on the upstream run here. One that
+// somebody disabled stays disabled.
+func TestEventsOfAFollowerRunOnItsCopy(t *testing.T) {
+	t.Parallel()
+	for _, f := range flavours() {
+		t.Run(f.String(), func(t *testing.T) {
+			t.Parallel()
+			p, up := primary(t, f)
+			p.Exec(t, "CREATE EVENT d.off ON SCHEDULE EVERY 1 SECOND DISABLE DO INSERT INTO d.ticks (server) VALUES ('off')")
+			m, report := dumpMemory(t, options(t, p))
+			s := seed(t, f, m.Source(report), up)
+			m, report = dumpMemory(t, options(t, s))
+			copied := f.server(t, "event_scheduler=OFF") // as in a seed
+			o := options(t, copied)
+			o.Load = LoadOptions{Seed: true, SkipBinlog: true, Accounts: AccountsReplace}
+			e := newEngine(t, o)
+			loaded, err := e.Load(t.Context(), m.Source(report))
+			require.NoError(t, err)
+			require.NoError(t, e.Lead(t.Context(), report.Coordinates))
+			require.Equal(t, "ENABLED", copied.Value(t, "SELECT STATUS FROM information_schema.EVENTS WHERE EVENT_NAME='tick'"))
+			require.Equal(t, "DISABLED", copied.Value(t, "SELECT STATUS FROM information_schema.EVENTS WHERE EVENT_NAME='off'"))
+			require.Contains(t, strings.Join(loaded.Warnings, "\n"), "event `d`.`tick`")
+			copied.Exec(t, "SET GLOBAL event_scheduler=ON")
+			id := copied.Value(t, "SELECT @@server_id")
+			require.Eventually(t, func() bool { return copied.Value(t, "SELECT COUNT(*) FROM d.ticks WHERE server="+id) != "0" }, 20*time.Second, 100*time.Millisecond)
+		})
+	}
+}
+
+// A follower that does not log what it applies cannot be an upstream: its follower would catch up with nothing.
+func TestAnUpstreamThatPassesNothingOnIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, f := range flavours() {
+		t.Run(f.String(), func(t *testing.T) {
+			t.Parallel()
+			p, up := primary(t, f)
+			m, report := dumpMemory(t, options(t, p))
+			variable := map[string]string{"mariadb": "log_slave_updates=OFF", "mysql": "log_replica_updates=OFF"}[f.name]
+			s := seed(t, f, m.Source(report), up, variable)
+			if f.name == "mysql" {
+				s.Exec(t, "GRANT REPLICATION CLIENT ON *.* TO repl@'%'")
+			}
+			target := newEngine(t, options(t, f.server(t)))
+			server, err := target.server(t.Context())
+			require.NoError(t, err)
+			err = target.Check(t.Context(), report.Coordinates, upstreamAt(s))
+			require.ErrorIs(t, err, dbdump.ErrCoordinates)
+			require.ErrorContains(t, err, "passes nothing on")
+			if f.name == "mariadb" {
+				s.Exec(t, "SET sql_log_bin=0; GRANT SLAVE MONITOR ON *.* TO repl@'%'")
+				err = target.Check(t.Context(), report.Coordinates, upstreamAt(s))
+				require.ErrorContains(t, err, "itself follows "+p.Host)
+			}
+			// Promoted, it leads.
+			s.Exec(t, wordsOf(server).stop, wordsOf(server).resetReplica)
+			// What it applied before is in no log of its own, which the check of the position finds.
+			err = target.Check(t.Context(), report.Coordinates, upstreamAt(s))
+			require.ErrorIs(t, err, dbdump.ErrCoordinates)
+			require.NotContains(t, err.Error(), "passes nothing on")
+		})
+	}
+}
+
+// The numbers of binary logs go on beyond six digits.
+func TestLaterLog(t *testing.T) {
+	t.Parallel()
+	require.True(t, laterLog("binlog.1000000", "binlog.999999"))
+	require.False(t, laterLog("binlog.999999", "binlog.1000000"))
+	require.True(t, laterLog("binlog.000011", "binlog.000009"))
+	require.False(t, laterLog("binlog.000009", "binlog.000009"))
+}

@@ -32,10 +32,19 @@ func (a account) String() string {
 // ownAccounts are the server's own; every server of the version has them.
 var ownAccounts = []string{"mysql.sys", "mysql.session", "mysql.infoschema", "mariadb.sys"}
 
+// volumeAccounts are accounts of images whose secret lies on the volume and nowhere else. The official MariaDB image
+// makes them with a random password, which its healthcheck.sh reads from .my-healthcheck.cnf in the data directory: with
+// the source's password the pod would never be Ready. (docker-library, mariadb/healthcheck.sh.)
+var volumeAccounts = []account{{"healthcheck", "localhost"}, {"healthcheck", "127.0.0.1"}, {"healthcheck", "::1"}}
+
+// imageAccounts are made with every server and serve its own administration; PUBLIC cannot be dropped.
+var imageAccounts = []account{{"root", "localhost"}, {"mysql", "localhost"}, {"PUBLIC", ""}}
+
 // loadAccounts creates accounts and roles and gives them their rights. A statement that fails because a table, view or
 // routine is not there yet waits for it.
 //
-// The account that the load uses stays as it is, whatever the policy: the load would lock itself out.
+// The account that the load uses stays as it is, whatever the policy: the load would lock itself out. So do those whose
+// secret is on the volume.
 func (l *loader) loadAccounts(ctx context.Context) error {
 	streams := make([]string, 0, 1)
 	for _, o := range l.plan.users {
@@ -50,8 +59,17 @@ func (l *loader) loadAccounts(ctx context.Context) error {
 		}
 		kept := make(map[account]bool)
 		for name := range have {
-			if l.opts.Accounts == AccountsKeep || name == self || slices.Contains(ownAccounts, name.user) {
+			volume := l.server.MariaDB() && slices.Contains(volumeAccounts, name)
+			if l.opts.Accounts == AccountsKeep || name == self || volume || slices.Contains(ownAccounts, name.user) {
 				kept[name] = true
+			}
+			if volume && l.opts.Accounts == AccountsReplace && l.dumps(name) {
+				l.warn("account %s was kept as it is on the target: its password is on the target's volume", name)
+			}
+		}
+		if l.opts.Accounts == AccountsReplace && (l.opts.Follower || l.opts.Seed) {
+			if err := l.dropOthers(ctx, s, have, kept); err != nil {
+				return err
 			}
 		}
 		for _, stream := range streams {
@@ -64,6 +82,30 @@ func (l *loader) loadAccounts(ctx context.Context) error {
 		}
 		return nil
 	})
+}
+
+// dropOthers drops the accounts that the dump lacks: what the upstream does to an account of that name, and it did not
+// have it when it was dumped, would fail here and end replication.
+func (l *loader) dropOthers(ctx context.Context, s *session, have, kept map[account]bool) error {
+	if len(l.plan.users) == 0 {
+		return nil // the dump holds no accounts at all
+	}
+	var dropped []string
+	for name := range have {
+		if kept[name] || l.dumps(name) || slices.Contains(imageAccounts, name) {
+			continue
+		}
+		if err := l.dropAccount(ctx, s, name); err != nil {
+			return err
+		}
+		delete(have, name)
+		dropped = append(dropped, name.String())
+	}
+	if len(dropped) > 0 {
+		slices.Sort(dropped)
+		l.warn("accounts that the backup does not hold were dropped: %s", shorten(dropped))
+	}
+	return nil
 }
 
 // dumps tells whether the dump has the account.

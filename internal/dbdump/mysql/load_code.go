@@ -90,13 +90,24 @@ func (l *loader) loadTriggers(ctx context.Context) error {
 }
 
 // loadEvents creates the events, last of all. On a follower an event must not run, its effects arrive from upstream:
-// those that run on the source are created as disabled on followers.
+// those that run on the source are created as disabled on followers; and where a copy of a follower stands on its own,
+// those that ran on its upstream must run on it.
 func (l *loader) loadEvents(ctx context.Context) error {
 	return l.session(ctx, func(s *session) error {
+		var enabled []string
 		for _, o := range l.plan.events {
 			var edit editFunc
-			if l.opts.Follower {
+			switch {
+			case l.opts.Follower:
 				edit = l.disableOnFollower
+			case l.dump.Coordinates.Upstream != nil:
+				edit = func(statement string, quote quoting) (string, error) {
+					edited, err := enableOnPrimary(statement, quote)
+					if edited != statement {
+						enabled = append(enabled, o.String())
+					}
+					return edited, err
+				}
 			}
 			if err := l.loadScript(ctx, s, o, edit); err != nil {
 				return err
@@ -111,34 +122,54 @@ func (l *loader) loadEvents(ctx context.Context) error {
 				l.warn("%s was due before the load and is not kept after its time: the server dropped it", o)
 			}
 		}
+		if len(enabled) > 0 {
+			l.warn("enabled, since the backup is of a server that followed another, whose events ran there: %s", shorten(enabled))
+		}
 		return nil
 	})
 }
 
 // disableOnFollower changes ENABLE into the status that events have on a follower.
 func (l *loader) disableOnFollower(statement string, quote quoting) (string, error) {
-	tokens, err := tokenize(statement, quote)
-	if err != nil {
-		return "", err
+	tokens, at, err := eventStatus(statement, quote)
+	if err != nil || at < 0 || !tokens[at].is(statement, "ENABLE") {
+		return statement, err
 	}
-	event := -1
+	status := "DISABLE ON SLAVE"
+	if !l.server.MariaDB() && l.server.AtLeast(8, 2, 0) {
+		status = "DISABLE ON REPLICA"
+	}
+	return statement[:tokens[at].start] + status + statement[tokens[at].end:], nil
+}
+
+// enableOnPrimary changes the status that events have on a follower into ENABLE. An event that somebody disabled
+// stays so.
+func enableOnPrimary(statement string, quote quoting) (string, error) {
+	tokens, at, err := eventStatus(statement, quote)
+	if err != nil || at < 0 || at+2 >= len(tokens) || !tokens[at].is(statement, "DISABLE") || !tokens[at+1].is(statement, "ON") {
+		return statement, err
+	}
+	return statement[:tokens[at].start] + "ENABLE" + statement[tokens[at+2].end:], nil
+}
+
+// eventStatus finds ENABLE or DISABLE in a statement that creates an event; -1 in any other statement.
+func eventStatus(statement string, quote quoting) (tokens []token, at int, err error) {
+	tokens, err = tokenize(statement, quote)
+	if err != nil {
+		return nil, -1, err
+	}
+	event := false
 	for i, tok := range tokens {
 		switch {
 		case i == 0 && !tok.is(statement, "CREATE"):
-			return statement, nil // a SET of the preamble
-		case event < 0 && tok.is(statement, "EVENT"):
-			event = i
-		case event >= 0 && tok.is(statement, "DO"):
-			return "", fmt.Errorf("no status found in %.80q", statement)
-		case event >= 0 && tok.is(statement, "DISABLE"):
-			return statement, nil
-		case event >= 0 && tok.is(statement, "ENABLE"):
-			status := "DISABLE ON SLAVE"
-			if !l.server.MariaDB() && l.server.AtLeast(8, 2, 0) {
-				status = "DISABLE ON REPLICA"
-			}
-			return statement[:tok.start] + status + statement[tok.end:], nil
+			return tokens, -1, nil // a SET of the preamble
+		case !event && tok.is(statement, "EVENT"):
+			event = true
+		case event && tok.is(statement, "DO"):
+			return nil, -1, fmt.Errorf("no status found in %.80q", statement)
+		case event && (tok.is(statement, "ENABLE") || tok.is(statement, "DISABLE")):
+			return tokens, i, nil
 		}
 	}
-	return statement, nil
+	return tokens, -1, nil
 }

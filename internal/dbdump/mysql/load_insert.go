@@ -120,7 +120,7 @@ func (in *inserter) flush(ctx context.Context) error {
 	}
 	result, err := in.session.ExecContext(ctx, string(in.buf))
 	if err != nil {
-		return queryError(string(in.prefix)+"...", err)
+		return in.session.queryError(string(in.prefix)+"...", err)
 	}
 	n, err := result.RowsAffected()
 	if err != nil {

@@ -15,8 +15,10 @@ const (
 	AccountsSkip AccountPolicy = "skip"
 	// AccountsKeep creates those that the target does not have; the others stay as they are, with the grants they have.
 	AccountsKeep AccountPolicy = "keep"
-	// AccountsReplace makes the target's accounts those of the dump: an account of the same name is dropped first.
-	// The account that the load itself uses is always kept. The default for a follower.
+	// AccountsReplace makes the dump's accounts what they are there: an account of the same name is dropped first.
+	// For a Follower and a Seed, which get whatever their upstream does to its accounts, those that the dump lacks
+	// are dropped as well. Kept are the account that the load itself uses, and those whose secret lies on the
+	// target's volume. The default for a follower.
 	AccountsReplace AccountPolicy = "replace"
 )
 
@@ -45,6 +47,9 @@ type LoadOptions struct {
 	Follower bool
 	// SkipBinlog keeps the load out of the target's binary log, so that it does not reach the target's own followers.
 	SkipBinlog bool
+	// Seed says that the target is a server on a new volume, which holds only what its image has put there: all of
+	// that makes room, also databases and accounts that the backup does not hold.
+	Seed bool
 	// Isolated refuses a server that follows another, has followers, or is a member of a group: what is loaded would
 	// reach the others, or theirs would arrive in the middle of it. A Follower always is.
 	Isolated bool
@@ -74,6 +79,9 @@ func (o LoadOptions) withDefaults() (LoadOptions, error) {
 	case RowsAuto, RowsLoadData, RowsInsert:
 	default:
 		return o, fmt.Errorf("unknown row method %q: want auto, load-data or insert", o.Rows)
+	}
+	if o.Seed && (len(o.Rename) > 0 || !o.Filter.Empty()) {
+		return o, fmt.Errorf("a seed becomes what was backed up: load it without filter and rename")
 	}
 	if o.Follower && (len(o.Rename) > 0 || !o.Filter.Empty()) {
 		return o, fmt.Errorf("a follower holds all that its upstream holds: load it without filter and rename")

@@ -174,7 +174,7 @@ func (l *loader) loadData(ctx context.Context, s *session, o loadObject, r io.Re
 		" CHARACTER SET binary (" + columns + ")" + set
 	result, err := s.ExecContext(ctx, query)
 	if err != nil {
-		return 0, queryError("LOAD DATA LOCAL ... INTO TABLE "+quoteQualified(o.Target, o.Name), err)
+		return 0, s.queryError("LOAD DATA LOCAL ... INTO TABLE "+quoteQualified(o.Target, o.Name), err)
 	}
 	if err := checkWarnings(ctx, s); err != nil {
 		return 0, err
@@ -217,7 +217,7 @@ func (l *loader) loadTyped(ctx context.Context, s *session, o loadObject, r io.R
 		}
 		result, err := s.ExecContext(ctx, statement)
 		if err != nil {
-			return queryError(statement, err)
+			return s.queryError(statement, err)
 		}
 		n, err := result.RowsAffected()
 		rows += n

@@ -3,6 +3,8 @@ package mysql
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -41,7 +43,7 @@ func (l *loader) prepareWith(ctx context.Context, s *session) (err error) {
 	if err != nil {
 		return err
 	}
-	if len(conflicts) > 0 && !l.opts.Replace {
+	if len(conflicts) > 0 && !l.opts.Replace && !l.opts.Seed {
 		return fmt.Errorf("%w: it holds %s: load into an empty server, or choose to replace", dbdump.ErrNotEmpty, shorten(conflicts))
 	}
 	if err := l.liftReadOnly(ctx, s); err != nil {
@@ -139,14 +141,17 @@ func shorten(list []string) string {
 func (l *loader) drop(ctx context.Context, s *session) error {
 	existing := make(map[string]bool)
 	err := s.each(ctx, "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA", func(r row) error {
-		existing[r.at(0)] = true
+		existing[r.at(0)] = !isSystemSchema(r.at(0))
 		return nil
 	})
 	if err != nil {
 		return err
 	}
+	if l.opts.Seed {
+		return l.empty(ctx, s, existing)
+	}
 	for _, schema := range l.plan.schemas {
-		if !existing[schema.Target] || isSystemSchema(schema.Target) {
+		if !existing[schema.Target] {
 			continue
 		}
 		if l.plan.whole[schema.Target] {
@@ -157,6 +162,22 @@ func (l *loader) drop(ctx context.Context, s *session) error {
 		}
 		if err := l.dropTables(ctx, s, schema.Target); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// empty drops every database of a seed: those that the image or its scripts have made, too.
+func (l *loader) empty(ctx context.Context, s *session, existing map[string]bool) error {
+	for _, schema := range slices.Sorted(maps.Keys(existing)) {
+		if !existing[schema] {
+			continue
+		}
+		if !l.plan.whole[schema] {
+			l.warn("database %s, which the image has made, was dropped: the backup does not hold it", quoteIdentifier(schema))
+		}
+		if err := s.exec(ctx, "DROP DATABASE "+quoteIdentifier(schema)); err != nil {
+			return privilegeError(err, "empty the seed")
 		}
 	}
 	return nil

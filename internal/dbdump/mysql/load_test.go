@@ -203,3 +203,55 @@ func TestLoadRefusesReadOnlyTargets(t *testing.T) {
 		require.ErrorContains(t, err, "not translated")
 	})
 }
+
+// A seed holds what its image and the image's scripts have made: all of it makes room, also what the backup lacks. A
+// follower that kept an account of its own would stop where its upstream creates that account.
+func TestLoadSeed(t *testing.T) {
+	t.Parallel()
+	for _, f := range flavours() {
+		t.Run(f.String(), func(t *testing.T) {
+			t.Parallel()
+			source := f.server(t)
+			up := replicationAccount(t, source)
+			sample(t, source)
+			if f.name == "mariadb" {
+				source.Exec(t, "CREATE USER healthcheck@localhost IDENTIFIED BY 'of the source'", "CREATE USER healthcheck@'::1' IDENTIFIED BY 'of the source'")
+			}
+			m, report := dumpMemory(t, options(t, source))
+			for _, o := range []LoadOptions{{Seed: true, Accounts: AccountsReplace, SkipBinlog: true}, {Seed: true, Follower: true}} {
+				s := f.server(t)
+				s.Exec(t, "CREATE DATABASE a", "CREATE TABLE a.script (id INT PRIMARY KEY)", "INSERT INTO a.script VALUES (1)",
+					"CREATE DATABASE script_alone", "CREATE TABLE script_alone.t (id INT PRIMARY KEY)",
+					"CREATE USER extra@localhost", "CREATE ROLE extra_role", "CREATE USER healthcheck@localhost IDENTIFIED BY 'on the volume'")
+				const secret = "SELECT COALESCE(MAX(authentication_string), 'gone') FROM mysql.user WHERE User='healthcheck' AND Host='localhost'"
+				before := s.Value(t, secret)
+				opts := options(t, s)
+				opts.Load = o
+				e := newEngine(t, opts)
+				loaded, err := e.Load(t.Context(), m.Source(report))
+				require.NoError(t, err)
+				require.Equal(t, "0", s.Value(t, "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_NAME='script' OR TABLE_SCHEMA='script_alone'"))
+				require.Equal(t, "0", s.Value(t, "SELECT COUNT(*) FROM mysql.user WHERE User LIKE 'extra%'"))
+				require.Equal(t, describe(t, source)["account 'app'@'%'"], describe(t, s)["account 'app'@'%'"])
+				warnings := strings.Join(loaded.Warnings, "\n")
+				require.Contains(t, warnings, "script_alone")
+				require.Contains(t, warnings, "extra@localhost")
+				if f.name == "mariadb" { // its image's healthcheck has the password of the volume
+					require.Equal(t, before, s.Value(t, secret))
+					require.Contains(t, warnings, "healthcheck@localhost was kept")
+					require.Equal(t, "1", s.Value(t, "SELECT COUNT(*) FROM mysql.user WHERE User='healthcheck' AND Host='::1'"))
+				} else {
+					require.Equal(t, "gone", s.Value(t, secret))
+				}
+				if !o.Follower {
+					continue
+				}
+				source.Exec(t, "CREATE USER extra@localhost", "CREATE DATABASE script_alone")
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				require.NoError(t, e.Follow(ctx, report.Coordinates, up))
+				require.Equal(t, "1", s.Value(t, "SELECT COUNT(*) FROM mysql.user WHERE User='extra'"), "the upstream's new account arrived")
+			}
+		})
+	}
+}

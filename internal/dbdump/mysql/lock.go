@@ -20,14 +20,19 @@ import (
 // BLOCK_COMMIT; consistent reads are opened; BACKUP STAGE END. Commits wait
 // during the last stage only. DDL after END is found at the end of the dump.
 //
+// That holds up nobody who changes rows of a transactional Aria table (TRANSACTIONAL=1,
+// the engine's default): BLOCK_COMMIT lets them pass, and a table whose rows
+// change cannot be locked. Where there is one, MariaDB gets "ftwrl".
+//
 // MySQL 8 and 9, "ftwrl": FLUSH TABLES WITH READ LOCK; consistent reads are
 // opened; LOCK INSTANCE FOR BACKUP; UNLOCK TABLES. The backup lock is kept
 // to the end of the dump: it lets rows change and keeps definitions as they are.
 //
-// MySQL 5.7, and MariaDB when told: FLUSH TABLES WITH READ LOCK alone; DDL is
+// MySQL 5.7, and MariaDB when told or with Aria tables: FLUSH TABLES WITH READ LOCK alone; DDL is
 // found at the end.
 //
-// Without the privilege for either, "lock-tables": LOCK TABLES ... READ on
+// Without the privilege for either, or where the server denies it all the same
+// as managed services do, "lock-tables": LOCK TABLES ... READ on
 // every table of the dump. Other tables and accounts may still change, so the
 // replication position is compared around the moment.
 //
@@ -67,7 +72,7 @@ func (d *dump) chooseLock() (LockMode, error) {
 	switch mode {
 	case LockAuto:
 		switch {
-		case reload && d.server.MariaDB():
+		case reload && d.server.MariaDB() && !d.catalog.hasAria():
 			return LockBackupStage, nil
 		case reload:
 			return LockFTWRL, nil
@@ -80,6 +85,27 @@ func (d *dump) chooseLock() (LockMode, error) {
 		}
 	}
 	return mode, nil
+}
+
+// hasAria tells whether a table of the dump has rows that BACKUP STAGE does not keep as they are.
+func (c *catalog) hasAria() bool {
+	for t := range c.tables() {
+		if t.base() && t.structureOnly == "" && strings.EqualFold(t.engine, "Aria") {
+			return true
+		}
+	}
+	return false
+}
+
+// acquireAny is acquire; what auto has chosen and the server denies makes room for what needs no privilege.
+func (d *dump) acquireAny(ctx context.Context, mode LockMode) (*lock, error) {
+	l, err := d.acquire(ctx, mode)
+	if d.opts.LockMode != LockAuto || mode == LockTables || !errors.Is(err, dbdump.ErrPrivilege) {
+		return l, err
+	}
+	d.warn(fmt.Sprintf("the account has RELOAD, and the server denies the lock %s all the same: tables were locked one by one", mode))
+	d.log.Debug("lock denied", "error", err)
+	return d.acquire(ctx, LockTables)
 }
 
 // acquire takes the lock on the coordinator.

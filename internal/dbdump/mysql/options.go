@@ -76,10 +76,11 @@ type Options struct {
 
 	// ConnectTimeout bounds dialling and handshake. Default 10 s.
 	ConnectTimeout time.Duration
-	// ReadTimeout bounds the silence of the server during a read. Default 10 min.
+	// ReadTimeout is how long a connection may be silent before the server is
+	// asked, over another one, whether it is still at work for it. A statement
+	// may take hours; a connection that remains in doubt for as long again is
+	// given up. Default 2 min.
 	ReadTimeout time.Duration
-	// WriteTimeout bounds how long the server may refuse to take bytes. Default 10 min.
-	WriteTimeout time.Duration
 
 	Logger *slog.Logger
 	// Progress is called from many goroutines, about once per piece, and
@@ -237,8 +238,7 @@ func (o Options) withDefaults() (Options, error) {
 	o.LockHold = orDefault(o.LockHold, 60*time.Second)
 	o.ChunkBytes = orDefault(o.ChunkBytes, 64<<20)
 	o.ConnectTimeout = orDefault(o.ConnectTimeout, 10*time.Second)
-	o.ReadTimeout = orDefault(o.ReadTimeout, 10*time.Minute)
-	o.WriteTimeout = orDefault(o.WriteTimeout, 10*time.Minute)
+	o.ReadTimeout = orDefault(o.ReadTimeout, 2*time.Minute)
 	if o.LockWait < time.Second || o.LockHold < time.Second {
 		return o, errors.New("lock wait and lock hold must be at least one second")
 	}

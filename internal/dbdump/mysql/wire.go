@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"time"
 
 	mysqldriver "github.com/go-sql-driver/mysql"
 )
@@ -21,19 +19,18 @@ import (
 
 // bufferedConn reads ahead in large steps.
 type bufferedConn struct {
-	net.Conn
+	patientConn
 	buf        []byte
 	start, end int
-	timeout    time.Duration
 }
 
 // Read hands out what is there and reads from the socket only when nothing is.
 func (c *bufferedConn) Read(p []byte) (int, error) {
 	if c.start == c.end {
 		if len(p) >= len(c.buf) {
-			return c.Conn.Read(p)
+			return c.patientConn.Read(p)
 		}
-		n, err := c.Conn.Read(c.buf)
+		n, err := c.patientConn.Read(c.buf)
 		if n == 0 {
 			return 0, err
 		}
@@ -65,10 +62,7 @@ func (c *bufferedConn) fill(n int) error {
 	copy(c.buf, c.buf[c.start:c.end])
 	c.start, c.end = 0, c.end-c.start
 	for c.end < n {
-		if err := c.SetReadDeadline(time.Now().Add(c.timeout)); err != nil { //nolint:forbidigo // elapsed time
-			return err
-		}
-		m, err := c.Conn.Read(c.buf[c.end:])
+		m, err := c.patientConn.Read(c.buf[c.end:])
 		c.end += m
 		if err != nil && c.end < n {
 			return unexpected(err)
@@ -82,10 +76,7 @@ func (c *bufferedConn) readFull(p []byte) error {
 	n := copy(p, c.buf[c.start:c.end])
 	c.start += n
 	for n < len(p) {
-		if err := c.SetReadDeadline(time.Now().Add(c.timeout)); err != nil { //nolint:forbidigo // elapsed time
-			return err
-		}
-		m, err := c.Conn.Read(p[n:])
+		m, err := c.patientConn.Read(p[n:])
 		n += m
 		if err != nil && n < len(p) {
 			return unexpected(err)
@@ -159,10 +150,7 @@ func (w *wire) query(statement string) (fields int, first []byte, err error) {
 		return 0, nil, errors.New("the statement is too long")
 	}
 	packet[0], packet[1], packet[2] = byte(length), byte(length>>8), byte(length>>16)
-	packet[4] = 3                                                                   // COM_QUERY
-	if err := w.conn.SetWriteDeadline(time.Now().Add(w.conn.timeout)); err != nil { //nolint:forbidigo // elapsed time
-		return 0, nil, err
-	}
+	packet[4] = 3 // COM_QUERY
 	if _, err := w.conn.Write(append(packet, statement...)); err != nil {
 		return 0, nil, err
 	}
@@ -300,5 +288,5 @@ func (s *session) streamWire(ctx context.Context, query string, fn func([][]byte
 	stop := context.AfterFunc(ctx, func() { _ = s.wire.Close() })
 	defer stop()
 	w := &wire{conn: s.wire}
-	return w.rows(query, fn)
+	return s.explain(w.rows(query, fn))
 }

@@ -31,7 +31,7 @@ func answering(t testing.TB, answer []byte) *wire {
 		_ = server.Close()
 	}()
 	t.Cleanup(func() { _ = client.Close() })
-	return &wire{conn: &bufferedConn{Conn: client, buf: make([]byte, 64), timeout: 10 * time.Second}}
+	return &wire{conn: &bufferedConn{patientConn: patientConn{Conn: client, timeout: 10 * time.Second}, buf: make([]byte, 64)}}
 }
 
 func collect(w *wire) ([][]string, error) {
