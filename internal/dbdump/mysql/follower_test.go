@@ -119,7 +119,7 @@ func replaceReplica(status string) string {
 // Without GTIDs file and position do, from the dumped server and from its upstream.
 func TestFollowByFileAndPosition(t *testing.T) {
 	t.Parallel()
-	for _, f := range everyFlavour() {
+	for _, f := range flavours() {
 		if f = f.with("log_slave_updates=ON"); f.name == "mysql" {
 			f = f.with("gtid_mode=OFF", "enforce_gtid_consistency=OFF")
 		}

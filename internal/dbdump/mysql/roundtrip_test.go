@@ -90,6 +90,7 @@ func TestRoundTrip(t *testing.T) {
 				other, methods = append([]string{"local_infile=ON"}, otherDefaultsMySQL...), []RowMethod{RowsLoadData, RowsInsert}
 			}
 			source := f.server(t, "default_time_zone=+00:00", "max_allowed_packet=1G")
+			require.True(t, strings.HasPrefix(source.Value(t, "SELECT VERSION()"), f.version+"."))
 			allowProxy(t, source)
 			fixture(t, source, f.fixture...)
 			m, report := dumpMemory(t, options(t, source))

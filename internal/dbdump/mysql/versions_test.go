@@ -36,10 +36,6 @@ func TestTheDocumentedVersionsAreTheTestedOnes(t *testing.T) {
 	var tested []string
 	for _, f := range everyFlavour() {
 		tested = append(tested, f.String())
-		t.Run(f.String(), func(t *testing.T) {
-			t.Parallel()
-			require.True(t, strings.HasPrefix(f.start(t).Value(t, "SELECT VERSION()"), f.version+"."))
-		})
 	}
 	require.ElementsMatch(t, tested, documented)
 }
@@ -154,8 +150,7 @@ func TestLoadIntoAnOlderVersion(t *testing.T) {
 		{mariadb105, "CREATE TABLE d.t (a VARCHAR(20) PRIMARY KEY) DEFAULT CHARACTER SET utf8mb4; INSERT INTO d.t VALUES ('ß'), ('😀')", "create table `d`.`t`: run", ""},
 		{mariadb1011, "CREATE TABLE d.t (v VECTOR(2) NOT NULL, VECTOR INDEX (v)); INSERT INTO d.t VALUES (x'0000000000000000')", "create table `d`.`t`: run", ""},
 		{mariadb1011, "SET time_zone='+00:00'; CREATE TABLE d.t (t TIMESTAMP NULL); INSERT INTO d.t VALUES ('2038-01-19 03:14:08')", "load rows of table `d`.`t`", ""},
-		{mariadb1011, versioned, "", "SELECT GROUP_CONCAT(CONCAT_WS(' ', id, v, row_start, IF(YEAR(row_end) >= 2038, 'now', row_end)) ORDER BY id, v) FROM d.h FOR SYSTEM_TIME ALL"},
-		{mariadb1011, versioned, "", "SELECT GROUP_CONCAT(id, v) FROM d.h"},
+		{mariadb1011, versioned, "", "SELECT CONCAT((SELECT GROUP_CONCAT(id, v) FROM d.h), ' ', GROUP_CONCAT(CONCAT_WS(' ', id, v, row_start, IF(YEAR(row_end) >= 2038, 'now', row_end)) ORDER BY id, v)) FROM d.h FOR SYSTEM_TIME ALL"},
 		{mariadb105, versioned, "", "SELECT GROUP_CONCAT(id, v) FROM d.h"},
 	} {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
@@ -163,12 +158,12 @@ func TestLoadIntoAnOlderVersion(t *testing.T) {
 			source := mariadb118.server(t)
 			source.Exec(t, "CREATE DATABASE d CHARACTER SET ascii COLLATE ascii_bin", c.create)
 			m, report := dumpMemory(t, options(t, source))
-			for _, rows := range []RowMethod{RowsAuto, RowsInsert} {
-				target := c.target.server(t)
-				o := options(t, target)
-				o.Load.Rows = rows
-				o.Logger = slog.New(slog.NewTextHandler(testWriter{t}, nil))
+			target := c.target.server(t)
+			o := options(t, target)
+			o.Logger = slog.New(slog.NewTextHandler(testWriter{t}, nil))
+			for _, o.Load.Rows = range []RowMethod{RowsAuto, RowsInsert} {
 				_, err := loadWith(t, o, m, report)
+				o.Load.Replace = true
 				if c.fails != "" {
 					require.ErrorContains(t, err, c.fails, c.create)
 					t.Log(err)
