@@ -209,6 +209,7 @@ func TestWithoutTrustedKeys(t *testing.T) {
 	infos, err := r.Backups(t.Context(), testSet)
 	require.NoError(t, err)
 	require.True(t, infos[0].Unchecked)
+	require.Equal(t, StatusUnchecked, infos[0].Status)
 	_, err = r.Resolve(t.Context(), testSet, Selector{ID: infos[0].ID, Allow: true})
 	require.ErrorContains(t, err, NameTrustedWriters)
 	_, err = r.OpenMember(t.Context(), infos[0], 0)
