@@ -274,9 +274,8 @@ func (c *cluster) client() *statefulset.Client { return statefulset.New(c.kube, 
 
 // databases are the servers of a restore: the seed's is empty when its pod is new.
 type databases struct {
-	c       *cluster
-	ordinal int
-	exit    int
+	c    *cluster
+	exit int
 	// lose is how many rows of each table a load drops.
 	lose int
 	// at is called at "load", "follow" and "shutdown"; its error is the server's.

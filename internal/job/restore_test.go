@@ -44,10 +44,8 @@ func TestRestoreSteps(t *testing.T) {
 	give := []string{"patch cronjobs nightly", "update leases keepset-db"}
 	fill := func(ordinal int, made string, then ...string) []string {
 		pod, claim := fmt.Sprintf("pods db-%d", ordinal), fmt.Sprintf("persistentvolumeclaims data-db-%d", ordinal)
-		steps := append([]string{"create " + pod}, strings.Fields(made)...)
-		if made == "create" {
-			steps = []string{"create " + pod, "create " + claim}
-		} else {
+		steps := []string{"create " + pod, "create " + claim}
+		if made == "controller" {
 			steps = []string{"create " + pod, "patch " + claim, "patch statefulsets db"}
 		}
 		steps = append(append(steps, "patch "+claim, "load"), then...)
@@ -324,7 +322,7 @@ func TestLostLeaseStopsTheRestore(t *testing.T) {
 			taken = len(c.steps)
 		}
 		return nil
-	}}, recovery, "run-1", "pod-1").Execute(t.Context())
+	}}, recovery, "run-2", "pod-1").Execute(t.Context())
 	require.ErrorIs(t, err, statefulset.ErrLeaseLost)
 	for _, step := range c.steps[taken:] {
 		require.NotRegexp(t, "pods|claims|statefulsets|leases keepset-db", step)

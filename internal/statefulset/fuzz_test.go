@@ -70,7 +70,7 @@ func FuzzSeedPatch(f *testing.F) {
 		"metadata: {name: other, finalizers: [], labels: {app: mysql}, ownerReferences: null, annotations: {keepset/claims: x}}",
 		"spec: {restartPolicy: Always, nodeName: n, readinessGates: [{conditionType: x}], hostname: y}",
 		"spec: {containers: [{name: mysql, livenessProbe: {exec: {command: [x]}}, lifecycle: {}}]}",
-		"spec: {$patch: replace}", "spec: {contianers: []}", "[1, 2]", "spec: null", "{", "metadata: null", "$patch: delete", "spec: {containers: null}",
+		"spec: {$patch: replace}", "spec: {container: []}", "[1, 2]", "spec: null", "{", "metadata: null", "$patch: delete", "spec: {containers: null}",
 	} {
 		f.Add(patch)
 	}
