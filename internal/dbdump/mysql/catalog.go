@@ -10,8 +10,8 @@ import (
 	"keepset/internal/dbdump"
 )
 
-// catalog is what a dump is going to contain: read before the lock, compared
-// with what is there at the end.
+// catalog is what a dump is going to contain: read before the lock, again while
+// MariaDB holds up DDL, and compared with what is there at the end.
 type catalog struct {
 	schemas []*schema
 	// identities are InnoDB's own numbers of its tables, by their file names.

@@ -48,6 +48,10 @@ func (d *dump) encoding(c column) (encoding, expression string) {
 	switch {
 	case c.dataType == "bit", c.dataType == "vector", spatialTypes[c.dataType]:
 		return EncodingHex, name
+	case c.dataType == "float" && d.server.MariaDB():
+		// MariaDB reads and writes minus zero as zero. A FLOAT holds it all the same,
+		// where a negative number was too small for it, and gets it back that way.
+		return EncodingDouble, "IF(" + name + " = 0 AND ATAN2(" + name + ", -1) < 0, -1e-50, " + name + " * 1e0)"
 	case c.dataType == "float", c.dataType == "double":
 		// As a column, FLOAT is sent with six digits and FLOAT(M,D) with D.
 		// Multiplied, it is a double with all of them, and keeps its sign.

@@ -1,10 +1,13 @@
 package mysql
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"keepset/internal/record"
 )
@@ -16,7 +19,7 @@ func (d *dump) readCoordinates(ctx context.Context, s *session) (record.Coordina
 	if err != nil {
 		return c, fmt.Errorf("read the binary log position: %w", err)
 	}
-	channels, err := d.channels(ctx, s)
+	channels, err := d.settledChannels(ctx, s)
 	if err != nil {
 		return c, fmt.Errorf("read the position in the upstream: %w", err)
 	}
@@ -31,6 +34,29 @@ func (d *dump) readCoordinates(ctx context.Context, s *session) (record.Coordina
 		d.warn(severalUpstreams(channels))
 	}
 	return c, nil
+}
+
+// settledChannels reads the channels when their positions stand. MariaDB moves the file and offset of an applier just
+// after the commit, which may be after the commit's lock was given back to us; under the lock there is no next commit.
+func (d *dump) settledChannels(ctx context.Context, s *session) ([]channel, error) {
+	list, err := d.channels(ctx, s)
+	exact := func(c channel) bool { return c.gtid || !c.sql }
+	if err != nil || !d.server.MariaDB() || !slices.ContainsFunc(list, func(c channel) bool { return !exact(c) }) {
+		return list, err
+	}
+	same := func(a, b channel) bool { return a.File == b.File && a.Position == b.Position }
+	for range 10 { // without a lock they may go on for ever
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(20 * time.Millisecond):
+		}
+		before := list
+		if list, err = d.channels(ctx, s); err != nil || slices.EqualFunc(list, before, same) {
+			break
+		}
+	}
+	return list, err
 }
 
 // severalUpstreams says what becomes of a copy of a server with several upstreams, and where it would have to continue.
@@ -117,10 +143,46 @@ func (d *dump) channels(ctx context.Context, s *session) ([]channel, error) {
 	if err := s.queryRow(ctx, "SELECT "+variable, &position); err != nil {
 		return nil, err
 	}
+	if d.server.MariaDB() {
+		if position, err = d.appliedMariaDB(ctx, s, position); err != nil {
+			return nil, err
+		}
+	}
 	for i := range list {
 		list[i].GTID = strings.ReplaceAll(position, "\n", "")
 	}
 	return list, nil
+}
+
+// appliedMariaDB is the GTID position of what is in the tables. The variable follows a commit, and may do so after the
+// commit's lock was given back: a copy would apply that transaction a second time. The rows of mysql.gtid_slave_pos are
+// committed with it; the one with the highest sub_id counts.
+func (d *dump) appliedMariaDB(ctx context.Context, s *session, variable string) (string, error) {
+	list, err := parseMariaDB(variable)
+	if err != nil {
+		return "", err
+	}
+	// Each engine may have a table of its own (gtid_pos_auto_engines).
+	var tables []string
+	err = s.each(ctx, "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'mysql' AND TABLE_NAME LIKE 'gtid\\_slave\\_pos%'", func(r row) error {
+		tables = append(tables, "SELECT domain_id, server_id, seq_no, sub_id FROM mysql."+quoteIdentifier(r.at(0)))
+		return nil
+	})
+	if err != nil || len(tables) == 0 {
+		return variable, err
+	}
+	err = s.each(ctx, strings.Join(tables, " UNION ALL ")+" ORDER BY sub_id", func(r row) error {
+		g := mariaGTID{domain: unsigned(r.at(0)), server: unsigned(r.at(1)), sequence: unsigned(r.at(2))}
+		list = slices.DeleteFunc(list, func(o mariaGTID) bool { return o.domain == g.domain })
+		list = append(list, g)
+		return nil
+	})
+	slices.SortFunc(list, func(a, b mariaGTID) int { return cmp.Compare(a.domain, b.domain) })
+	position := make([]string, len(list))
+	for i, g := range list {
+		position[i] = fmt.Sprintf("%d-%d-%d", g.domain, g.server, g.sequence)
+	}
+	return strings.Join(position, ","), err
 }
 
 // parseChannel reads one line of the replication status. words is what this

@@ -11,6 +11,9 @@ import (
 	"keepset/internal/dbdump"
 )
 
+// isNew ends a difference that is something new.
+const isNew = " is new"
+
 // differences lists what is not the same in two readings of the catalog.
 // Estimates do not count, nor does a time of creation that one of them lacks.
 func (c *catalog) differences(later *catalog) []string {
@@ -31,7 +34,7 @@ func (c *catalog) differences(later *catalog) []string {
 	}
 	for name := range b {
 		if _, ok := a[name]; !ok {
-			diff = append(diff, name+" is new")
+			diff = append(diff, name+isNew)
 		}
 	}
 	slices.Sort(diff)
@@ -183,6 +186,9 @@ func (d *dump) checkDrift(ctx context.Context) error {
 		return err
 	}
 	diff := d.catalog.differences(later)
+	if d.catalogHeld {
+		diff = slices.DeleteFunc(diff, func(s string) bool { return strings.HasSuffix(s, isNew) })
+	}
 	accounts, err := d.accountsFingerprint(ctx, d.coordinator)
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -27,13 +28,18 @@ type dump struct {
 	workers              []*session
 	catalog              *catalog
 	accounts             string // fingerprint
-	definitionsHeld      bool
+	// catalogHeld tells that the catalog was read when nothing could change it:
+	// what is created afterwards is no part of the dump.
+	catalogHeld     bool
+	definitionsHeld bool
 
 	buffers sync.Pool
 	mu      sync.Mutex
 	layouts map[*table]*tableLayout
 	// known are the tables and views of the dump, as schema.name.
 	known map[string]bool
+	// memory are the tables of engine MEMORY.
+	memory []string
 	// server-wide objects and accounts, as found.
 	serverObjects bool
 	users         []userObject
@@ -130,6 +136,8 @@ func (d *dump) judgeTables() error {
 	if len(d.catalog.schemas) == 0 {
 		d.warn("the server holds no database apart from its own")
 	}
+	d.memory = nil
+	clear(d.known)
 	for t := range d.catalog.tables() {
 		d.known[t.schema.name+"."+t.name] = true
 		if t.structureOnly != "" {
@@ -145,11 +153,22 @@ func (d *dump) judgeTables() error {
 		if d.keepsHistory(t) && !d.server.AtLeast(10, 11, 0) {
 			d.warn(fmt.Sprintf("table %s: its history is in the backup, but only MariaDB 10.11 and later can be given it: a server like this one gets the current rows", t))
 		}
+		if strings.EqualFold(t.engine, "MEMORY") {
+			d.memory = append(d.memory, t.String())
+		}
 		if t.base() && !t.transactional && (d.opts.NonTransactional == NonTransactionalRefuse || d.opts.LockMode == LockNone) {
 			return fmt.Errorf("table %s has engine %s, which has no consistent reads, and the options do not allow to read it under the lock: exclude it, convert it to InnoDB, or choose the lock policy", t, t.engine)
 		}
 	}
 	return nil
+}
+
+// warnOfMemory says what becomes of MEMORY tables, whose rows a server loses whenever it stops.
+func (d *dump) warnOfMemory() {
+	if len(d.memory) > 0 {
+		d.warn(fmt.Sprintf("tables of engine MEMORY lose their rows when their server stops, as a seed does before its pod starts: a follower then breaks at the next change of a row in %s; "+
+			"convert them to InnoDB, or leave them out of replication (replicate-wild-ignore-table)", shorten(d.memory)))
+	}
 }
 
 // consistentPoint locks, opens the consistent reads, reads all that has to be
@@ -164,6 +183,7 @@ func (d *dump) consistentPoint(ctx context.Context) error {
 		return err
 	}
 	err = d.underLock(ctx, mode)
+	d.warnOfMemory()
 	return errors.Join(err, restart(context.WithoutCancel(ctx)))
 }
 
@@ -281,7 +301,9 @@ func (d *dump) warn(message string) {
 func (d *dump) omit(what string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.report.Omitted = append(d.report.Omitted, what)
+	if !slices.Contains(d.report.Omitted, what) {
+		d.report.Omitted = append(d.report.Omitted, what)
+	}
 }
 
 func (d *dump) progress(p Progress) {

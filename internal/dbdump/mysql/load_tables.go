@@ -58,6 +58,7 @@ func (l *loader) loadSequences(ctx context.Context) error {
 
 // createTables creates all tables without what waits for their rows.
 func (l *loader) createTables(ctx context.Context) error {
+	l.warnOfMemory()
 	l.keys = make([]string, len(l.plan.tables))
 	l.foreign = make([]string, len(l.plan.tables))
 	return l.parallel(ctx, len(l.plan.tables), func(ctx context.Context, s *session, i int) error {
@@ -103,6 +104,19 @@ func isCreateTable(statement string, quote quoting) bool {
 		case i > 0 && !tok.is(statement, "OR") && !tok.is(statement, "REPLACE"):
 			return false
 		}
+	}
+}
+
+// warnOfMemory says which tables of a seed will be empty when it has become a pod.
+func (l *loader) warnOfMemory() {
+	var tables []string
+	for _, o := range l.plan.tables {
+		if strings.EqualFold(o.Attributes[AttrEngine], "MEMORY") && o.Rows != 0 {
+			tables = append(tables, o.String())
+		}
+	}
+	if l.opts.Seed && len(tables) > 0 {
+		l.warn("tables of engine MEMORY will be empty when the seed has stopped, and a follower breaks where its upstream changes or deletes a row in one of them: %s", shorten(tables))
 	}
 }
 

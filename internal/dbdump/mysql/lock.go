@@ -18,7 +18,9 @@ import (
 //
 // MariaDB, "backup-stage": BACKUP STAGE START, FLUSH, BLOCK_DDL,
 // BLOCK_COMMIT; consistent reads are opened; BACKUP STAGE END. Commits wait
-// during the last stage only. DDL after END is found at the end of the dump.
+// during the last stage only. DDL waits from BLOCK_DDL to END, and the catalog is
+// read again in between; DDL after END that changes or drops what is dumped is
+// found at the end of the dump.
 //
 // That holds up nobody who changes rows of a transactional Aria table (TRANSACTIONAL=1,
 // the engine's default): BLOCK_COMMIT lets them pass, and a table whose rows
@@ -114,13 +116,14 @@ func (d *dump) acquire(ctx context.Context, mode LockMode) (*lock, error) {
 	if err := d.coordinator.exec(ctx, fmt.Sprintf("SET SESSION wait_timeout = %d", idle)); err != nil {
 		return nil, err
 	}
+	d.catalogHeld = false
 	var steps, undo []string
 	l := &lock{recipe: string(mode), writers: true, global: true}
 	switch mode {
 	case LockBackupStage:
 		// START waits for other backups only, FLUSH and BLOCK_DDL for
 		// statements that write to non-transactional tables and for DDL.
-		steps = []string{"BACKUP STAGE START", "BACKUP STAGE FLUSH", "BACKUP STAGE BLOCK_DDL", "BACKUP STAGE BLOCK_COMMIT"}
+		steps = []string{"BACKUP STAGE START", "BACKUP STAGE FLUSH", stageBlockDDL, "BACKUP STAGE BLOCK_COMMIT"}
 		undo = []string{"BACKUP STAGE END"}
 		l.release = undo
 	case LockFTWRL:
@@ -203,8 +206,33 @@ func (d *dump) attempt(ctx context.Context, steps []string, wait time.Duration) 
 		if err := d.coordinator.exec(ctx, step); err != nil {
 			return err
 		}
+		if step == stageBlockDDL {
+			begin := time.Now() //nolint:forbidigo // elapsed time
+			if err := d.readCatalogAgain(ctx); err != nil {
+				return err
+			}
+			end = end.Add(time.Since(begin)) // no wait for others
+		}
 	}
 	return nil
+}
+
+// stageBlockDDL is the stage from which on definitions stay as they are, while rows still change.
+const stageBlockDDL = "BACKUP STAGE BLOCK_DDL"
+
+// readCatalogAgain takes up what was created, changed or dropped since the catalog was read, so that DDL between then
+// and the lock does not fail the dump.
+func (d *dump) readCatalogAgain(ctx context.Context) error {
+	now, err := d.readCatalog(ctx, d.coordinator)
+	if err != nil {
+		return err
+	}
+	d.catalogHeld = true
+	if len(d.catalog.differences(now)) == 0 {
+		return nil
+	}
+	d.catalog = now
+	return d.judgeTables()
 }
 
 // unlock lets writers go on, having made sure that definitions stay where the
