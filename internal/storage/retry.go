@@ -123,7 +123,7 @@ func (a *attempts) again(ctx context.Context, err error) error {
 		a.silence += silent.For
 	}
 	if a.silence >= a.patience() {
-		return fmt.Errorf("%w (given up after %s of silence in %d attempts; check the store's address and the network)",
+		return fmt.Errorf("%w (given up after %s of silence, at attempt %d; check the store's address and the network)",
 			err, a.silence.Round(time.Second), a.failures)
 	}
 	if a.failures >= a.retry.Attempts {

@@ -154,14 +154,14 @@ func TestRetryGivesUpOnSilence(t *testing.T) {
 		start := time.Now()
 		_, err := s.Stat(t.Context(), "k")
 		require.ErrorIs(t, err, errFlaky)
-		require.ErrorContains(t, err, "given up after 30s of silence in 1 attempts")
+		require.ErrorContains(t, err, "given up after 30s of silence, at attempt 1")
 		require.Equal(t, 30*time.Second, time.Since(start), "first contact")
 
 		_, err = s.Stat(t.Context(), "there")
 		require.NoError(t, err)
 		start = time.Now()
 		_, err = s.Stat(t.Context(), "k")
-		require.ErrorContains(t, err, "given up after 2m0s of silence in 4 attempts")
+		require.ErrorContains(t, err, "given up after 2m0s of silence, at attempt 4")
 		require.Less(t, time.Since(start), 125*time.Second)
 	})
 }
