@@ -34,9 +34,9 @@ func TestVerifyOfRecords(t *testing.T) {
 	l := layout{testSet}
 	for _, m := range modes(t) {
 		for name, c := range map[string]struct {
-			break_ func(t *testing.T, store storage.Store, id record.BackupID)
-			key    func(id record.BackupID) string
-			what   string
+			spoil func(t *testing.T, store storage.Store, id record.BackupID)
+			key   func(id record.BackupID) string
+			what  string
 		}{
 			"garbage plan": {
 				func(t *testing.T, store storage.Store, id record.BackupID) {
@@ -67,7 +67,7 @@ func TestVerifyOfRecords(t *testing.T) {
 				require.NoError(t, b.Report(t.Context(), "done"))
 				require.NoError(t, b.Close())
 				id := b.Plan().ID
-				c.break_(t, store, id)
+				c.spoil(t, store, id)
 
 				r := open(t, store, Keys{Trusted: m.restore.Trusted}, Options{})
 				report := verifyAll(t, r, VerifyOptions{})
