@@ -108,6 +108,7 @@ func (r *Restore) resolve(ctx context.Context, mayBeUnreachable bool) (*RestoreP
 		plan.Items = append(plan.Items, item)
 		plan.noteFollowing(set, members, item)
 	}
+	plan.noteWarnings(members)
 	plan.CapturedAt = members.report(plan.Items[0].Base).CapturedAt
 	if err := r.checkRollback(set, plan); err != nil {
 		return nil, err
@@ -240,6 +241,19 @@ func (p *RestorePlan) noteFollowing(set statefulset.Set, members backedUp, item 
 		if up := m.report.Coordinates.Upstream; up != nil && hostOf(set, m.Ordinal, host) {
 			p.Notes = append(p.Notes, fmt.Sprintf("ordinal %d will follow ordinal %d, which was itself a follower of %s:%d when it was backed up; name the primary with --as-follower-of if that is another one",
 				item.Ordinal, m.Ordinal, up.Host, up.Port))
+		}
+	}
+}
+
+// noteWarnings repeats what was warned of when the members that are going to be
+// loaded were backed up: such as tables that a restart empties.
+func (p *RestorePlan) noteWarnings(members backedUp) {
+	for _, item := range p.Items {
+		for _, warning := range members.report(item.Base).Warnings {
+			note := fmt.Sprintf("the backup of ordinal %d says: %s", item.Base, warning)
+			if !slices.Contains(p.Notes, note) {
+				p.Notes = append(p.Notes, note)
+			}
 		}
 	}
 }

@@ -55,3 +55,14 @@ func TestAccountOfLaterFollowers(t *testing.T) {
 	plan := &RestorePlan{Items: []RestoreItem{{Ordinal: 0}, {Ordinal: 1, Follow: "db-0:3306", Beginning: true}}}
 	require.ErrorIs(t, r.checkUpstreams(t.Context(), statefulset.Set{}, plan, nil, false), errNoAccount)
 }
+
+// What was warned of when a member was backed up is said again before it is
+// restored, once, and of no other member.
+func TestWarningsOfTheBackupAreNoted(t *testing.T) {
+	members := backedUp{member(0, nil, 1), member(1, nil, 2)}
+	members[0].report.Warnings = []string{"not of interest"}
+	members[1].report.Warnings = []string{"MEMORY tables lose their rows"}
+	plan := &RestorePlan{Items: []RestoreItem{{Ordinal: 2, Base: 1}, {Ordinal: 3, Base: 1}}}
+	plan.noteWarnings(members)
+	require.Equal(t, []string{"the backup of ordinal 1 says: MEMORY tables lose their rows"}, plan.Notes)
+}
