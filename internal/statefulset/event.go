@@ -3,6 +3,7 @@ package statefulset
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -16,7 +17,7 @@ const eventLimit = 1024
 // Reason is one CamelCase word.
 func (c *Client) Event(ctx context.Context, set Set, warning bool, reason, message string) error {
 	if len(message) > eventLimit {
-		message = message[:eventLimit-3] + "..."
+		message = strings.ToValidUTF8(message[:eventLimit-3], "") + "..." // no letter cut in half
 	}
 	kind := corev1.EventTypeNormal
 	if warning {

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
@@ -16,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/client-go/kubernetes/fake"
 )
 
 // An ordinal is read from the one name that the controller would give it.
@@ -227,5 +229,26 @@ func FuzzHolder(f *testing.F) {
 			require.Equal(t, id, LeaseInfo{Holder: run.holder()}.Run())
 		}
 		_ = LeaseInfo{Holder: id}.Run()
+	})
+}
+
+// An Event's message is text of at most 1024 bytes, and begins as it was given.
+func FuzzEvent(f *testing.F) {
+	f.Add("restored", 1)
+	f.Add("é", 600)
+	f.Add("x\U0001F600", 300)
+	f.Fuzz(func(t *testing.T, text string, times int) {
+		if len(text) == 0 || times < 1 || times > 2000 || len(text)*times > 1<<14 || !utf8.ValidString(text) {
+			return
+		}
+		message := strings.Repeat(text, times)
+		c := New(fake.NewClientset(), "shop", nil)
+		require.NoError(t, c.Event(t.Context(), Set{Namespace: "shop", Name: "db"}, false, "RestoreComplete", message))
+		list, err := c.kube.CoreV1().Events("shop").List(t.Context(), metav1.ListOptions{})
+		require.NoError(t, err)
+		got := list.Items[0].Message
+		require.LessOrEqual(t, len(got), eventLimit)
+		require.True(t, utf8.ValidString(got))
+		require.True(t, strings.HasPrefix(message, strings.TrimSuffix(got, "...")))
 	})
 }

@@ -40,7 +40,7 @@ var fuzzed = map[string]string{
 
 	"statefulset: suffixOrdinal": "FuzzSuffixOrdinal", "statefulset: newSeedInfo": "FuzzSeedInfo", "statefulset: applyPatch": "FuzzSeedPatch",
 	"statefulset: resolveLabels": "FuzzResolveLabels", "statefulset: setArgument": "FuzzSetArgument", "statefulset: newRun": "FuzzRun",
-	"statefulset: explain": "FuzzExplain", "statefulset: Run": "FuzzHolder",
+	"statefulset: explain": "FuzzExplain", "statefulset: Run": "FuzzHolder", "statefulset: Event": "FuzzEvent",
 
 	"storage: ParseURL": "FuzzParseURL", "storage: parseS3": "FuzzParseURL", "storage: parseFile": "FuzzParseURL", "storage: CheckKey": "FuzzCheckKey",
 	"storage: CheckRange": "FuzzCheckRange", "storage/s3: wholeSHA256": "FuzzWholeSHA256",
