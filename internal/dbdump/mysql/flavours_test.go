@@ -41,8 +41,11 @@ func flavours() []flavour {
 	if os.Getenv("KEEPSET_SOAK") != "" {
 		return everyFlavour()
 	}
-	return []flavour{mariadb1011, mysql97}
+	return families()
 }
+
+// families are one version of each family, in a soak too.
+func families() []flavour { return []flavour{mariadb1011, mysql97} }
 
 // String names the version in the names of tests.
 func (f flavour) String() string { return f.name + "-" + f.version }

@@ -48,7 +48,7 @@ func TestRowsLargerThan64MiB(t *testing.T) {
 
 func TestManyTables(t *testing.T) {
 	t.Parallel()
-	eachServer(t, flavours(), func(t *testing.T, s *servers.MySQL) {
+	eachServer(t, families(), func(t *testing.T, s *servers.MySQL) {
 		tables := manyTables(1000)
 		var b strings.Builder
 		b.WriteString("CREATE DATABASE many;")

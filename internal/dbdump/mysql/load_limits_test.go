@@ -61,7 +61,7 @@ func manyTables(sample int) int {
 // A load of very many tables takes a few statements for each, and no session per table.
 func TestLoadManyTables(t *testing.T) {
 	t.Parallel()
-	for _, f := range flavours() {
+	for _, f := range families() {
 		t.Run(f.String(), func(t *testing.T) {
 			n := manyTables(300)
 			config := []string{"innodb_flush_log_at_trx_commit=0", "sync_binlog=0", "table_open_cache=4000"}
