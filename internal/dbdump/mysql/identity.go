@@ -71,6 +71,9 @@ func (e *Engine) waitUnique(ctx context.Context, s *session, server Server, u *u
 		}
 		if !told {
 			e.opts.Logger.Warn("waiting for another follower to vanish", "reason", err.Error(), "for", e.patience.gone.String())
+			if dead := u.endDead(ctx, own); dead != nil {
+				return errors.Join(err, dead)
+			}
 		}
 		select {
 		case <-ticker.C:
@@ -92,11 +95,7 @@ func checkUnique(ctx context.Context, own, upstream identity, up *session, serve
 	if own.uuid != "" && own.uuid == upstream.uuid {
 		return fmt.Errorf("the server has the upstream's server_uuid %s: delete auto.cnf from its data directory and start it again", own.uuid)
 	}
-	query := "SHOW SLAVE HOSTS"
-	if !server.MariaDB() && server.AtLeast(8, 0, 22) {
-		query = "SHOW REPLICAS"
-	}
-	err := up.each(ctx, query, func(r row) error {
+	err := up.each(ctx, listFollowers(server), func(r row) error {
 		uuid := r.get("Replica_UUID") + r.get("Slave_UUID")
 		// A follower whose connection was cut stays listed until the upstream notices; with the same uuid it is
 		// the server itself.
@@ -114,6 +113,14 @@ func checkUnique(ctx context.Context, own, upstream identity, up *session, serve
 		return nil // the replication account may not look; the upstream will complain if it must
 	}
 	return err
+}
+
+// listFollowers is the statement that lists a server's followers.
+func listFollowers(server Server) string {
+	if !server.MariaDB() && server.AtLeast(8, 0, 22) {
+		return "SHOW REPLICAS"
+	}
+	return "SHOW SLAVE HOSTS"
 }
 
 // checkIsolated refuses a server that exchanges data with others: what is loaded into it would reach them, or theirs
