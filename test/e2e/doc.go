@@ -15,7 +15,8 @@
 //     TestPlanIsFrozen, TestProof2Growth.
 //  6. A user changed and an event fired after the backup: TestProof2Growth.
 //  7. A set that configures its followers and clones from neighbours:
-//     TestProof2Growth, whose set has that shape.
+//     TestProof2ReplicatedMySQL, whose set is that of the EBS document, and
+//     TestProof2Growth.
 //  8. A purged log, a lost primary with newer followers: TestProof3Recovery.
 //  9. An Indexed Job with an unreachable ordinal, a set scaled in the middle of
 //     it: TestProof7FanOut.
