@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"io"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -37,7 +38,9 @@ func TestSeedOfAnImageWithScripts(t *testing.T) {
 				require.NoError(t, err)
 				_, err = target.Load(t.Context(), m.Source(report))
 				require.NoError(t, err)
-				require.NoError(t, target.(*mysql.Engine).Close())
+				closer, ok := target.(io.Closer)
+				require.True(t, ok)
+				require.NoError(t, closer.Close())
 				require.Equal(t, "3", seed.Value(t, "SELECT SUM(id) FROM app.t"))
 				require.Equal(t, "0", seed.Value(t, "SELECT COUNT(*) FROM information_schema.SCHEMATA WHERE SCHEMA_NAME='script'"))
 				require.Equal(t, "0", seed.Value(t, "SELECT COUNT(*) FROM mysql.user WHERE User='script'"))
