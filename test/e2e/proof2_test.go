@@ -67,7 +67,7 @@ func TestProof2Growth(t *testing.T) {
 	s.until(2*time.Minute, "mysql-3 is gone", func() bool { return s.pod("mysql-3") == nil })
 	s.order("third", 500)
 	s.parameters(map[string]string{"KEEPSET_REPLICAS": "4"})
-	s.jobFails("keepset-restore", "refused", 64, "claim exists already", "--replace", "--keep")
+	s.restoreRefused("refused", "claim exists already", "--replace", "--keep")
 	require.Nil(t, s.pod("mysql-3"))
 	s.parameters(map[string]string{"KEEPSET_REPLICAS": "4", "KEEPSET_REPLACE": "true"})
 	s.jobOK("keepset-restore", "again")

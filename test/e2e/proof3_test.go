@@ -45,7 +45,7 @@ func TestProof3Recovery(t *testing.T) {
 
 	s.parameters(map[string]string{"KEEPSET_ORDINAL": "0", "KEEPSET_REPLACE": "true"})
 	before := s.pod("mysql-0").UID
-	s.jobFails("keepset-restore", "primary", cli.ExitUsage, "--allow-rollback")
+	s.restoreRefused("primary", "--allow-rollback")
 	require.Equal(t, before, s.pod("mysql-0").UID, "refused before anything was touched")
 
 	table := s.host().with("KEEPSET_TARGET_PASSWORD="+rootPassword).ok("restore", "load", "--repository", s.repository, "--set", s.ns+"/mysql", "--ordinal", "0", "--backup", first,

@@ -17,6 +17,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"keepset/internal/cli"
 	"keepset/internal/statefulset"
 )
 
@@ -57,13 +58,14 @@ func (s *shopSet) exitCode(job string) int {
 	return code
 }
 
-// jobFails runs a Job that has to fail, with this exit code and these words.
-func (s *shopSet) jobFails(cronJob, name string, code int, words ...string) {
+// restoreRefused runs a restore that has to refuse before it touches anything,
+// in these words.
+func (s *shopSet) restoreRefused(name string, words ...string) {
 	s.t.Helper()
-	s.jobFrom(cronJob, name)
+	s.jobFrom("keepset-restore", name)
 	require.False(s.t, s.waitJob(name, 3*time.Minute), "job %s should fail:\n%s", name, s.logs(name))
 	log := s.logs(name)
-	assert.Equal(s.t, code, s.exitCode(name), log)
+	assert.Equal(s.t, cli.ExitUsage, s.exitCode(name), log)
 	for _, w := range words {
 		assert.Contains(s.t, log, w)
 	}

@@ -44,7 +44,7 @@ func TestProof2ReplicatedMySQL(t *testing.T) {
 	s.shrink()
 	s.order("while it is away", 500)
 	left := s.claim("data-mysql-2")
-	s.jobFails("keepset-restore", "refused", 64, "claims exist: data-mysql-2", "--replace", "--keep")
+	s.restoreRefused("refused", "claims exist: data-mysql-2", "--replace", "--keep")
 	require.Equal(t, left, s.claim("data-mysql-2"))
 	require.Equal(t, 2, s.replicas())
 	s.parameters(map[string]string{"KEEPSET_REPLICAS": "3", "KEEPSET_KEEP": "true"})
