@@ -27,7 +27,7 @@ help:
 
 .PHONY: build
 build:
-	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/...
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=auto -o bin/ ./cmd/...
 
 .PHONY: servers
 servers:

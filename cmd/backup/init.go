@@ -1,8 +1,11 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -39,12 +42,15 @@ they are stored as plain zstd, for anyone who can read the store.`,
 				return err
 			}
 			if dryRun {
+				if err := vacant(cmd.Context(), repo.Store.URL, store); err != nil {
+					return fmt.Errorf("make a repository at %s: %w", repo.Store.URL, err)
+				}
 				return a.Print(initReport{Repository: repo.Store.URL, Encrypted: keys.Data != nil, Signed: keys.Writer != nil, DryRun: true}, func(w io.Writer) error {
 					_, err := fmt.Fprintf(w, "would make a repository at %s, %s\n", repo.Store.URL, protection(keys.Data != nil, keys.Writer != nil))
 					return err
 				})
 			}
-			config, err := repository.Init(cmd.Context(), store, repository.InitOptions{Keys: keys, Tool: cli.Version, LongestBackup: longest, Clock: a.Clock})
+			config, err := repository.Init(cmd.Context(), store, repository.InitOptions{Keys: keys, Tool: cli.Version(), LongestBackup: longest, Clock: a.Clock})
 			if err != nil {
 				return fmt.Errorf("make a repository at %s: %w", repo.Store.URL, err)
 			}
@@ -62,6 +68,16 @@ they are stored as plain zstd, for anyone who can read the store.`,
 	cmd.Flags().DurationVar(&longest, "longest-backup", 24*time.Hour, "a backup that takes longer does not count")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be made and stop")
 	return cmd
+}
+
+// vacant looks whether a repository could be made. A directory would be
+// created, a bucket has to be there.
+func vacant(ctx context.Context, url string, store storage.Store) error {
+	err := repository.CheckVacant(ctx, store)
+	if errors.Is(err, storage.ErrNoContainer) && strings.HasPrefix(url, "file:") {
+		return nil
+	}
+	return err
 }
 
 type initReport struct {

@@ -35,12 +35,16 @@ the last backup is looked up; otherwise give it with --took.`,
 			if err != nil {
 				return cli.Usage("%w", err)
 			}
-			if took == 0 && repo.Store.URL != "" && set.Name != "" {
+			asked := took == 0 && set.Name != ""
+			if asked {
 				if took, err = lastTook(cmd.Context(), a, &repo, &set); err != nil {
 					return err
 				}
 			}
 			e := s.Explain(a.Clock(), count, took)
+			if asked && took == 0 {
+				e.Warnings = append(e.Warnings, "the set has no complete backup, so that the gaps could not be compared with what one takes; --took says it")
+			}
 			return a.Print(e, func(w io.Writer) error { return printExplanation(w, a, e) })
 		},
 	}
@@ -54,11 +58,11 @@ the last backup is looked up; otherwise give it with --took.`,
 
 // lastTook is how long the newest complete backup of the set took.
 func lastTook(ctx context.Context, a *cli.App, repo *cli.RepositoryFlags, set *cli.SetFlags) (time.Duration, error) {
-	id, err := set.ID(a)
+	r, err := repo.Open(ctx, a)
 	if err != nil {
 		return 0, err
 	}
-	r, err := repo.Open(ctx, a)
+	id, err := set.Find(ctx, a, r)
 	if err != nil {
 		return 0, err
 	}

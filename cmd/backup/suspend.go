@@ -59,9 +59,13 @@ func switchCommand(a *cli.App, use, short, long string, suspend bool) *cobra.Com
 			if !suspend {
 				result.CronJobs, result.StillSuspended = resumed(names, jobs)
 			}
-			return a.Print(result, func(w io.Writer) error {
+			err = a.Print(result, func(w io.Writer) error {
 				return printSwitched(w, use, result.CronJobs, result.StillSuspended, dryRun)
 			})
+			if err == nil && len(result.CronJobs) == 0 && len(result.StillSuspended) > 0 {
+				return fmt.Errorf("no backup CronJob of set %s/%s was resumed: all of them stay suspended", client.Namespace(), name)
+			}
+			return err
 		},
 	}
 	set.Add(cmd.Flags())

@@ -16,10 +16,6 @@ import (
 	"golang.org/x/term"
 )
 
-// Version is what `version` prints and what plans record. The build sets it
-// with -ldflags "-X keepset/internal/cli.Version=...".
-var Version = "dev"
-
 // App is the process as its commands see it. Tests build one with buffers and
 // a map in place of the real streams and environment.
 type App struct {

@@ -64,7 +64,7 @@ func (f *BackupFlags) Job(ctx context.Context, a *App) (b *job.Backup, done func
 	b = &job.Backup{
 		FollowersOnly: f.Role == job.RoleFollower, Parallel: f.Parallel,
 		Rules: job.SuspectRules{ShrinkPercent: f.Shrink, MaxLag: f.MaxLag, AllowEmpty: f.AllowEmpty},
-		Plan:  record.Plan{Method: record.MethodDump, Engine: f.Server.Engine, Databases: f.Server.patterns(), Origin: f.Origin, Tool: Version},
+		Plan:  record.Plan{Method: record.MethodDump, Engine: f.Server.Engine, Databases: f.Server.patterns(), Origin: f.Origin, Tool: Version()},
 		Clock: a.Clock, Log: a.Log,
 	}
 	if b.Ordinals, err = job.ParseOrdinals(f.Ordinals); err != nil {

@@ -66,7 +66,7 @@ func newVersion(a *App) *cobra.Command {
 			v := struct {
 				Version string `json:"version"`
 				Go      string `json:"go"`
-			}{Version, runtime.Version()}
+			}{Version(), runtime.Version()}
 			return a.Print(v, func(w io.Writer) error {
 				_, err := io.WriteString(w, a.Name+" "+v.Version+" ("+v.Go+")\n")
 				return err

@@ -67,7 +67,7 @@ func (b *Backup) Run(ctx context.Context) (*BackupReport, error) {
 	}
 	last, err := b.lastGood(ctx)
 	if err != nil {
-		return report, errors.Join(err, writer.Close())
+		return report, errors.Join(fmt.Errorf("backup %s: %w", b.ID, err), writer.Close())
 	}
 	plan := writer.Plan()
 	report.Planned = len(plan.Members)

@@ -25,21 +25,30 @@ type InitOptions struct {
 	Clock func() time.Time
 }
 
+// CheckVacant looks whether Init would be refused with ErrExists. It changes
+// nothing.
+func CheckVacant(ctx context.Context, store storage.Store) error {
+	for object, err := range store.List(ctx, prefixConfig) {
+		if err != nil {
+			return fmt.Errorf("look for a repository: %w", err)
+		}
+		return fmt.Errorf("%w: found %s", ErrExists, object.Key)
+	}
+	for object, err := range store.List(ctx, prefixSets) {
+		if err != nil {
+			return fmt.Errorf("look for a repository: %w", err)
+		}
+		return fmt.Errorf("%w: there are backups (%s), and their configuration %s is gone; put it back", ErrExists, object.Key, keyConfig(0))
+	}
+	return nil
+}
+
 // Init makes a repository: the key files first, the configuration last. It
 // refuses an existing one with ErrExists, and so what is left of one that has
 // lost its configuration.
 func Init(ctx context.Context, store storage.Store, o InitOptions) (record.Config, error) {
-	for object, err := range store.List(ctx, prefixConfig) {
-		if err != nil {
-			return record.Config{}, fmt.Errorf("look for a repository: %w", err)
-		}
-		return record.Config{}, fmt.Errorf("%w: found %s", ErrExists, object.Key)
-	}
-	for object, err := range store.List(ctx, prefixSets) {
-		if err != nil {
-			return record.Config{}, fmt.Errorf("look for a repository: %w", err)
-		}
-		return record.Config{}, fmt.Errorf("%w: there are backups (%s), and their configuration %s is gone; put it back", ErrExists, object.Key, keyConfig(0))
+	if err := CheckVacant(ctx, store); err != nil {
+		return record.Config{}, err
 	}
 	config, err := newConfig(o)
 	if err != nil {

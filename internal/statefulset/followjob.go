@@ -37,6 +37,7 @@ func (c *Client) FollowJob(ctx context.Context, ref JobRef, out io.Writer) (JobR
 		if string(job.UID) != ref.UID {
 			return JobResult{}, fmt.Errorf("follow %s: it was replaced by another one of the same name", c.ref("job", ref.Name))
 		}
+		f.container = ownContainer(job.Spec.Template.Spec.Containers)
 		if err := f.pods(ctx); err != nil {
 			return JobResult{}, err
 		}
@@ -54,8 +55,19 @@ type follower struct {
 	client *Client
 	ref    JobRef
 	out    io.Writer
-	seen   map[string]bool
-	told   string
+	// container of the Job's template: its pods may have been given others, by
+	// a service mesh for example, whose logs and ends say nothing of the Job's.
+	container string
+	seen      map[string]bool
+	told      string
+}
+
+// ownContainer names the container that does a Job's work.
+func ownContainer(list []corev1.Container) string {
+	if len(list) == 0 {
+		return ""
+	}
+	return list[0].Name
 }
 
 func (f *follower) list(ctx context.Context) ([]corev1.Pod, error) {
@@ -104,7 +116,7 @@ func (f *follower) tell(pod *corev1.Pod) error {
 }
 
 func (f *follower) copyLog(ctx context.Context, pod string) error {
-	body, err := f.client.kube.CoreV1().Pods(f.client.namespace).GetLogs(pod, &corev1.PodLogOptions{Follow: true}).Stream(ctx)
+	body, err := f.client.kube.CoreV1().Pods(f.client.namespace).GetLogs(pod, &corev1.PodLogOptions{Container: f.container, Follow: true}).Stream(ctx)
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
@@ -136,7 +148,7 @@ func (f *follower) result(ctx context.Context, job *batchv1.Job) (JobResult, err
 	}
 	for _, pod := range pods {
 		for _, s := range pod.Status.ContainerStatuses {
-			if t := s.State.Terminated; t != nil {
+			if t := s.State.Terminated; t != nil && s.Name == f.container {
 				r.ExitCode, r.Message = int(t.ExitCode), t.Message
 			}
 		}

@@ -48,9 +48,9 @@ func (b Builder) keepsetFor(ctx context.Context, work, arch string) (image.Image
 	if err := os.MkdirAll(work, 0o755); err != nil {
 		return image.Image{}, err
 	}
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", work+"/", "./cmd/backup", "./cmd/restore")
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=auto", "-ldflags", "-s -w", "-o", work+"/", "./cmd/backup", "./cmd/restore")
 	cmd.Dir = filepath.Join(b.Toolchain.Source, "..", "..")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch, "GOFLAGS=-buildvcs=false", "GOWORK=off")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch, "GOWORK=off")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return image.Image{}, errors.New(string(out))
 	}
