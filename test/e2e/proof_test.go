@@ -133,7 +133,10 @@ func (s *shopSet) countOrders(ip string) (int, error) {
 	db := s.open(ip)
 	defer func() { _ = db.Close() }()
 	n := -1
-	err := db.QueryRowContext(context.Background(), "SELECT COUNT(*) FROM shop.orders").Scan(&n)
+	// A pod that is taken away in the middle does not hang up.
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	err := db.QueryRowContext(ctx, "SELECT COUNT(*) FROM shop.orders").Scan(&n)
 	return n, err
 }
 

@@ -56,6 +56,9 @@ func TestProof2ReplicatedMySQL(t *testing.T) {
 	// 3 -> 2, the claim deleted and its volume retained: seeded anew.
 	s.shrink()
 	s.kubectl("patch", "pv", left.volume, "-p", `{"spec":{"persistentVolumeReclaimPolicy":"Retain"}}`)
+	t.Cleanup(func() { // also after a failure nothing stays
+		_, _ = s.try("patch", "pv", left.volume, "-p", `{"spec":{"persistentVolumeReclaimPolicy":"Delete"}}`)
+	})
 	s.kubectl("delete", "pvc", "data-mysql-2")
 	s.order("once more", 500)
 	rows := s.ordersOf(s.pod("mysql-0").Status.PodIP)
