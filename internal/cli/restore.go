@@ -45,7 +45,7 @@ func (f *RestoreFlags) Add(fs *pflag.FlagSet) {
 	f.Choice.Add(fs)
 	f.Choice.AddWhole(fs)
 	f.Server.Add(fs, "target")
-	f.Upstream.Add(fs, "host:port of the upstream, or none (default: what the backup says, at the set's first ordinal)")
+	f.Upstream.Add(fs, "host:port of the upstream, or none (default: the set's member that the backed-up server followed, else its first ordinal)")
 	fs.StringVar(&f.FromSet, "from-set", "", "the set's [namespace/]name in the repository, where it is not --set's")
 	q := &f.Request
 	fs.IntVar(&q.Replicas, "replicas", 0, "scale the set up to as many replicas, each new one seeded")

@@ -378,10 +378,11 @@ func TestABusyAriaTableIsLocked(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	var updated atomic.Int64
+	db := s.DB(t)
 	for range 4 {
 		wg.Go(func() {
 			for ctx.Err() == nil {
-				if _, err := s.DB(t).ExecContext(ctx, "UPDATE app.a SET n = n + 1"); err == nil {
+				if _, err := db.ExecContext(ctx, "UPDATE app.a SET n = n + 1"); err == nil {
 					updated.Add(1)
 				}
 			}

@@ -1,6 +1,7 @@
 package mysql
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"sync"
@@ -145,5 +146,43 @@ func TestMemoryTablesAreWarnedOf(t *testing.T) {
 			require.NoError(t, err)
 			require.Contains(t, strings.Join(loaded.Warnings, "\n"), "table `app`.`quick`")
 		})
+	}
+}
+
+// A follower that applies all the time is backed up again and again: the rows of each backup are those up to its
+// position in the upstream, none more and none less.
+func TestThePositionOfABusyFollower(t *testing.T) {
+	t.Parallel()
+	f := mariadb1011
+	p := f.server(t)
+	up := replicationAccount(t, p)
+	p.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.t (id INT NOT NULL AUTO_INCREMENT PRIMARY KEY)")
+	m, report := dumpMemory(t, options(t, p))
+	base, err := parseMariaDB(report.Coordinates.GTID)
+	require.NoError(t, err)
+	require.Len(t, base, 1)
+	s := seed(t, f, m.Source(report), up, "slave_parallel_threads=4", "slave_parallel_mode=optimistic")
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	db := p.DB(t)
+	for range 4 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				_, _ = db.ExecContext(ctx, "INSERT INTO d.t () VALUES ()") // one row, one GTID; the last one is cut off
+			}
+		})
+	}
+	defer wg.Wait()
+	defer cancel()
+	for range 20 {
+		before := s.Value(t, "SELECT COUNT(*) FROM d.t")
+		waitFor(t, "the follower to apply", func() bool { return s.Value(t, "SELECT COUNT(*) FROM d.t") != before })
+		o := options(t, s)
+		o.LockWait = 30 * time.Second
+		sink, report := dumpWith(t, o)
+		position, err := parseMariaDB(report.Coordinates.Upstream.GTID)
+		require.NoError(t, err)
+		require.Len(t, position, 1)
+		require.EqualValues(t, len(sink.rows(t, object(t, report, KindTable, "d", "t"))), position[0].sequence-base[0].sequence)
 	}
 }
