@@ -5,7 +5,7 @@
 #
 # Without KUBECONFIG it runs on the local cluster (make cluster-up), which it starts and stops if it does not run. With
 # KUBECONFIG it runs there, in a namespace of its own, and touches no other cluster. It needs kubectl, a default
-# storage class, and images that this cluster can pull: KEEPSET_IMAGE, and if you like DEMO_DATABASE_IMAGE (MariaDB
+# storage class, and images that this cluster can pull: DEMO_KEEPSET_IMAGE, and if you like DEMO_DATABASE_IMAGE (MariaDB
 # 10.11) and DEMO_S3_IMAGE (versitygw).
 #
 # With --dry-run it says where it would run and with which images, and stops.
@@ -161,9 +161,9 @@ if [ -z "${KUBECONFIG:-}" ]; then
 	KUBECONFIG=$("$cache/bin/cluster" kubeconfig)
 	export KUBECONFIG PATH=$cache/bin:$PATH
 else
-	[ -n "${KEEPSET_IMAGE:-}" ] || die "KUBECONFIG names a cluster: set KEEPSET_IMAGE to an image of Keepset that it can pull (make image), \
+	[ -n "${DEMO_KEEPSET_IMAGE:-}" ] || die "KUBECONFIG names a cluster: set DEMO_KEEPSET_IMAGE to an image of Keepset that it can pull (make image), \
 and DEMO_DATABASE_IMAGE and DEMO_S3_IMAGE if it cannot pull mariadb:10.11 and versity/versitygw:v1.8.0"
-	image=$KEEPSET_IMAGE
+	image=$DEMO_KEEPSET_IMAGE
 	database=${DEMO_DATABASE_IMAGE:-mariadb:10.11} s3=${DEMO_S3_IMAGE:-versity/versitygw:v1.8.0} pull=IfNotPresent
 	preview "the one that KUBECONFIG names ($KUBECONFIG)"
 	type kubectl >/dev/null || die "kubectl is not installed"

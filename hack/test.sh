@@ -44,7 +44,7 @@ step() {
 # demo_there tells the story of make demo-cluster on this cluster as on a foreign one: KUBECONFIG names it.
 demo_there() {
 	local cache=${KEEPSET_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/keepset}
-	KUBECONFIG=$("$cache/bin/cluster" kubeconfig) PATH=$cache/bin:$PATH KEEPSET_IMAGE=keepset:dev \
+	KUBECONFIG=$("$cache/bin/cluster" kubeconfig) PATH=$cache/bin:$PATH DEMO_KEEPSET_IMAGE=keepset:dev \
 		DEMO_DATABASE_IMAGE=keepset-test/mariadb:10.11 DEMO_S3_IMAGE=keepset-test/versitygw:v1.8.0 hack/demo-cluster.sh
 }
 

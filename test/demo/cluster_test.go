@@ -30,7 +30,7 @@ func TestDemoClusterSaysWhereItRuns(t *testing.T) {
 	assert.Contains(t, out, "cluster: the local one")
 	assert.Contains(t, out, "images: Keepset keepset:dev,")
 
-	theirs := []string{"KUBECONFIG=/home/me/.kube/config", "KEEPSET_IMAGE=registry:5000/keepset"}
+	theirs := []string{"KUBECONFIG=/home/me/.kube/config", "DEMO_KEEPSET_IMAGE=registry:5000/keepset"}
 	out, err = demo(theirs, "--dry-run")
 	require.NoError(t, err, out)
 	assert.Contains(t, out, "cluster: the one that KUBECONFIG names (/home/me/.kube/config)")
@@ -39,7 +39,7 @@ func TestDemoClusterSaysWhereItRuns(t *testing.T) {
 
 	out, err = demo(theirs[:1])
 	require.Error(t, err)
-	assert.Contains(t, out, "set KEEPSET_IMAGE")
+	assert.Contains(t, out, "set DEMO_KEEPSET_IMAGE")
 	assert.NoFileExists(t, called)
 	out, err = demo(theirs)
 	require.Error(t, err)

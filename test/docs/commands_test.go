@@ -67,13 +67,13 @@ func recorded(t *testing.T, code string) [][]string {
 	for _, name := range []string{"backup", "restore", "kubectl", "make"} {
 		require.NoError(t, os.WriteFile(filepath.Join(bin, name), []byte(stub), 0o700))
 	}
-	for _, name := range []string{"sed", "jq", "base64", "tar"} {
+	for _, name := range []string{"sed", "jq", "base64", "tar", "awk", "aws"} {
 		require.NoError(t, os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/bash\n"), 0o700))
 	}
 	calls := filepath.Join(dir, "calls")
 	// Files with keys are not there; the lines after go on.
 	cmd := exec.CommandContext(t.Context(), "/bin/bash", "-c", "set -u\n"+code)
-	cmd.Dir, cmd.Env = dir, []string{"PATH=" + bin, "CALLS=" + calls}
+	cmd.Dir, cmd.Env = dir, []string{"PATH=" + bin, "CALLS=" + calls, "KEEPSET_KEY_FILES="}
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	assert.NotContains(t, string(out), "command not found", "a program that the test does not know")
