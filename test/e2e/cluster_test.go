@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -121,7 +122,9 @@ func (c *cluster) dropFinalizers(ctx context.Context, ns string) {
 	claims, _ := c.kube.CoreV1().PersistentVolumeClaims(ns).List(ctx, metav1.ListOptions{})
 	for _, p := range claims.Items {
 		if slices.Contains(p.Finalizers, statefulset.Finalizer) {
-			keep := []byte(`{"metadata":{"finalizers":["kubernetes.io/pvc-protection"]}}`)
+			// What is being deleted takes no finalizer any more, not even one that it had.
+			others := slices.DeleteFunc(slices.Clone(p.Finalizers), func(f string) bool { return f == statefulset.Finalizer })
+			keep, _ := json.Marshal(map[string]any{"metadata": map[string]any{"finalizers": others}})
 			_, _ = c.kube.CoreV1().PersistentVolumeClaims(ns).Patch(ctx, p.Name, types.MergePatchType, keep, metav1.PatchOptions{})
 		}
 	}
