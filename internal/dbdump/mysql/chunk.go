@@ -85,7 +85,7 @@ func (t *table) from(partition string, k *key) string {
 	if partition != "" {
 		ref += " PARTITION (" + quoteIdentifier(partition) + ")"
 	}
-	if t.versioned() {
+	if t.keepsHistory() { // else only the present is read
 		ref += " FOR SYSTEM_TIME ALL"
 	}
 	if k != nil {

@@ -17,14 +17,14 @@ var spatialTypes = map[string]bool{
 // that read them.
 func (d *dump) dataColumns(t *table) (columns []record.Column, expressions []string) {
 	for _, c := range t.columns {
-		if c.generated() || (c.period() && !d.keepsHistory(t)) {
+		if c.generated() || (c.period() && !t.keepsHistory()) {
 			continue
 		}
 		encoding, expression := d.encoding(c)
 		columns = append(columns, record.Column{Name: c.name, Type: c.columnType, Encoding: encoding})
 		expressions = append(expressions, expression)
 	}
-	if d.keepsHistory(t) && !slices.ContainsFunc(t.columns, column.period) {
+	if t.keepsHistory() && !slices.ContainsFunc(t.columns, column.period) {
 		for _, name := range []string{"row_start", "row_end"} {
 			columns = append(columns, record.Column{Name: name, Type: "timestamp(6)"})
 			expressions = append(expressions, quoteIdentifier(name))
@@ -35,7 +35,7 @@ func (d *dump) dataColumns(t *table) (columns []record.Column, expressions []str
 
 // keepsHistory tells whether the rows of the past are dumped with their times.
 // History by transaction number means nothing in another server.
-func (d *dump) keepsHistory(t *table) bool {
+func (t *table) keepsHistory() bool {
 	if !t.versioned() {
 		return false
 	}

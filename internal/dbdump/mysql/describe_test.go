@@ -114,7 +114,8 @@ const notSystem = " NOT IN ('mysql','information_schema','performance_schema','s
 // catalog notes the tables of information_schema, but for what differs between two equal servers: times, sizes,
 // estimates.
 func (d *describer) catalog() {
-	for _, c := range []struct{ table, schema, skip string }{
+	type described struct{ table, schema, skip string }
+	list := []described{
 		{"SCHEMATA", "SCHEMA_NAME", ""},
 		{"TABLES", "TABLE_SCHEMA", "TABLE_ROWS AVG_ROW_LENGTH DATA_LENGTH MAX_DATA_LENGTH INDEX_LENGTH DATA_FREE CREATE_TIME UPDATE_TIME CHECK_TIME MAX_INDEX_LENGTH CHECKSUM TABLE_COMMENT"},
 		{"COLUMNS", "TABLE_SCHEMA", "PRIVILEGES"},
@@ -129,7 +130,11 @@ func (d *describer) catalog() {
 		{"ROUTINES", "ROUTINE_SCHEMA", "CREATED LAST_ALTERED"},
 		{"PARAMETERS", "SPECIFIC_SCHEMA", ""},
 		{"EVENTS", "EVENT_SCHEMA", "CREATED LAST_ALTERED LAST_EXECUTED ORIGINATOR"},
-	} {
+	}
+	if d.mariadb { // SHOW CREATE TABLE hides REF_SYSTEM_ID
+		list = append(list, described{"GEOMETRY_COLUMNS", "G_TABLE_SCHEMA", ""})
+	}
+	for _, c := range list {
 		var columns []string
 		for _, name := range d.lines("SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA='information_schema' AND TABLE_NAME='" + c.table + "' ORDER BY ORDINAL_POSITION") {
 			if !slices.Contains(strings.Fields(c.skip), strings.ToUpper(name)) {

@@ -147,10 +147,10 @@ func (d *dump) judgeTables() error {
 		if !d.server.MariaDB() && !d.typesKnown() && slices.ContainsFunc(t.columns, func(c column) bool { return c.dataType == "json" }) {
 			d.warn("MySQL before 8.0.4 cannot tell decimals, dates and bytes inside JSON documents from numbers and strings: they are kept as these")
 		}
-		if t.versioned() && !d.keepsHistory(t) {
+		if t.versioned() && !t.keepsHistory() {
 			d.omit(fmt.Sprintf("history of table %s: it is versioned by transaction numbers, which mean nothing in another server; current rows are kept", t))
 		}
-		if d.keepsHistory(t) && !d.server.AtLeast(10, 11, 0) {
+		if t.keepsHistory() && !d.server.AtLeast(10, 11, 0) {
 			d.warn(fmt.Sprintf("table %s: its history is in the backup, but only MariaDB 10.11 and later can be given it: a server like this one gets the current rows", t))
 		}
 		if strings.EqualFold(t.engine, "MEMORY") {

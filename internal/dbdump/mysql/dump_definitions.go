@@ -128,7 +128,7 @@ func (d *dump) tableObject(t *table) record.Object {
 	}
 	if t.versioned() {
 		set(AttrSystemVersioned, "current")
-		if d.keepsHistory(t) {
+		if t.keepsHistory() {
 			set(AttrSystemVersioned, "history")
 		}
 	}

@@ -202,6 +202,13 @@ const errProxyDenied = 1698
 // grant runs a statement on an account; one that misses an object waits.
 func (l *loader) grant(ctx context.Context, s *session, g grant) error {
 	err := s.exec(ctx, g.statement)
+	if errorNumber(err) == errNoSuchGrant && strings.HasPrefix(strings.ToUpper(g.statement), "REVOKE ") {
+		if again, allowErr := l.allowPartialRevokes(ctx, s); allowErr != nil {
+			return allowErr
+		} else if again {
+			err = s.exec(ctx, g.statement)
+		}
+	}
 	if errorNumber(err) == errProxyDenied && strings.HasPrefix(strings.ToUpper(g.statement), "GRANT PROXY") {
 		// GRANT ALL does not include it, so that the root account of an image rarely has it.
 		l.warn("a right to act as another account was not given, since the account of the load does not have it: GRANT PROXY ON ''@'%%' TO it WITH GRANT OPTION to keep such rights")

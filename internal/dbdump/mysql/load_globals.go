@@ -8,8 +8,9 @@ import (
 	"strings"
 )
 
-// A load changes settings of the whole server in two cases only, where nothing else helps, and puts them back at its
-// end, however it ends: read_only of a follower, and log_bin_trust_function_creators for functions that the source let in.
+// A load changes settings of the whole server in three cases only, where nothing else helps. It puts back at its end,
+// however it ends: read_only of a follower, and log_bin_trust_function_creators for functions that the source let in.
+// What stays is partial_revokes, without which MySQL would forget what accounts may not do.
 
 // globals are the settings that the load has changed and puts back, by their values.
 type globals struct{ names, values []string }
@@ -90,6 +91,24 @@ func (l *loader) trustCreators(ctx context.Context, s *session, err error) (bool
 	if err := l.setGlobal(ctx, s, trustVariable, "ON"); err != nil {
 		return false, fmt.Errorf("%w (or set it to ON on the server before the load)", err)
 	}
+	return true, nil
+}
+
+// allowPartialRevokes lets rights be taken away from a schema that were given on all of them: MySQL knows such a REVOKE
+// only with partial_revokes, and switches that on by itself when it starts with one. It reports whether the statement is
+// worth another try.
+func (l *loader) allowPartialRevokes(ctx context.Context, s *session) (bool, error) {
+	if l.server.MariaDB() || !l.server.AtLeast(8, 0, 16) {
+		return false, nil
+	}
+	var on bool
+	if err := s.queryRow(ctx, "SELECT @@GLOBAL.partial_revokes", &on); err != nil || on {
+		return false, err
+	}
+	if err := s.exec(ctx, "SET GLOBAL partial_revokes=ON"); err != nil {
+		return false, privilegeError(err, "switch partial_revokes on, which accounts of the backup need (or set it on the server before the load)")
+	}
+	l.warn("partial_revokes was switched on, as on the source: accounts of the backup are kept from some schemas; set it in the server's configuration too")
 	return true, nil
 }
 
