@@ -119,7 +119,7 @@ func TestPlanSaysThatFollowersAloneWereTaken(t *testing.T) {
 // the loss of its claim, and not to getting back less than the nightly backup
 // holds. Who names the smaller one gets it, and is told.
 func TestReplicaIsNotReplacedByOneDatabase(t *testing.T) {
-	w := backedUp(t, 2)
+	w := backedUp(t)
 	nightly := w.list()[0].ID
 	byHand := w.run(filter("shop"))
 	restore := func(c job.Choice) *job.Restore {

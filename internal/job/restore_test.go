@@ -21,10 +21,10 @@ import (
 	"keepset/internal/statefulset"
 )
 
-// backedUp is a world with one backup: ordinal 0 leads, the others follow.
-func backedUp(t *testing.T, members int) *world {
+// backedUp is a world with one backup: ordinal 0 leads, ordinal 1 follows.
+func backedUp(t *testing.T) *world {
 	t.Helper()
-	w := newWorld(t, slices.Repeat([]int{3}, members)...)
+	w := newWorld(t, 3, 3)
 	for _, address := range w.order[1:] {
 		w.servers[address].upstream = &record.UpstreamCoordinates{Host: "db-0.db", Port: 3306, Running: true}
 	}
@@ -39,7 +39,7 @@ var recovery = job.Request{Ordinals: []int{1}, Replace: true}
 // held, the plan stored and the backups stopped; no claim goes before it is
 // held, and no name before the database has ended well.
 func TestRestoreSteps(t *testing.T) {
-	w := backedUp(t, 2)
+	w := backedUp(t)
 	take := []string{"create leases keepset-db", "create leases keepset-restore-run-1", "patch cronjobs nightly"}
 	give := []string{"patch cronjobs nightly", "update leases keepset-db"}
 	fill := func(ordinal int, made string, then ...string) []string {
@@ -106,7 +106,7 @@ var refusals = map[string]func(a core.Action) error{
 // say that it is complete, no replica was started without its data, and both
 // ways on are open: the Job's next pod finishes it, and abort clears it away.
 func TestRestoreSurvivesEveryRefusal(t *testing.T) {
-	w := backedUp(t, 2)
+	w := backedUp(t)
 	for mode, q := range map[string]job.Request{"recovery": recovery, "scale-up": {Replicas: 3}} {
 		whole := newCluster(t, 2)
 		_, err := whole.restore(w, &databases{}, q, "run-1", "pod-1").Execute(t.Context())
@@ -169,7 +169,7 @@ func refusedOnce(t *testing.T, w *world, q job.Request, n int, refuse func(core.
 // A Job's second pod goes on with the plan of the first, whatever has been
 // backed up or asked for since.
 func TestSecondPodContinuesTheFrozenPlan(t *testing.T) {
-	w := backedUp(t, 2)
+	w := backedUp(t)
 	first := w.list()[0].ID
 	for _, step := range []string{"load", "follow", "shutdown"} {
 		c := newCluster(t, 2)
@@ -206,7 +206,7 @@ func TestSecondPodContinuesTheFrozenPlan(t *testing.T) {
 // A pod that dies between the load and the release leaves a loaded ordinal:
 // the next one releases it, and does not load it again.
 func TestSecondPodReleasesWhatIsLoaded(t *testing.T) {
-	w := backedUp(t, 2)
+	w := backedUp(t)
 	c := newCluster(t, 2)
 	killed := errors.New("killed")
 	c.fail = func(_ int, a core.Action) error {
@@ -228,7 +228,7 @@ func TestSecondPodReleasesWhatIsLoaded(t *testing.T) {
 // What the database does wrong is the ordinal's error, and the ordinal stays
 // held: the interlock is given back, and no replica starts.
 func TestItemErrors(t *testing.T) {
-	w := backedUp(t, 2)
+	w := backedUp(t)
 	broken := errors.New("broken")
 	at := func(step string) func(string) error {
 		return func(s string) error {
@@ -270,7 +270,7 @@ func TestItemErrors(t *testing.T) {
 // What is refused before anything is touched: the claims and the pods are as
 // they were, backups run, and the error says what to do.
 func TestRestoreRefusals(t *testing.T) {
-	w := backedUp(t, 2)
+	w := backedUp(t)
 	away := errors.New("purged")
 	for name, c := range map[string]struct {
 		request   job.Request
@@ -313,7 +313,7 @@ func TestRestoreRefusals(t *testing.T) {
 // A restore that loses its Lease while it loads stops there: whoever took it
 // finds nothing done behind his back.
 func TestLostLeaseStopsTheRestore(t *testing.T) {
-	w := backedUp(t, 2)
+	w := backedUp(t)
 	c := newCluster(t, 2)
 	taken := 0
 	_, err := c.restore(w, &databases{at: func(step string) error {

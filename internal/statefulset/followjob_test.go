@@ -35,7 +35,9 @@ func TestFollowJobMindsItsOwnContainer(t *testing.T) {
 	var asked []string
 	kube.PrependReactor("get", "pods", func(a clienttesting.Action) (bool, runtime.Object, error) {
 		if g, ok := a.(clienttesting.GenericAction); ok && a.GetSubresource() == "log" {
-			asked = append(asked, g.GetValue().(*corev1.PodLogOptions).Container)
+			o, ok := g.GetValue().(*corev1.PodLogOptions)
+			require.True(t, ok)
+			asked = append(asked, o.Container)
 		}
 		return false, nil, nil
 	})
