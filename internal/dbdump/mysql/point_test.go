@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -184,5 +185,36 @@ func TestThePositionOfABusyFollower(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, position, 1)
 		require.EqualValues(t, len(sink.rows(t, object(t, report, KindTable, "d", "t"))), position[0].sequence-base[0].sequence)
+	}
+}
+
+// BACKUP STAGE lets those pass who change rows of a transactional Aria table, and the dump would wait for them in vain.
+func TestABusyAriaTableIsLocked(t *testing.T) {
+	t.Parallel()
+	s := servers.MariaDB(t)
+	s.Exec(t, "CREATE DATABASE app", "CREATE TABLE app.a (id INT PRIMARY KEY, n INT) ENGINE=Aria TRANSACTIONAL=1",
+		"INSERT INTO app.a SELECT seq, 0 FROM app.seq_1_to_1000")
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	var updated atomic.Int64
+	db := s.DB(t)
+	for range 4 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				if _, err := db.ExecContext(ctx, "UPDATE app.a SET n = n + 1"); err == nil {
+					updated.Add(1)
+				}
+			}
+		})
+	}
+	defer wg.Wait()
+	defer cancel()
+	waitFor(t, "updates", func() bool { return updated.Load() > 20 })
+	for range 3 {
+		sink, report := dumpWith(t, options(t, s))
+		require.Equal(t, "ftwrl", report.Consistency)
+		first := sink.rows(t, object(t, report, KindTable, "app", "a"))
+		require.Len(t, first, 1000)
+		t.Logf("measured: lock held for %.3f s", report.LockSeconds)
 	}
 }
