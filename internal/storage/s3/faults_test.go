@@ -142,7 +142,7 @@ func TestUploadOverABadLine(t *testing.T) {
 		"closed after some data": `{"type": "limit_data", "stream": "upstream", "attributes": {"bytes": 1000000}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			l, bare, retried := newLine(t, 500*time.Millisecond)
+			l, bare, retried := newLine(t, 2*time.Second)
 			upload := func() *toxicAt {
 				return &toxicAt{ReadSeeker: bytes.NewReader(data()), act: func() { l.add(toxic) }}
 			}
@@ -176,7 +176,7 @@ func TestDownloadOverABadLine(t *testing.T) {
 		"closed after some data": `{"type": "limit_data", "stream": "downstream", "attributes": {"bytes": 500000}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			l, bare, retried := newLine(t, 500*time.Millisecond)
+			l, bare, retried := newLine(t, 2*time.Second)
 			require.NoError(t, bare.Put(t.Context(), "k", bytes.NewReader(data())))
 			download := func(s storage.Store) ([]byte, error) {
 				r, err := s.Get(t.Context(), "k", 0, -1)
