@@ -169,17 +169,27 @@ func (c *Cluster) keep(url string, object map[string]any) any {
 	c.objects[url] = object
 	if collection, name := path.Split(url); path.Base(collection) == "jobs" {
 		object["status"] = map[string]any{"conditions": []any{map[string]any{"type": "Complete", "status": "True"}}}
-		c.ran(strings.Replace(path.Dir(path.Dir(url)), "/apis/batch/v1", "/api/v1", 1)+"/pods/"+name, meta["uid"])
+		c.ran(strings.Replace(path.Dir(path.Dir(url)), "/apis/batch/v1", "/api/v1", 1)+"/pods/"+name, meta["uid"], workContainer(object))
 	}
 	return object
 }
 
+// workContainer names the first container of a Job's pods.
+func workContainer(job map[string]any) any {
+	list, ok := part(part(part(job, "spec"), "template"), "spec")["containers"].([]any)
+	if !ok || len(list) == 0 {
+		return ""
+	}
+	container, _ := list[0].(map[string]any)
+	return container["name"]
+}
+
 // ran adds the pod of a Job, which has ended well and left a message.
-func (c *Cluster) ran(url string, job any) {
+func (c *Cluster) ran(url string, job, container any) {
 	c.objects[url] = map[string]any{
 		"metadata": map[string]any{"name": path.Base(url), "labels": map[string]any{batchv1.ControllerUidLabel: job}},
 		"status": map[string]any{"phase": "Succeeded", "containerStatuses": []any{map[string]any{
-			"name": "it", "state": map[string]any{"terminated": map[string]any{"exitCode": 0, "message": "all went well"}},
+			"name": container, "state": map[string]any{"terminated": map[string]any{"exitCode": 0, "message": "all went well"}},
 		}}},
 	}
 }
