@@ -97,7 +97,7 @@ func (f *RestoreFlags) Job(ctx context.Context, a *App) (*job.Restore, error) {
 	if err := f.Server.try(a); err != nil {
 		return nil, err
 	}
-	r.Servers = &mysqlServers{app: a, server: &f.Server, upstream: &f.Upstream, log: onceLogger(a.Log)}
+	r.Servers = &mysqlServers{app: a, server: &f.Server, upstream: &f.Upstream, replace: f.Request.Replace, log: onceLogger(a.Log)}
 	if r.Repository, err = f.Repository.Open(ctx, a); err != nil {
 		return nil, err
 	}
@@ -154,7 +154,9 @@ type mysqlServers struct {
 	app      *App
 	server   *ServerFlags
 	upstream *UpstreamFlags
-	log      *slog.Logger
+	// replace is the consent to lose what a seed's claim holds.
+	replace bool
+	log     *slog.Logger
 }
 
 func (s *mysqlServers) options(address string) (mysql.Options, error) {
@@ -163,13 +165,14 @@ func (s *mysqlServers) options(address string) (mysql.Options, error) {
 
 // Target implements job.Servers. A seed is loaded without writing its binary
 // log. Its claim was made for it: what the image and its scripts have put there,
-// databases and accounts, makes room for those of the backup.
+// databases and accounts, makes room for those of the backup; data that is not
+// in the backup does so with the user's consent only.
 func (s *mysqlServers) Target(address string, follower bool) (dbdump.Engine, error) {
 	opts, err := s.options(address)
 	if err != nil {
 		return nil, err
 	}
-	opts.Load = mysql.LoadOptions{Follower: follower, Seed: true, SkipBinlog: true, Isolated: true, Accounts: mysql.AccountsReplace}
+	opts.Load = mysql.LoadOptions{Follower: follower, Seed: true, Replace: s.replace, SkipBinlog: true, Isolated: true, Accounts: mysql.AccountsReplace}
 	return OpenEngine(s.server.Engine, opts)
 }
 

@@ -29,8 +29,8 @@ func (a account) String() string {
 	return a.user + "@" + a.host
 }
 
-// ownAccounts are the server's own; every server of the version has them.
-var ownAccounts = []string{"mysql.sys", "mysql.session", "mysql.infoschema", "mariadb.sys"}
+// ownAccounts are the server's own; every server of the version has them, and those of Percona one for its telemetry.
+var ownAccounts = []string{"mysql.sys", "mysql.session", "mysql.infoschema", "mariadb.sys", "percona.telemetry"}
 
 // volumeAccounts are accounts of images whose secret lies on the volume and nowhere else. The official MariaDB image
 // makes them with a random password, which its healthcheck.sh reads from .my-healthcheck.cnf in the data directory: with
@@ -67,7 +67,7 @@ func (l *loader) loadAccounts(ctx context.Context) error {
 				l.warn("account %s was kept as it is on the target: its password is on the target's volume", name)
 			}
 		}
-		if l.opts.Accounts == AccountsReplace && (l.opts.Follower || l.opts.Seed) {
+		if l.opts.Accounts == AccountsReplace && l.opts.Seed {
 			if err := l.dropOthers(ctx, s, have, kept); err != nil {
 				return err
 			}

@@ -16,8 +16,8 @@ const (
 	// AccountsKeep creates those that the target does not have; the others stay as they are, with the grants they have.
 	AccountsKeep AccountPolicy = "keep"
 	// AccountsReplace makes the dump's accounts what they are there: an account of the same name is dropped first.
-	// For a Follower and a Seed, which get whatever their upstream does to its accounts, those that the dump lacks
-	// are dropped as well. Kept are the account that the load itself uses, and those whose secret lies on the
+	// For a Seed, which becomes what was backed up and may get whatever an upstream does to its accounts, those that
+	// the dump lacks are dropped as well. Kept are the account that the load itself uses, and those whose secret lies on the
 	// target's volume. The default for a follower.
 	AccountsReplace AccountPolicy = "replace"
 )
@@ -38,7 +38,8 @@ const (
 // LoadOptions say how a dump is loaded. The zero value loads everything but accounts, and only into an empty server.
 type LoadOptions struct {
 	// Replace drops what the backup holds and the target has as well: the selected databases, or with a filter on
-	// tables exactly those tables. Other databases stay. Without it, a target that holds data is refused.
+	// tables exactly those tables. Other databases stay, but for those of a Seed. Without it, a target that holds data
+	// is refused.
 	Replace bool
 	// Accounts says what happens to accounts, roles and grants.
 	Accounts AccountPolicy
@@ -48,7 +49,8 @@ type LoadOptions struct {
 	// SkipBinlog keeps the load out of the target's binary log, so that it does not reach the target's own followers.
 	SkipBinlog bool
 	// Seed says that the target is a server on a new volume, which holds only what its image has put there: all of
-	// that makes room, also databases and accounts that the backup does not hold.
+	// that makes room, also databases and accounts that the backup does not hold. Such a database with rows in it is
+	// refused without Replace: perhaps the volume is not new.
 	Seed bool
 	// Isolated refuses a server that follows another, has followers, or is a member of a group: what is loaded would
 	// reach the others, or theirs would arrive in the middle of it. A Follower always is.

@@ -3,7 +3,6 @@ package mysql
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -46,10 +45,19 @@ func (l *loader) prepareWith(ctx context.Context, s *session) (err error) {
 	if len(conflicts) > 0 && !l.opts.Replace && !l.opts.Seed {
 		return fmt.Errorf("%w: it holds %s: load into an empty server, or choose to replace", dbdump.ErrNotEmpty, shorten(conflicts))
 	}
+	existing, err := l.databases(ctx, s)
+	if err != nil {
+		return err
+	}
+	if l.opts.Seed && !l.opts.Replace {
+		if err := l.checkOthers(ctx, s, existing); err != nil {
+			return err
+		}
+	}
 	if err := l.liftReadOnly(ctx, s); err != nil {
 		return err
 	}
-	return l.drop(ctx, s)
+	return l.drop(ctx, s, existing)
 }
 
 // checkServer refuses a target that cannot take the dump, and learns how rows can travel.
@@ -136,22 +144,57 @@ func shorten(list []string) string {
 	return strings.Join(list[:most], ", ") + " and " + strconv.Itoa(len(list)-most) + " more"
 }
 
-// drop removes what is replaced: whole databases where they are loaded whole, else the tables that come again. A
-// database that holds nothing is no loss and goes as well, to get the dump's own character set.
-func (l *loader) drop(ctx context.Context, s *session) error {
-	existing := make(map[string]bool)
+// databases lists the databases of the target that are not the server's own, sorted.
+func (l *loader) databases(ctx context.Context, s *session) ([]string, error) {
+	var list []string
 	err := s.each(ctx, "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA", func(r row) error {
-		existing[r.at(0)] = !isSystemSchema(r.at(0))
+		if !systemSchema(r.at(0)) {
+			list = append(list, r.at(0))
+		}
 		return nil
 	})
-	if err != nil {
-		return err
+	slices.Sort(list)
+	return list, err
+}
+
+// checkOthers refuses a seed in which a database that the backup lacks has rows: its volume may have been in use before
+// its claim was made. What the backup holds as well is replaced, and a database without rows is no loss.
+func (l *loader) checkOthers(ctx context.Context, s *session, existing []string) error {
+	for _, schema := range existing {
+		if l.plan.whole[schema] {
+			continue
+		}
+		var tables []string
+		err := s.each(ctx, "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED') AND TABLE_SCHEMA = "+
+			quoteString(schema), func(r row) error {
+			tables = append(tables, quoteQualified(schema, r.at(0)))
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for _, table := range tables {
+			var rows bool
+			if err := s.queryRow(ctx, "SELECT EXISTS (SELECT 1 FROM "+table+")", &rows); err != nil {
+				return privilegeError(err, "see whether the seed is new")
+			}
+			if rows {
+				return fmt.Errorf("%w: a seed on a new volume holds no data, and table %s, which is not in the backup, has rows: "+
+					"see where the volume comes from, or choose to replace what it holds (--replace)", dbdump.ErrNotEmpty, table)
+			}
+		}
 	}
+	return nil
+}
+
+// drop removes what is replaced: whole databases where they are loaded whole, else the tables that come again. A
+// database that holds nothing is no loss and goes as well, to get the dump's own character set.
+func (l *loader) drop(ctx context.Context, s *session, existing []string) error {
 	if l.opts.Seed {
 		return l.empty(ctx, s, existing)
 	}
 	for _, schema := range l.plan.schemas {
-		if !existing[schema.Target] {
+		if !slices.Contains(existing, schema.Target) {
 			continue
 		}
 		if l.plan.whole[schema.Target] {
@@ -168,13 +211,10 @@ func (l *loader) drop(ctx context.Context, s *session) error {
 }
 
 // empty drops every database of a seed: those that the image or its scripts have made, too.
-func (l *loader) empty(ctx context.Context, s *session, existing map[string]bool) error {
-	for _, schema := range slices.Sorted(maps.Keys(existing)) {
-		if !existing[schema] {
-			continue
-		}
+func (l *loader) empty(ctx context.Context, s *session, existing []string) error {
+	for _, schema := range existing {
 		if !l.plan.whole[schema] {
-			l.warn("database %s, which the image has made, was dropped: the backup does not hold it", quoteIdentifier(schema))
+			l.warn("database %s, which the target had, was dropped: the backup does not hold it", quoteIdentifier(schema))
 		}
 		if err := s.exec(ctx, "DROP DATABASE "+quoteIdentifier(schema)); err != nil {
 			return privilegeError(err, "empty the seed")

@@ -2,6 +2,8 @@ package mysql
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -251,6 +253,69 @@ func TestLoadSeed(t *testing.T) {
 				defer cancel()
 				require.NoError(t, e.Follow(ctx, report.Coordinates, up))
 				require.Equal(t, "1", s.Value(t, "SELECT COUNT(*) FROM mysql.user WHERE User='extra'"), "the upstream's new account arrived")
+			}
+		})
+	}
+}
+
+// A claim may be new and its volume not: rows of databases that the backup lacks are not dropped unasked. The lost+found
+// of a volume's root, which MariaDB shows as a database, is none, and the rest of the target is as it was after a refusal.
+func TestASeedWithForeignRowsIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, f := range flavours() {
+		t.Run(f.String(), func(t *testing.T) {
+			t.Parallel()
+			source := f.server(t)
+			source.Exec(t, "CREATE DATABASE app", "CREATE TABLE app.t (id INT PRIMARY KEY)", "INSERT INTO app.t VALUES (1), (2)")
+			m, report := dumpMemory(t, options(t, source))
+			s := f.server(t)
+			lost := filepath.Join(s.Value(t, "SELECT @@datadir"), "lost+found")
+			require.NoError(t, os.Mkdir(lost, 0o700))
+			require.NoError(t, os.WriteFile(filepath.Join(lost, "#12345"), []byte("of fsck"), 0o600))
+			s.Exec(t, "CREATE DATABASE app", "CREATE TABLE app.t (old INT)", "INSERT INTO app.t VALUES (7)",
+				"CREATE DATABASE other", "CREATE TABLE other.empty (id INT)", "CREATE TABLE other.t (id INT)", "INSERT INTO other.t VALUES (1)")
+			o := options(t, s)
+			o.Load = LoadOptions{Seed: true, SkipBinlog: true, Accounts: AccountsReplace}
+			_, err := loadWith(t, o, m, report)
+			require.ErrorIs(t, err, dbdump.ErrNotEmpty)
+			require.ErrorContains(t, err, "`other`.`t`")
+			require.ErrorContains(t, err, "--replace")
+			require.Equal(t, "7", s.Value(t, "SELECT SUM(old) FROM app.t"), "nothing was touched")
+
+			o.Load.Replace = true
+			loaded, err := loadWith(t, o, m, report)
+			require.NoError(t, err)
+			require.Contains(t, strings.Join(loaded.Warnings, "\n"), "database `other`")
+			require.Equal(t, "3", s.Value(t, "SELECT SUM(id) FROM app.t"))
+			require.Equal(t, "0", s.Value(t, "SELECT COUNT(*) FROM information_schema.SCHEMATA WHERE SCHEMA_NAME='other'"))
+			require.FileExists(t, filepath.Join(lost, "#12345"))
+		})
+	}
+}
+
+// Only a seed loses accounts that the backup lacks: a follower that is loaded by hand keeps them.
+func TestAFollowerLoadedByHandKeepsItsAccounts(t *testing.T) {
+	t.Parallel()
+	for _, f := range flavours() {
+		t.Run(f.String(), func(t *testing.T) {
+			t.Parallel()
+			source := f.server(t)
+			source.Exec(t, "CREATE DATABASE app", "CREATE TABLE app.t (id INT PRIMARY KEY)", "CREATE USER app@'%'")
+			m, report := dumpMemory(t, options(t, source))
+			for _, o := range []LoadOptions{{Follower: true}, {Follower: true, Seed: true}} {
+				s := f.server(t)
+				s.Exec(t, "CREATE USER monitor@localhost", "CREATE USER `percona.telemetry`@localhost")
+				opts := options(t, s)
+				opts.Load = o
+				_, err := loadWith(t, opts, m, report)
+				require.NoError(t, err)
+				monitors := "1"
+				if o.Seed {
+					monitors = "0"
+				}
+				require.Equal(t, monitors, s.Value(t, "SELECT COUNT(*) FROM mysql.user WHERE User='monitor'"))
+				require.Equal(t, "1", s.Value(t, "SELECT COUNT(*) FROM mysql.user WHERE User='percona.telemetry'"), "the server's own")
+				require.Equal(t, "1", s.Value(t, "SELECT COUNT(*) FROM mysql.user WHERE User='app'"))
 			}
 		})
 	}
