@@ -5,7 +5,8 @@
 // Ten accidents catch the worst errors of a tool like this. Where they are:
 //
 //  1. A seed at half its load, killed, its Job deleted, the set scaled early:
-//     TestSeedScaleUp, TestSeedKilledBetweenSteps, TestProof2Growth.
+//     TestSeedScaleUp, TestSeedKilledBetweenSteps, TestProof2Growth,
+//     TestProof2Accidents.
 //  2. A kill between the steps of a volume's hand-over, and
 //  3. a volume that does not fit: they need rights on PersistentVolumes, which
 //     the method dump does without. Its own steps are in TestSeedKilledBetweenSteps.
@@ -22,5 +23,6 @@
 //     it: TestProof7FanOut.
 //  10. The shipped Roles, restricted pod security, denials that name the rule:
 //     TestProof2Growth, TestDenialsNameTheRule, TestOverlaysBuild. The test
-//     cluster takes NetworkPolicies but does not enforce them.
+//     cluster takes NetworkPolicies but does not enforce them: what they say is
+//     held to the pods by internal/statefulset's TestNetworkPoliciesFitThePods.
 package e2e

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -18,6 +19,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"keepset/internal/cli"
 	"keepset/internal/record"
 )
 
@@ -56,6 +58,7 @@ spec:
 	s.caughtUp(1)
 	s.life("whole-0")
 	life := s.life("whole-1")
+	honest := s.listing()
 	slots := make(chan struct{}, together)
 	var wg sync.WaitGroup
 	kills := make([]int, jobs)
@@ -74,13 +77,15 @@ spec:
 		})
 	}
 	wg.Wait()
+	listings, proven := honest()
 	total := 0
 	for i := range jobs {
 		assert.True(t, succeeded[i], "job %d succeeds after its pod was killed:\n%s", i, s.logs(fmt.Sprintf("killed-%d", i)))
 		total += kills[i]
 	}
 	assert.GreaterOrEqual(t, total, jobs/2, "the kills hit running pods")
-	t.Logf("measured: %d jobs, %d pods killed within the %v that an unharmed one takes", jobs, total, life.Round(time.Millisecond))
+	assert.Equal(t, jobs+2, proven, "every backup was verified when it was first listed as complete")
+	t.Logf("measured: %d jobs, %d pods killed within the %v that an unharmed one takes, %d listings", jobs, total, life.Round(time.Millisecond), listings)
 
 	byID := map[string]int{}
 	for _, b := range s.backups() {
@@ -88,13 +93,61 @@ spec:
 		byID[string(b.Backup)]++
 	}
 	for i := range jobs {
-		j, err := s.kube.BatchV1().Jobs(s.ns).Get(t.Context(), fmt.Sprintf("killed-%d", i), metav1.GetOptions{})
-		require.NoError(t, err)
-		id := record.NewBackupID(j.CreationTimestamp.Time, string(j.UID))
+		id := s.backupID(fmt.Sprintf("killed-%d", i))
 		assert.Equal(t, 1, byID[string(id)], "job %d has one backup, %s", i, id)
 	}
 	assert.Len(t, byID, jobs+2)
 	assert.Contains(t, s.keepset("backup", "verify", "--repository", s.repository, "--read-data", "100"), "0 damaged")
+}
+
+// listing lists the backups again and again until it is ended, and holds the
+// listings to their word: what is shown as complete is verified at once, to the
+// last byte, and stays complete. It returns how many listings there were, and
+// how many backups were verified.
+func (s *shopSet) listing() (end func() (listings, verified int)) {
+	host, stop, done := s.host(), make(chan struct{}), make(chan struct{})
+	listings, verified := 0, map[record.BackupID]bool{}
+	look := func() {
+		r := host.run("backup", "list", "--json", "--set", "mysql", "--repository", s.repository)
+		var all []cli.BackupSummary
+		if !assert.Zero(s.t, r.code, r.stderr) || !assert.NoError(s.t, json.Unmarshal([]byte(r.stdout), &all)) {
+			return
+		}
+		listings++
+		complete := map[record.BackupID]bool{}
+		for _, b := range all {
+			if b.Status != "complete" {
+				continue
+			}
+			complete[b.Backup] = true
+			if verified[b.Backup] {
+				continue
+			}
+			assert.Equal(s.t, map[int]string{0: "complete", 1: "complete"}, statuses(b), "%s was listed as complete", b.Backup)
+			r := host.run("backup", "verify", string(b.Backup), "--set", "mysql", "--repository", s.repository, "--read-data", "100")
+			verified[b.Backup] = assert.Zero(s.t, r.code, "%s was listed as complete, and is not:\n%s%s", b.Backup, r.stdout, r.stderr)
+		}
+		for id := range verified {
+			assert.True(s.t, complete[id], "%s was complete, and is not any more", id)
+		}
+	}
+	go func() {
+		defer close(done)
+		for {
+			look()
+			select {
+			case <-stop:
+				look()
+				return
+			case <-time.After(500 * time.Millisecond):
+			}
+		}
+	}()
+	return func() (int, int) {
+		close(stop)
+		<-done
+		return listings, len(verified)
+	}
 }
 
 // life takes a backup that nobody harms and returns how long its pod ran, so

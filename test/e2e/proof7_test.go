@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"database/sql/driver"
 	"testing"
 	"time"
 
@@ -11,7 +12,8 @@ import (
 )
 
 // Five replicas over three pods make one complete backup. A member that cannot
-// be reached leaves the backup incomplete, and the others committed.
+// be reached leaves the backup incomplete, and the others committed. So do
+// members that are scaled away in the middle of a run.
 func TestProof7FanOut(t *testing.T) {
 	t.Parallel()
 	s := newShopSet(t, shopOptions{replicas: 5, policy: "Parallel", component: "fan-out", patches: []string{`
@@ -19,6 +21,11 @@ apiVersion: batch/v1
 kind: CronJob
 metadata: {name: keepset-backup}
 spec: {jobTemplate: {spec: {backoffLimitPerIndex: 1}}}
+`, `
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: keepset-backup}
+data: {KEEPSET_LOCK_TIMEOUT: 5m}
 `}})
 	s.jobOK("keepset-backup", "all")
 	all := s.backups()
@@ -43,18 +50,69 @@ spec: {jobTemplate: {spec: {backoffLimitPerIndex: 1}}}
 	s.kubectl("patch", "pod", "mysql-3", "--type=merge", "-p", `{"metadata":{"finalizers":null}}`)
 	s.waitReady(5)
 
-	// The set is scaled in the middle of a run: the stored plan counts, so that
-	// the pods agree on who takes whom, and what is listed is what is there.
-	s.jobFrom("keepset-backup", "scaled")
+	s.scaledInTheMiddle()
+}
+
+// scaledInTheMiddle scales the set while a run waits for locks: the plan that it
+// stored at its beginning counts, for all of its pods and their retries.
+func (s *shopSet) scaledInTheMiddle() {
+	s.t.Helper()
+	unlock := s.locked(3, 4)
+	s.jobFrom("keepset-backup", "shrunk")
 	s.until(2*time.Minute, "the run has stored its plan", func() bool { return len(s.backups()) == 3 })
 	s.kubectl("scale", "statefulset", "mysql", "--replicas=3")
-	s.kubectl("scale", "statefulset", "mysql", "--replicas=6")
-	succeeded := s.waitJob("scaled", 6*time.Minute)
-	newest = s.backups()[0]
-	assert.Equal(t, 5, newest.Planned, "the plan is that of the beginning")
-	assert.Equal(t, succeeded, newest.Status == "complete", "%s with %d members: %s", newest.Status, newest.Committed, s.logs("scaled"))
-	assert.Equal(t, newest.Status == "complete", newest.Committed == 5)
-	for _, m := range newest.Members {
-		assert.Less(t, m.Ordinal, 5)
+	s.until(2*time.Minute, "the last two are gone", func() bool { return s.pod("mysql-3") == nil && s.pod("mysql-4") == nil })
+	unlock()
+	assert.False(s.t, s.waitJob("shrunk", 6*time.Minute), s.logs("shrunk"))
+	b := s.backups()[0]
+	assert.Equal(s.t, s.backupID("shrunk"), b.Backup)
+	assert.Equal(s.t, "incomplete", b.Status, "three of the five of the plan, although three are all that are left: %v", b.Problems)
+	assert.Equal(s.t, 5, b.Planned)
+	assert.Equal(s.t, map[int]string{0: "complete", 1: "complete", 2: "complete", 3: "missing", 4: "missing"}, statuses(b))
+	// Pod i of three took the members i and i+3.
+	assert.Equal(s.t, "2 0,1", s.kubectl("get", "job", "shrunk", "-o", "jsonpath={.status.completedIndexes} {.status.failedIndexes}"))
+	for _, name := range []string{"mysql-3", "mysql-4"} {
+		assert.Contains(s.t, s.logs("shrunk"), name)
 	}
+
+	unlock = s.locked(0)
+	s.jobFrom("keepset-backup", "grown")
+	s.until(2*time.Minute, "the run has stored its plan", func() bool { return len(s.backups()) == 4 })
+	s.kubectl("scale", "statefulset", "mysql", "--replicas=4")
+	s.waitReady(4)
+	unlock()
+	assert.True(s.t, s.waitJob("grown", 6*time.Minute), s.logs("grown"))
+	b = s.backups()[0]
+	assert.Equal(s.t, s.backupID("grown"), b.Backup)
+	assert.Equal(s.t, "complete", b.Status, b.Problems)
+	assert.Equal(s.t, map[int]string{0: "complete", 1: "complete", 2: "complete"}, statuses(b), "whoever came later is not of this backup")
+}
+
+// locked keeps backups of these ordinals waiting, as another backup tool at
+// work there does.
+func (s *shopSet) locked(ordinals ...int) (unlock func()) {
+	s.t.Helper()
+	var unlocks []func()
+	for _, ordinal := range ordinals {
+		conn, err := s.db(ordinal).Conn(s.t.Context())
+		require.NoError(s.t, err)
+		_, err = conn.ExecContext(s.t.Context(), "BACKUP STAGE START")
+		require.NoError(s.t, err, "ordinal %d", ordinal)
+		// The lock goes with the session, and that with its server.
+		unlocks = append(unlocks, func() { _ = conn.Raw(func(any) error { return driver.ErrBadConn }) })
+	}
+	return func() {
+		for _, u := range unlocks {
+			u()
+		}
+	}
+}
+
+// statuses are those of a backup's members, by ordinal.
+func statuses(b cli.BackupSummary) map[int]string {
+	found := map[int]string{}
+	for _, m := range b.Members {
+		found[m.Ordinal] = m.Status
+	}
+	return found
 }

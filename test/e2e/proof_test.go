@@ -16,8 +16,10 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
 
 	"keepset/internal/cli"
+	"keepset/internal/record"
 	"keepset/internal/statefulset"
 )
 
@@ -83,19 +85,27 @@ func (s *shopSet) guard(ordinal int) *guard {
 	s.t.Helper()
 	name := fmt.Sprintf("mysql-%d", ordinal)
 	g := &guard{seen: map[string]int{}}
-	w, err := s.kube.CoreV1().Pods(s.ns).Watch(s.t.Context(), metav1.ListOptions{FieldSelector: "metadata.name=" + name})
-	require.NoError(s.t, err)
-	s.t.Cleanup(w.Stop)
+	begin := func() watch.Interface {
+		w, err := s.kube.CoreV1().Pods(s.ns).Watch(s.t.Context(), metav1.ListOptions{FieldSelector: "metadata.name=" + name})
+		if err != nil {
+			time.Sleep(200 * time.Millisecond)
+			return watch.NewEmptyWatch()
+		}
+		return w
+	}
+	w := begin()
 	go func() {
-		for event := range w.ResultChan() {
-			pod, ok := event.Object.(*corev1.Pod)
-			if !ok || !ready(pod) || g.knows(string(pod.UID)) {
-				continue
+		for ; s.t.Context().Err() == nil; w = begin() { // the API server may end a watch at any time
+			for event := range w.ResultChan() {
+				pod, ok := event.Object.(*corev1.Pod)
+				if !ok || !ready(pod) || g.knows(string(pod.UID)) {
+					continue
+				}
+				n := s.firstOrders(pod.Status.PodIP)
+				g.mu.Lock()
+				g.seen[string(pod.UID)] = n
+				g.mu.Unlock()
 			}
-			n := s.firstOrders(pod.Status.PodIP)
-			g.mu.Lock()
-			g.seen[string(pod.UID)] = n
-			g.mu.Unlock()
 		}
 	}()
 	return g
@@ -164,12 +174,6 @@ func (s *shopSet) seeding(ordinal int) {
 	})
 }
 
-// killPods ends the pods of a Job as a SIGKILL would.
-func (s *shopSet) killPods(job string) {
-	s.t.Helper()
-	s.kubectl("delete", "pods", "-l", "batch.kubernetes.io/job-name="+job, "--grace-period=0", "--force")
-}
-
 // bytesOf prints what each member of a backup added to the repository.
 func (s *shopSet) bytesOf(id string) string {
 	s.t.Helper()
@@ -182,6 +186,14 @@ func (s *shopSet) jobCreated(name string) time.Time {
 	j, err := s.kube.BatchV1().Jobs(s.ns).Get(s.t.Context(), name, metav1.GetOptions{})
 	require.NoError(s.t, err)
 	return j.CreationTimestamp.Time
+}
+
+// backupID is the ID of a Job's backup.
+func (s *shopSet) backupID(job string) record.BackupID {
+	s.t.Helper()
+	j, err := s.kube.BatchV1().Jobs(s.ns).Get(s.t.Context(), job, metav1.GetOptions{})
+	require.NoError(s.t, err)
+	return record.NewBackupID(j.CreationTimestamp.Time, string(j.UID))
 }
 
 // replicas is what the set asks for.

@@ -301,7 +301,7 @@ func (s *shopSet) jobOK(cronJob, name string) {
 func (s *shopSet) parameters(values map[string]string) {
 	s.t.Helper()
 	data := map[string]string{"KEEPSET_BACKUP": "latest"}
-	for _, k := range []string{"KEEPSET_REPLICAS", "KEEPSET_ORDINAL", "KEEPSET_ALL", "KEEPSET_REPLACE", "KEEPSET_KEEP", "KEEPSET_FROM_SET", "KEEPSET_ALLOW_ROLLBACK"} {
+	for _, k := range []string{"KEEPSET_REPLICAS", "KEEPSET_ORDINAL", "KEEPSET_ALL", "KEEPSET_REPLACE", "KEEPSET_KEEP", "KEEPSET_FROM_SET", "KEEPSET_ALLOW_ROLLBACK", "KEEPSET_AS_FOLLOWER_OF", "KEEPSET_LIMIT_DOWNLOAD"} {
 		data[k] = ""
 	}
 	maps.Copy(data, values)
