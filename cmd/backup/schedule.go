@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"keepset/internal/cli"
+	"keepset/internal/repository"
 	"keepset/internal/schedule"
 )
 
@@ -35,15 +36,15 @@ the last backup is looked up; otherwise give it with --took.`,
 			if err != nil {
 				return cli.Usage("%w", err)
 			}
-			asked := took == 0 && set.Name != ""
-			if asked {
-				if took, err = lastTook(cmd.Context(), a, &repo, &set); err != nil {
+			unknown := ""
+			if took == 0 && set.Name != "" {
+				if took, unknown, err = lastTook(cmd.Context(), a, &repo, &set); err != nil {
 					return err
 				}
 			}
 			e := s.Explain(a.Clock(), count, took)
-			if asked && took == 0 {
-				e.Warnings = append(e.Warnings, "the set has no complete backup, so that the gaps could not be compared with what one takes; --took says it")
+			if unknown != "" {
+				e.Warnings = append(e.Warnings, unknown+", so that the gaps could not be compared with what a backup takes; --took says it")
 			}
 			return a.Print(e, func(w io.Writer) error { return printExplanation(w, a, e) })
 		},
@@ -56,26 +57,37 @@ the last backup is looked up; otherwise give it with --took.`,
 	return cmd
 }
 
-// lastTook is how long the newest complete backup of the set took.
-func lastTook(ctx context.Context, a *cli.App, repo *cli.RepositoryFlags, set *cli.SetFlags) (time.Duration, error) {
+// lastTook is how long the newest complete backup of the set took, or why
+// that is unknown.
+func lastTook(ctx context.Context, a *cli.App, repo *cli.RepositoryFlags, set *cli.SetFlags) (took time.Duration, unknown string, err error) {
+	if repo.Store.URL == "" {
+		return 0, "no --repository is given for the set", nil
+	}
 	r, err := repo.Open(ctx, a)
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	id, err := set.Find(ctx, a, r)
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	infos, err := r.Backups(ctx, id)
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
+	unchecked := 0
 	for _, info := range infos {
 		if took := cli.Took(info); took > 0 {
-			return took, nil
+			return took, "", nil
+		}
+		if info.Status == repository.StatusUnchecked {
+			unchecked++
 		}
 	}
-	return 0, nil
+	if unchecked > 0 {
+		return 0, fmt.Sprintf("the signatures of the set's backups (%d) were not checked: set %s", unchecked, repository.NameTrustedWriters), nil
+	}
+	return 0, "the set has no complete backup", nil
 }
 
 func printExplanation(w io.Writer, a *cli.App, e schedule.Explanation) error {

@@ -31,6 +31,8 @@ func finishVerify(a *cli.App, r repository.VerifyReport, named bool) error {
 		return fmt.Errorf("%w: %d objects are missing, changed or do not count", errDamaged, len(r.Damages))
 	case named && r.Statuses[repository.StatusIncomplete] > 0:
 		return fmt.Errorf("what is stored is undamaged: %w: members have no commit, as the notes say", job.ErrIncomplete)
+	case named && r.Statuses[repository.StatusUnchecked] > 0:
+		return fmt.Errorf("what is stored is undamaged: %w: whether it counts is not known, as signatures were not checked; set %s", job.ErrIncomplete, repository.NameTrustedWriters)
 	case named && r.Statuses[repository.StatusSuspect] > 0:
 		return fmt.Errorf("what is stored is undamaged: %w", job.ErrSuspect)
 	}

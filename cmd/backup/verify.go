@@ -20,9 +20,10 @@ func newVerify(a *cli.App) *cobra.Command {
 the hashes of their content. Harmed backups and members are named.
 
 A plan or commit that is unreadable, forged, too late or quarantined is damage too, as
-is one that is gone, a lost key file, and a set without any backup to restore. Members
-that a killed run has never committed are notes, and the summary counts what the
-backups are; a backup that is named has to be complete.`,
+is a plan that is gone, a lost key file, and a set without any backup to restore, unless
+its first one may still be running. Members without a commit are notes, and the summary
+counts what the backups are; a backup that is named has to be complete, and in a signed
+repository that takes the writers' public keys.`,
 		Example: `
 			backup verify --repository s3://backups/prod
 			backup verify --set mysql/mysql --read-data 100

@@ -23,6 +23,8 @@ type stored struct {
 	root string
 	id   string
 	env  map[string]string
+	// now is the command's time, by default long after the backup.
+	now time.Time
 }
 
 // layDown writes a golden repository as it was stored, or as a copy that was
@@ -37,7 +39,7 @@ func layDown(t *testing.T, name string, later time.Duration) *stored {
 		Objects map[string][]byte
 	}
 	require.NoError(t, json.Unmarshal(data, &g))
-	s := &stored{root: t.TempDir(), env: map[string]string{}}
+	s := &stored{root: t.TempDir(), env: map[string]string{}, now: g.Stored.Add(later + 48*time.Hour)}
 	for key, object := range g.Objects {
 		path := filepath.Join(s.root, key)
 		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o700))
@@ -58,7 +60,7 @@ func (s *stored) run(t *testing.T, args ...string) (int, string) {
 	t.Helper()
 	var out bytes.Buffer
 	a := &cli.App{
-		Name: "backup", In: strings.NewReader(""), Out: &out, Err: &out, Clock: time.Now, Log: slog.New(slog.DiscardHandler),
+		Name: "backup", In: strings.NewReader(""), Out: &out, Err: &out, Clock: func() time.Time { return s.now }, Log: slog.New(slog.DiscardHandler),
 		Environ: func() []string {
 			env := []string{"KEEPSET_REPOSITORY=file://" + s.root}
 			for name, value := range s.env {
@@ -193,6 +195,13 @@ func TestUncheckedBackups(t *testing.T) {
 	assert.Zero(t, code, out)
 	assert.Contains(t, out, "(1 unchecked)")
 	assert.Contains(t, out, repository.NameTrustedWriters)
+	code, out = s.run(t, "verify", "--set", "shop/mysql", s.id)
+	assert.Equal(t, cli.ExitIncomplete, code, "it has to be complete, and nobody knows: %s", out)
+	assert.Contains(t, out, "set "+repository.NameTrustedWriters)
+	code, out = s.run(t, "schedule", "0 3 * * *", "--set", "shop/mysql")
+	assert.Zero(t, code, out)
+	assert.Contains(t, out, "signatures of the set's backups (1) were not checked: set "+repository.NameTrustedWriters)
+	assert.NotContains(t, out, "no complete backup")
 }
 
 // TestListTellsOfLostKeyFiles.

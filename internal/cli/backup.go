@@ -137,7 +137,13 @@ func (f *BackupFlags) inCluster(ctx context.Context, a *App, b *job.Backup) erro
 		return err
 	}
 	b.Set = record.SetID{Namespace: client.Namespace(), Name: name}
-	b.Plan.Origin = orDefault(f.Origin, client.Origin())
+	if f.Origin == "" {
+		if b.Plan.Origin, err = client.Origin(); err != nil {
+			return err
+		}
+		// A kubeconfig may go through a proxy with an authority of its own.
+		f.Repository.GuessedOrigin = run.Local
+	}
 	b.ID = record.NewBackupID(run.Created, run.JobUID)
 	b.Attempt = record.AttemptID(run.PodUID)
 	if run.Local {

@@ -18,6 +18,8 @@ type RepositoryFlags struct {
 	NoExtraVerify bool
 	// AcceptCopiedTimes is consent to read a repository that was copied.
 	AcceptCopiedTimes bool
+	// GuessedOrigin is set by who writes and is not sure of the origin.
+	GuessedOrigin bool
 	// keys maps the name of each key's variable to the flag's value.
 	keys map[string]*string
 }
@@ -92,6 +94,7 @@ func (f *RepositoryFlags) Open(ctx context.Context, a *App) (*repository.Reposit
 	}
 	return repository.Open(ctx, store, keys, repository.Options{
 		Clock: a.Clock, Logger: a.Log, NoExtraVerify: f.NoExtraVerify, AcceptCopiedTimes: f.AcceptCopiedTimes,
+		GuessedOrigin: f.GuessedOrigin,
 	})
 }
 

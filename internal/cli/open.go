@@ -30,7 +30,7 @@ type StoreFlags struct {
 func (f *StoreFlags) Add(fs *pflag.FlagSet) {
 	fs.StringVar(&f.URL, "repository", "", "where backups are: s3://bucket/prefix or file:///dir")
 	fs.Int64Var(&f.Download, "limit-download", 0, "KiB a second read from the store; 0: unlimited")
-	fs.DurationVar(&f.Timeout, "store-timeout", 2*time.Minute, "how long object storage may say nothing, over all attempts, before the command gives up; at the first contact a quarter of it")
+	fs.DurationVar(&f.Timeout, "store-timeout", 2*time.Minute, "how long object storage may say nothing, over all attempts, before the command gives up; at the first contact three quarters of it")
 }
 
 // AddWrite declares the flags of commands that write.

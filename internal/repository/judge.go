@@ -49,6 +49,8 @@ type fault struct {
 	ordinal int
 	// what is wrong with the object; problem says it in a line of the backup.
 	what, problem string
+	// replaced: it is a good commit for a plan that another pod overwrote.
+	replaced bool
 }
 
 // everyOrdinal stands for all members of a backup.
@@ -62,6 +64,10 @@ func (b *BackupInfo) add(f fault) {
 
 // errQuarantined is an ErrForged that may only mean that the bucket is a copy.
 var errQuarantined = fmt.Errorf("%w: quarantined", ErrForged)
+
+// errOtherPlan is what a pod commits whose plan another pod has overwritten,
+// where the store cannot make writes conditional.
+var errOtherPlan = fmt.Errorf("%w: it was made for another plan", ErrForged)
 
 // unreadable says whether err is about the bytes of a record, not the store.
 func unreadable(err error) bool {
@@ -141,7 +147,7 @@ func (r *Repository) judgeCommit(ctx context.Context, l layout, info *BackupInfo
 		if info.planHash.IsZero() { // the plan is at fault, and it is named already
 			info.Problems = append(info.Problems, problem)
 		} else {
-			info.add(fault{key: object.Key, ordinal: ordinal, what: member.Why, problem: problem})
+			info.add(fault{key: object.Key, ordinal: ordinal, what: member.Why, problem: problem, replaced: errors.Is(err, errOtherPlan)})
 		}
 	default:
 		return err
@@ -171,7 +177,7 @@ func (r *Repository) readCommit(ctx context.Context, l layout, info *BackupInfo,
 	case info.planHash.IsZero():
 		return record.Commit{}, fmt.Errorf("%w: there is no valid plan", ErrForged)
 	case c.PlanSHA256 != info.planHash:
-		return record.Commit{}, fmt.Errorf("%w: it was made for another plan", ErrForged)
+		return record.Commit{}, errOtherPlan
 	case !planned:
 		return record.Commit{}, fmt.Errorf("%w: the plan has no ordinal %d", ErrForged, ordinal)
 	case timed && object.LastModified.Sub(info.PlanTime) > r.longest():

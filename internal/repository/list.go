@@ -157,6 +157,16 @@ func (r *Repository) findBackups(ctx context.Context, l layout, only record.Back
 		prefixBackups += string(only) + "/"
 		prefixCommits += string(only) + "/"
 	}
+	// A commit is written after its plan: listed first, none is seen without it.
+	for object, err := range r.store.List(ctx, prefixCommits) {
+		if err != nil {
+			return nil, fmt.Errorf("list commits of %s: %w", l.set, err)
+		}
+		if id, _, _, ok := l.parseCommitKey(object.Key); ok {
+			e := entry(id)
+			e.commits = append(e.commits, object)
+		}
+	}
 	for object, err := range r.store.List(ctx, prefixBackups) {
 		if err != nil {
 			return nil, fmt.Errorf("list plans of %s: %w", l.set, err)
@@ -165,15 +175,6 @@ func (r *Repository) findBackups(ctx context.Context, l layout, only record.Back
 			if e := entry(id); rest == "plan" {
 				e.plan = object
 			}
-		}
-	}
-	for object, err := range r.store.List(ctx, prefixCommits) {
-		if err != nil {
-			return nil, fmt.Errorf("list commits of %s: %w", l.set, err)
-		}
-		if id, _, _, ok := l.parseCommitKey(object.Key); ok {
-			e := entry(id)
-			e.commits = append(e.commits, object)
 		}
 	}
 	return all, nil

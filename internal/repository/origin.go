@@ -9,7 +9,7 @@ import (
 
 // claimOrigin writes the set's origin, or compares it. An origin that names
 // nobody, which is what versions before --origin wrote, is adopted by the first
-// writer that has a name. Nothing is ever overwritten, so the adoption is an
+// writer that is sure of its name; one that guesses goes on without. Nothing is ever overwritten, so the adoption is an
 // object of its own, and that one counts.
 func (r *Repository) claimOrigin(ctx context.Context, l layout, origin string) error {
 	stored, err := r.readOrigin(ctx, l, l.adopted())
@@ -20,6 +20,9 @@ func (r *Repository) claimOrigin(ctx context.Context, l layout, origin string) e
 		stored, err = r.writeOrigin(ctx, l, l.origin(), origin)
 	}
 	if err == nil && stored == "" && origin != "" {
+		if r.options.GuessedOrigin {
+			return nil
+		}
 		stored, err = r.writeOrigin(ctx, l, l.adopted(), origin)
 	}
 	if err != nil {

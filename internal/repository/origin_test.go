@@ -48,6 +48,20 @@ func TestOriginOfEarlierVersions(t *testing.T) {
 	}
 }
 
+// TestOriginOfALaptop: a guess leaves a set that has no origin as it is, so
+// that the cluster's own Job can still give it its name; it counts elsewhere.
+func TestOriginOfALaptop(t *testing.T) {
+	store := initStore(t, plainMode())
+	o := small()
+	o.GuessedOrigin = true
+	laptop, job := open(t, store, Keys{}, o), open(t, store, Keys{}, small())
+	require.NoError(t, beginFrom(t, job, 0, ""))
+	require.NoError(t, beginFrom(t, laptop, 1, "proxy"))
+	require.NoError(t, beginFrom(t, job, 2, "production"))
+	require.NoError(t, beginFrom(t, laptop, 3, "production"))
+	require.ErrorIs(t, beginFrom(t, laptop, 4, "proxy"), ErrOrigin)
+}
+
 // TestInitInterrupted between key files and configuration, and then begun
 // again with other keys of the same holder.
 func TestInitInterrupted(t *testing.T) {

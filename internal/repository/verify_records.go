@@ -19,6 +19,9 @@ func (v *verifier) records(info *BackupInfo) {
 	told := make(map[string]bool)
 	if !info.Condemned { // a prune deletes those, one object after the other
 		for _, f := range info.faults {
+			if f.replaced && info.Members[f.ordinal].Valid {
+				continue // another attempt has committed for the plan that counts
+			}
 			told[f.problem] = true
 			v.damage(f.key, f.what)
 			for _, ordinal := range slices.Sorted(maps.Keys(info.Members)) {
@@ -30,9 +33,13 @@ func (v *verifier) records(info *BackupInfo) {
 	}
 	for _, problem := range info.Problems {
 		if !told[problem] {
-			v.report.Problems = append(v.report.Problems, fmt.Sprintf("%s of %s: %s", info.ID, info.Set, problem))
+			v.note(info, problem)
 		}
 	}
+}
+
+func (v *verifier) note(info *BackupInfo, problem string) {
+	v.report.Problems = append(v.report.Problems, fmt.Sprintf("%s of %s: %s", info.ID, info.Set, problem))
 }
 
 func harmOf(info *BackupInfo, ordinal int) Harm {
@@ -46,9 +53,10 @@ func wholeMember(info *BackupInfo, ordinal int) Harm {
 	return h
 }
 
-// lostCommits finds the members whose refs are stored and whose commit is
-// not, although their run has ended: the commit has been deleted. A run that
-// was stopped between the two writes, and never tried again, looks the same.
+// lostCommits notes the members whose refs are stored and whose commit is not,
+// although their run has ended: the commit has been deleted. It is no damage,
+// as a run that failed between the two writes leaves the same, and the
+// run's report, which would tell, is encrypted.
 func (v *verifier) lostCommits(ctx context.Context, all []BackupInfo) error {
 	known, open := make(map[hash]bool), make(map[record.BackupID]*BackupInfo)
 	for i := range all {
@@ -108,18 +116,22 @@ func (v *verifier) lostCommit(ctx context.Context, info *BackupInfo, refs *recor
 	if there, err := v.exists(ctx, key); err != nil || there {
 		return err
 	}
-	v.damage(key, "missing: the member's refs are stored, so it was committed, unless the run was stopped in that very moment")
-	v.harm(key, wholeMember(info, refs.Ordinal))
+	v.note(info, fmt.Sprintf("ordinal %d has refs and no commit: its run failed right before it, or %s was deleted", refs.Ordinal, key))
 	return nil
 }
 
 // ended says whether an attempt at a backup is over: it has left its report,
 // or it has had all the time that a backup may take.
 func (v *verifier) ended(ctx context.Context, info *BackupInfo, attempt record.AttemptID) (bool, error) {
-	if v.r.options.Clock().Sub(info.PlanTime) > v.r.longest() {
+	if !v.young(info) {
 		return true, nil
 	}
 	return v.exists(ctx, v.layout.report(info.ID, attempt))
+}
+
+// young says whether a backup may still be running.
+func (v *verifier) young(info *BackupInfo) bool {
+	return v.r.options.Clock().Sub(info.PlanTime) <= v.r.longest()
 }
 
 func (v *verifier) exists(ctx context.Context, key string) (bool, error) {
@@ -137,23 +149,23 @@ func (v *verifier) anythingLeft(ctx context.Context) error {
 		return nil
 	}
 	if len(v.infos) == 0 {
-		for object, err := range v.r.store.List(ctx, v.layout.root()) {
-			if err != nil {
-				return fmt.Errorf("list what is left: %w", err)
-			}
-			if object.Key != v.layout.origin() && object.Key != v.layout.adopted() {
-				v.damage(v.layout.backups(), "no plan and no commit is here, and the set has other objects: its records were deleted")
-				return nil
-			}
-		}
-		return nil
+		return v.withoutBackups(ctx)
 	}
+	var running *BackupInfo
 	for i := range v.infos {
-		for _, member := range v.infos[i].Members {
+		info := &v.infos[i]
+		for _, member := range info.Members {
 			if member.Valid {
 				return nil
 			}
 		}
+		if info.Status == StatusIncomplete && !info.Condemned && v.young(info) {
+			running = info
+		}
+	}
+	if running != nil {
+		v.note(running, "nothing of the set can be restored yet: this backup may still be running, and no other has a commit that counts")
+		return nil
 	}
 	v.damage(v.layout.commits(), "no backup of the set has a commit that counts: none has ever been finished, or the commits were deleted")
 	for i := range v.infos {
@@ -164,11 +176,44 @@ func (v *verifier) anythingLeft(ctx context.Context) error {
 	return nil
 }
 
+// withoutBackups looks at a set that had no plan and no commit. Of what a
+// backup writes the plan comes first, but for the origin, so that where anything
+// is left there has to be a plan, or one that was written since.
+func (v *verifier) withoutBackups(ctx context.Context) error {
+	for object, err := range v.r.store.List(ctx, v.layout.root()) {
+		if err != nil {
+			return fmt.Errorf("list what is left: %w", err)
+		}
+		if object.Key == v.layout.origin() || object.Key == v.layout.adopted() {
+			continue
+		}
+		now, err := v.r.findBackups(ctx, v.layout, "")
+		if err != nil {
+			return err
+		}
+		if len(now) > 0 {
+			v.report.Problems = append(v.report.Problems, begunMeanwhile(v.layout.set))
+			return nil
+		}
+		v.damage(v.layout.backups(), "no plan and no commit is here, and the set has other objects: its records were deleted")
+		return nil
+	}
+	return nil
+}
+
+func begunMeanwhile(set record.SetID) string {
+	return fmt.Sprintf("the first backup of %s has begun while this looked; verify again later", set)
+}
+
 // noSets looks at a repository that has no set: it is new, or damaged.
 func (r *Repository) noSets(ctx context.Context, report *VerifyReport) error {
 	for object, err := range r.store.List(ctx, prefixSets) {
 		if err != nil {
 			return fmt.Errorf("list what is left: %w", err)
+		}
+		if set, _, ok := parseSetKey(object.Key); ok {
+			report.Problems = append(report.Problems, begunMeanwhile(set))
+			return nil
 		}
 		report.Damages = append(report.Damages, Damage{Key: object.Key, What: "it belongs to no set, and there is none"})
 		return nil

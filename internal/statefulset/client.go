@@ -16,7 +16,7 @@ import (
 type Client struct {
 	kube      kubernetes.Interface
 	namespace string
-	origin    string
+	origin    func() (string, error)
 	log       *slog.Logger
 	clock     clock.WithTicker
 	poll      time.Duration
@@ -47,9 +47,7 @@ func Connect(o Options) (*Client, error) {
 		return nil, fmt.Errorf("make a Kubernetes client: %w", err)
 	}
 	client := New(kube, namespace, o.Log)
-	if client.origin, err = originOf(config); err != nil {
-		return nil, err
-	}
+	client.origin = func() (string, error) { return originOf(config) }
 	return client, nil
 }
 
@@ -82,7 +80,8 @@ func New(kube kubernetes.Interface, namespace string, log *slog.Logger) *Client 
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Client{kube: kube, namespace: namespace, log: log, clock: clock.RealClock{}, poll: 500 * time.Millisecond}
+	unknown := func() (string, error) { return "", nil }
+	return &Client{kube: kube, namespace: namespace, origin: unknown, log: log, clock: clock.RealClock{}, poll: 500 * time.Millisecond}
 }
 
 // Namespace is the one that the Client is bound to.

@@ -14,8 +14,9 @@ import (
 // digits of the SHA-256 of the public key of its certificate authority. A
 // pod's service account and a kubeconfig of the same cluster give the same
 // one, and a certificate that is renewed for the same key does. It is empty
-// when the API server is not verified by an authority of its own.
-func (c *Client) Origin() string { return c.origin }
+// when the API server is not verified by an authority of its own. Only who
+// writes backups needs it: that the authority cannot be read stops nobody else.
+func (c *Client) Origin() (string, error) { return c.origin() }
 
 // originOf reads the authority's first certificate.
 func originOf(config *rest.Config) (string, error) {
@@ -31,7 +32,7 @@ func originOf(config *rest.Config) (string, error) {
 	}
 	certificates, err := cert.ParseCertsPEM(data)
 	if err != nil {
-		return "", fmt.Errorf("read the cluster's certificate authority: %w", err)
+		return "", fmt.Errorf("read the cluster's certificate authority: %w; mend the bundle, or name the cluster by --origin", err)
 	}
 	sum := sha256.Sum256(certificates[0].RawSubjectPublicKeyInfo)
 	return "ca-" + hex.EncodeToString(sum[:8]), nil

@@ -88,5 +88,20 @@ func TestConnectKnowsTheOrigin(t *testing.T) {
 	require.NoError(t, err)
 	c, err := Connect(Options{Kubeconfig: kubeconfig(t, ca)})
 	require.NoError(t, err)
-	assert.Equal(t, want, c.Origin())
+	origin, err := c.Origin()
+	require.NoError(t, err)
+	assert.Equal(t, want, origin)
+}
+
+// TestConnectWithABundle of which client-go can use a part: only who needs the
+// origin is told.
+func TestConnectWithABundle(t *testing.T) {
+	ca := filepath.Join(t.TempDir(), "ca.crt")
+	broken := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("?")})
+	require.NoError(t, os.WriteFile(ca, append(authority(t, newKey(t), 1), broken...), 0o600))
+	c, err := Connect(Options{Kubeconfig: kubeconfig(t, ca)})
+	require.NoError(t, err)
+	_, err = c.Origin()
+	require.ErrorContains(t, err, "certificate authority")
+	require.ErrorContains(t, err, "--origin")
 }

@@ -28,7 +28,8 @@ type Retry struct {
 	// of an operation that make no progress, by what each [SilentError] says; default 2 minutes.
 	Silence time.Duration
 	// FirstSilence is the same for a store that has not been heard yet: an
-	// address that is wrong shall be found out soon. Default a quarter of Silence.
+	// address that is wrong shall be found out sooner. Default three quarters of
+	// Silence. However long one attempt was silent, there is a second one.
 	FirstSilence time.Duration
 	// Logger is told of every failure that is retried; nil for none.
 	Logger *slog.Logger
@@ -54,7 +55,7 @@ func WithRetry(s Store, r Retry) Store {
 		r.Silence = 2 * time.Minute
 	}
 	if r.FirstSilence <= 0 {
-		r.FirstSilence = r.Silence / 4
+		r.FirstSilence = r.Silence * 3 / 4
 	}
 	if r.Logger == nil {
 		r.Logger = slog.New(slog.DiscardHandler)
@@ -122,7 +123,8 @@ func (a *attempts) again(ctx context.Context, err error) error {
 	if silent, ok := errors.AsType[*SilentError](err); ok {
 		a.silence += silent.For
 	}
-	if a.silence >= a.patience() {
+	// One hung server behind a load balancer is no hung store.
+	if a.silence >= a.patience() && a.failures > 1 {
 		return fmt.Errorf("%w (given up after %s of silence, at attempt %d; check the store's address and the network)",
 			err, a.silence.Round(time.Second), a.failures)
 	}
