@@ -109,8 +109,8 @@ type Options struct {
 	// for reading a repository that was copied without them. Signatures count
 	// as ever. Writing is refused, and deleting must be.
 	AcceptCopiedTimes bool
-	// GuessedOrigin: the origin of the plans is a guess, by which a set that
-	// has none stored is not claimed for good.
+	// GuessedOrigin: the origin of the plans is a guess, which a set whose
+	// stored origin is empty does not adopt.
 	GuessedOrigin bool
 	// Random is crypto/rand unless a test pins bytes.
 	Random io.Reader
