@@ -2,78 +2,162 @@ package mysql
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"net"
+	"net/netip"
 	"strings"
+	"sync"
+	"syscall"
 	"time"
 )
 
-// answerTimeout is how long a follower may take to greet us before it counts as dead.
+// answerTimeout is how long a follower's machine may take to answer us before it counts as dead.
 const answerTimeout = 3 * time.Second
 
 // errNoSuchThread: the connection that was to be killed has ended by itself.
 const errNoSuchThread = 1094
 
-// endDead ends the connections to the upstream of followers that have own's server_id and do not answer any more. The
-// upstream of a pod that was deleted waits for its TCP to give up, which takes a quarter of an hour, and lists the
-// follower until then. Only connections of our own account can be seen and ended, which are the followers'. A follower
-// that lives where we cannot reach it connects again at once and is listed again: to cut it off does not hide it.
-func (u *upstream) endDead(ctx context.Context, own identity) error {
-	var ports []string
+// dumpConnection is a connection over which the upstream sends its binary log to somebody.
+type dumpConnection struct {
+	id, host string
+	life     life
+}
+
+// life is what probing the other end of a connection has found.
+type life int
+
+const (
+	unknown life = iota
+	alive        // something answered, if only to refuse us
+	dead         // nothing did, or the network says that nobody is there
+)
+
+// endDead ends the connections to the upstream whose other end is gone. The upstream of a pod that was deleted waits for
+// its TCP to give up, which takes a quarter of an hour, and lists the follower until then.
+//
+// Which connection is which follower's, the upstream does not tell; nor need it be a follower's at all. So it is a
+// connection's machine that is judged: one that answers anything at any follower's port has reset a connection that it
+// does not know, or will when it is next sent something. And we may be the ones who are cut off: where nobody answers,
+// that is only believed of a single connection. Followers that live behind what swallows our packets connect again, and
+// are listed again: the caller looks on for long enough to see that.
+//
+// Only connections of our own account can be seen and ended.
+func (u *upstream) endDead(ctx context.Context) error {
+	ports := map[string]bool{}
 	err := u.each(ctx, listFollowers(u.server), func(r row) error {
-		if r.get("Server_Id") == own.id {
-			ports = append(ports, r.get("Port"))
+		if port := r.get("Port"); port != "" && port != "0" {
+			ports[port] = true
 		}
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	dead := map[string]string{} // connection id -> host
-	err = u.each(ctx, "SHOW PROCESSLIST", func(r row) error {
-		host := r.get("Host")
-		if i := strings.LastIndexByte(host, ':'); i >= 0 {
-			host = host[:i]
-		}
-		if r.get("User") == u.engine.opts.User && strings.HasPrefix(r.get("Command"), "Binlog Dump") && !answersAtAny(ctx, host, ports) {
-			dead[r.get("Id")] = host
-		}
-		return ctx.Err()
-	})
+	connections, err := u.dumpConnections(ctx)
 	if err != nil {
 		return err
 	}
-	for id, host := range dead {
-		err := u.exec(ctx, "KILL "+id)
-		if err != nil && errorNumber(err) != errNoSuchThread {
-			return fmt.Errorf("end the connection of a follower at %s that does not answer: %w", host, err)
+	probe(ctx, connections, ports)
+	answered := false
+	for _, c := range connections {
+		answered = answered || c.life == alive
+	}
+	for _, c := range connections {
+		log := u.engine.opts.Logger.With("follower", c.host, "connection", c.id)
+		if c.life != dead || ctx.Err() != nil {
+			continue
 		}
-		u.engine.opts.Logger.Warn("connection of a follower that does not answer ended on the upstream", "follower", host, "connection", id)
+		if !answered && len(connections) > 1 {
+			log.Warn("the other end of a connection to the upstream does not answer, nor does any other follower: nothing is ended")
+			continue
+		}
+		switch err := u.exec(ctx, "KILL "+c.id); {
+		case err != nil && errorNumber(err) != errNoSuchThread:
+			log.Warn("the other end of a connection to the upstream does not answer, and it cannot be ended", "error", err)
+		default:
+			log.Warn("connection of a follower that does not answer ended on the upstream")
+		}
 	}
 	return nil
 }
 
-// answersAtAny tells whether a database greets us at one of the ports.
-func answersAtAny(ctx context.Context, host string, ports []string) bool {
-	for _, port := range ports {
-		if answers(ctx, net.JoinHostPort(host, port)) {
-			return true
+// dumpConnections lists our account's connections over which the binary log is sent to another machine: those from the
+// upstream's own, by its socket or its loopback, say nothing about ours.
+func (u *upstream) dumpConnections(ctx context.Context) ([]dumpConnection, error) {
+	var list []dumpConnection
+	err := u.each(ctx, "SHOW PROCESSLIST", func(r row) error {
+		if r.get("User") != u.engine.opts.User || !strings.HasPrefix(r.get("Command"), "Binlog Dump") {
+			return nil
 		}
-	}
-	return false
+		if host, ok := remoteHost(r.get("Host")); ok {
+			list = append(list, dumpConnection{id: r.get("Id"), host: host})
+		}
+		return nil
+	})
+	return list, err
 }
 
-func answers(ctx context.Context, address string) bool {
+// remoteHost takes the port off a Host of the process list, which writes IPv6 without brackets.
+func remoteHost(address string) (string, bool) {
+	i := strings.LastIndexByte(address, ':')
+	if i <= 0 {
+		return "", false // a socket
+	}
+	host := address[:i]
+	if host == "localhost" {
+		return "", false
+	}
+	ip, err := netip.ParseAddr(host)
+	own := err == nil && (ip.Unmap() == netip.AddrFrom4([4]byte{127, 0, 0, 1}) || ip == netip.IPv6Loopback())
+	return host, !own
+}
+
+// probe finds out which connections' machines live, all at the same time: it takes answerTimeout at most.
+func probe(ctx context.Context, connections []dumpConnection, ports map[string]bool) {
+	ctx, cancel := context.WithTimeout(ctx, 2*answerTimeout) // names have to be resolved, too
+	defer cancel()
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	for i := range connections {
+		c := &connections[i]
+		silent := 0
+		for port := range ports {
+			wg.Go(func() {
+				found := lifeAt(ctx, net.JoinHostPort(c.host, port))
+				mu.Lock()
+				defer mu.Unlock()
+				if found == dead {
+					silent++
+				}
+				switch {
+				case found == alive:
+					c.life = alive
+				case silent == len(ports):
+					c.life = dead
+				}
+			})
+		}
+	}
+	wg.Wait()
+}
+
+// lifeAt tells whether a machine answers at the address.
+func lifeAt(ctx context.Context, address string) life {
 	d := net.Dialer{Timeout: answerTimeout}
 	conn, err := d.DialContext(ctx, "tcp", address)
-	if err != nil {
-		return false
+	if err == nil {
+		_ = conn.Close() // nothing was written that closing could lose
+		return alive
 	}
-	// Nothing was written that closing could lose.
-	defer func() { _ = conn.Close() }()
-	if err := conn.SetReadDeadline(time.Now().Add(answerTimeout)); err != nil { //nolint:forbidigo // a deadline of the network's
-		return false
+	var resolving *net.DNSError
+	var network net.Error
+	switch {
+	case ctx.Err() != nil, errors.As(err, &resolving):
+		return unknown
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return alive
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.As(err, &network) && network.Timeout():
+		return dead
 	}
-	n, _ := conn.Read(make([]byte, 1))
-	return n == 1
+	return unknown
 }

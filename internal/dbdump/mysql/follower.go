@@ -79,8 +79,13 @@ func (e *Engine) Check(ctx context.Context, c record.Coordinates, up dbdump.Upst
 		return err
 	}
 	defer u.close()
-	_, err = u.startFrom(ctx, c, up)
-	return err
+	if _, err = u.startFrom(ctx, c, up); err != nil {
+		return err
+	}
+	if _, err := u.plain(ctx, up); err != nil { // Follow will ask, after hours of loading
+		return fmt.Errorf("ask upstream %s:%d whether it has TLS: %w", up.Host, up.Port, err)
+	}
+	return nil
 }
 
 // startFrom chooses the coordinates that belong to the upstream, and makes sure that it still has what follows them.
@@ -154,7 +159,11 @@ func (u *upstream) checkPassesOn(ctx context.Context) error {
 	list, err := readReplicas(ctx, u.session, u.server)
 	if err == nil {
 		for _, r := range list {
-			return refused(r.host)
+			if r.io != "No" || r.sql != "No" {
+				return refused(r.host)
+			}
+			u.engine.opts.Logger.Warn("the upstream is still configured to follow another server, which it does not do now; once it does, it passes nothing on ("+
+				variable+" is off)", "host", r.host)
 		}
 		return nil
 	}

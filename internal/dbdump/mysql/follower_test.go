@@ -358,13 +358,30 @@ func TestAnUpstreamThatPassesNothingOnIsRefused(t *testing.T) {
 				err = target.Check(t.Context(), report.Coordinates, upstreamAt(s))
 				require.ErrorContains(t, err, "itself follows "+p.Host)
 			}
-			// Promoted, it leads.
-			s.Exec(t, wordsOf(server).stop, wordsOf(server).resetReplica)
-			// What it applied before is in no log of its own, which the check of the position finds.
-			err = target.Check(t.Context(), report.Coordinates, upstreamAt(s))
-			require.ErrorIs(t, err, dbdump.ErrCoordinates)
-			require.NotContains(t, err.Error(), "passes nothing on")
+			// Promoted, it leads, even if its configuration still says whom it followed.
+			for _, statement := range []string{wordsOf(server).stop, wordsOf(server).resetReplica} {
+				s.Exec(t, statement)
+				// What it applied before is in no log of its own, which the check of the position finds.
+				err = target.Check(t.Context(), report.Coordinates, upstreamAt(s))
+				require.ErrorIs(t, err, dbdump.ErrCoordinates, statement)
+				require.NotContains(t, err.Error(), "passes nothing on", statement)
+			}
 		})
+	}
+}
+
+// A version that does not say whether it has TLS, as MySQL 9 does not, is judged by its number.
+func TestUpstreamThatDoesNotSayWhetherItHasTLS(t *testing.T) {
+	t.Parallel()
+	up := replicationAccount(t, servers.MySQL97(t))
+	u, err := newEngine(t, Options{Address: "127.0.0.1:1", User: "root"}).openUpstream(t.Context(), up)
+	require.NoError(t, err)
+	defer u.close()
+	for number, want := range map[int]bool{110402: false, 101114: true} {
+		u.server = Server{Flavor: FlavorMariaDB, number: number}
+		plain, err := u.plain(t.Context(), up)
+		require.NoError(t, err)
+		require.Equal(t, want, plain, number)
 	}
 }
 

@@ -55,32 +55,45 @@ func (e *Engine) Admits(ctx context.Context, up dbdump.Upstream) error {
 	return e.waitUnique(ctx, s, server, u)
 }
 
+// absentChecks is how many times in a row, a second apart, an identity that was taken must be found free. A living
+// follower whose connection breaks is back in less; then two servers would throw each other off the upstream for ever.
+const absentChecks = 10
+
 // waitUnique is checkUnique, with patience for a connection to the upstream that is about to vanish.
 func (e *Engine) waitUnique(ctx context.Context, s *session, server Server, u *upstream) error {
 	own, err := readIdentity(ctx, s, server)
 	if err != nil {
 		return err
 	}
+	begin := time.Now() //nolint:forbidigo // durations only
+	taken := checkUnique(ctx, own, u.identity, u.session, u.server)
+	if !errors.Is(taken, errTaken) {
+		return taken
+	}
+	e.opts.Logger.Warn("waiting for another follower to vanish", "reason", taken.Error(), "for", e.patience.gone.String())
+	if err := u.endDead(ctx); err != nil {
+		return errors.Join(taken, err)
+	}
+	// It starts after the probes, which take their time: a tick from before them would follow at once.
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
-	begin := time.Now() //nolint:forbidigo // durations only
-	for told := false; ; told = true {
-		err := checkUnique(ctx, own, u.identity, u.session, u.server)
-		if !errors.Is(err, errTaken) || time.Since(begin) > e.patience.gone {
-			return err
-		}
-		if !told {
-			e.opts.Logger.Warn("waiting for another follower to vanish", "reason", err.Error(), "for", e.patience.gone.String())
-			if dead := u.endDead(ctx, own); dead != nil {
-				return errors.Join(err, dead)
-			}
-		}
+	for absent := 0; absent < absentChecks; {
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			return errors.Join(err, ctx.Err())
+			return errors.Join(taken, ctx.Err())
+		}
+		err := checkUnique(ctx, own, u.identity, u.session, u.server)
+		switch {
+		case err == nil:
+			absent++
+		case !errors.Is(err, errTaken) || time.Since(begin) > e.patience.gone:
+			return err
+		default:
+			absent, taken = 0, err
 		}
 	}
+	return nil
 }
 
 // checkUnique refuses an identity that the upstream or one of its followers has: the upstream would throw out whichever

@@ -31,14 +31,17 @@ func startReplication(ctx context.Context, s *session, server Server, from start
 
 // plain tells whether a follower that nobody told to use TLS must be told not to. From 11.4 on, MariaDB uses it by
 // default, and trusts the upstream because it knows the account's password. An older upstream cannot prove that it does,
-// nor can one without TLS.
+// nor can one without TLS. An upstream that does not say whether it has TLS is judged by its version.
 func (u *upstream) plain(ctx context.Context, up dbdump.Upstream) (bool, error) {
 	if up.TLS || !u.server.MariaDB() {
 		return false, nil
 	}
-	var tls string
-	err := u.queryRow(ctx, "SELECT @@GLOBAL.have_ssl", &tls)
-	return tls != "YES" || !u.server.AtLeast(11, 4, 0), err
+	without := !u.server.AtLeast(11, 4, 0)
+	err := u.each(ctx, "SHOW GLOBAL VARIABLES LIKE 'have_ssl'", func(r row) error {
+		without = without || r.at(1) != "YES"
+		return nil
+	})
+	return without, err
 }
 
 // changeSource writes CHANGE MASTER TO, or what the version calls it.
