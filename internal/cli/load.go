@@ -272,7 +272,7 @@ func (f *ExportFlags) Job(ctx context.Context, a *App) (*job.Export, error) {
 	if f.To == "-" && a.JSON() && !f.List {
 		return nil, Usage("--json and --to - both want standard output; name a directory, or leave --json out")
 	}
-	e := &job.Export{Ordinal: f.Ordinal, Archive: a.Out}
+	e := &job.Export{Ordinal: f.Ordinal, Archive: a.Out, Log: a.Log}
 	if f.To != "-" {
 		e.Directory = f.To
 	}

@@ -1,7 +1,11 @@
 package job_test
 
 import (
+	"bytes"
+	"context"
+	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -44,13 +48,15 @@ func (w *world) chosen(ordinal int, c job.Choice) (record.BackupID, error) {
 }
 
 // TestFilteredBackupIsNoWholeMember: somebody takes a backup of one database by
-// hand. A restore of a whole replica does not take it for the newest one.
+// hand. A restore of a whole replica does not take it for the newest one. From
+// when a database is left out every night, which one is meant has to be said.
 func TestFilteredBackupIsNoWholeMember(t *testing.T) {
 	w := newWorld(t, 10)
 	whole := w.run(filter())
 	without := w.run(filter("!scratch"))
 	only := w.run(filter("shop", "!shop.log"))
-	latest := repository.Selector{}
+	byID := func(id record.BackupID) repository.Selector { return repository.Selector{ID: id} }
+	before := repository.Selector{At: without.Time().Add(-time.Second)}
 
 	for _, c := range []struct {
 		name   string
@@ -58,13 +64,14 @@ func TestFilteredBackupIsNoWholeMember(t *testing.T) {
 		want   record.BackupID
 		err    string
 	}{
-		{"the newest that is whole", job.Choice{Whole: true}, whole, ""},
+		{"not one that is older by itself", job.Choice{Whole: true}, "", string(without) + ", captured 2026-11-20T13:17:31Z, was taken without scratch (--allow-filtered takes it); the newest that is whole is " + string(whole)},
+		{"the older one by its ID", job.Choice{Whole: true, Selector: byID(whole)}, whole, ""},
 		{"a part may come from any", job.Choice{}, only, ""},
 		{"consent to what was left out", job.Choice{Whole: true, AllowFiltered: true}, without, ""},
-		{"by its ID", job.Choice{Whole: true, Selector: repository.Selector{ID: without}}, "", "was taken without scratch; --allow-filtered"},
-		{"by its ID, with consent", job.Choice{Whole: true, AllowFiltered: true, Selector: repository.Selector{ID: without}}, without, ""},
-		{"a single database by its ID", job.Choice{Whole: true, Selector: repository.Selector{ID: only}}, "", "holds only shop and no accounts and was taken without shop.log; --allow-filtered"},
-		{"a single database by its ID, with consent", job.Choice{Whole: true, AllowFiltered: true, Selector: repository.Selector{ID: only}}, only, ""},
+		{"by its ID", job.Choice{Whole: true, Selector: byID(without)}, "", "was taken without scratch; --allow-filtered"},
+		{"by its ID, with consent", job.Choice{Whole: true, AllowFiltered: true, Selector: byID(without)}, without, ""},
+		{"a single database by its ID", job.Choice{Whole: true, Selector: byID(only)}, "", "holds only shop and no accounts and was taken without shop.log; --allow-filtered"},
+		{"a single database by its ID, with consent", job.Choice{Whole: true, AllowFiltered: true, Selector: byID(only)}, only, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got, err := w.chosen(0, c.choice)
@@ -77,16 +84,48 @@ func TestFilteredBackupIsNoWholeMember(t *testing.T) {
 			assert.Equal(t, c.want, got)
 		})
 	}
+	_, err := w.chosen(0, job.Choice{Whole: true, Selector: before})
+	require.ErrorIs(t, err, repository.ErrNoEligible, "none had been captured by then")
+}
+
+// TestNothingWholeNamesTheWayOut: where a server was never backed up whole, the
+// refusal says what takes what there is.
+func TestNothingWholeNamesTheWayOut(t *testing.T) {
+	w := newWorld(t, 10)
+	only, without := w.run(filter("shop")), w.run(filter("!scratch"))
+	_, err := w.chosen(0, job.Choice{Whole: true})
+	require.ErrorIs(t, err, repository.ErrNoEligible)
+	require.ErrorContains(t, err, string(without)+" was taken without scratch (--allow-filtered takes it)")
+	require.ErrorContains(t, err, string(only)+" holds only shop and no accounts (by its ID with --allow-filtered, or restore load --database)")
 
 	w = newWorld(t, 10)
 	only = w.run(filter("shop"))
-	_, err := w.chosen(0, job.Choice{Whole: true, AllowFiltered: true, Selector: latest})
+	_, err = w.chosen(0, job.Choice{Whole: true, AllowFiltered: true})
 	require.ErrorIs(t, err, repository.ErrNoEligible, "never by itself")
 	require.ErrorContains(t, err, string(only)+" holds only shop")
 }
 
+// TestPassingOverIsLogged, by what runs without a plan.
+func TestPassingOverIsLogged(t *testing.T) {
+	w := newWorld(t, 10)
+	whole := w.run(filter())
+	var byHand []record.BackupID
+	for range 5 {
+		byHand = append(byHand, w.run(filter("shop")))
+	}
+	var log bytes.Buffer
+	l := w.load(0, &fakeServer{tables: map[string][]string{}})
+	l.Choice, l.Log = job.Choice{Whole: true}, slog.New(slog.NewTextHandler(&log, nil))
+	report, err := l.Run(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, whole, report.Backup)
+	assert.Contains(t, log.String(), "level=WARN msg=\"newer backups were passed over for "+string(whole)+", captured 2026-11-20T13:17:31Z: "+string(byHand[4])+" holds only shop")
+	assert.Contains(t, log.String(), "; and 2 more")
+}
+
 // TestNarrowedBackupLacksTheMember: a backup of some ordinals serves for these,
-// and is passed over for the others.
+// and is passed over for the others. So is one of an earlier version, whose
+// plan does not say that it is narrowed.
 func TestNarrowedBackupLacksTheMember(t *testing.T) {
 	w := newWorld(t, 10, 10, 10)
 	all := w.run(narrow(t, ""))
@@ -94,14 +133,85 @@ func TestNarrowedBackupLacksTheMember(t *testing.T) {
 	infos := w.list()
 	assert.Equal(t, "1-2", infos[0].Plan.Ordinals)
 	assert.False(t, infos[1].Plan.Narrowed())
-	for ordinal, want := range map[int]record.BackupID{0: all, 1: some, 2: some} {
-		got, err := w.chosen(ordinal, job.Choice{Whole: true, Ordinals: []int{ordinal}})
-		require.NoError(t, err)
-		assert.Equal(t, want, got)
+	want := map[int]record.BackupID{0: all, 1: some, 2: some}
+	choose := func() {
+		for ordinal, want := range want {
+			got, err := w.chosen(ordinal, job.Choice{Whole: true, Ordinals: []int{ordinal}})
+			require.NoError(t, err)
+			assert.Equal(t, want, got)
+		}
 	}
+	choose()
+	want[2] = w.run(func(b *job.Backup) {
+		b.Discover = func(ctx context.Context) (job.Inventory, error) {
+			inv, err := job.Sources(w.order)(ctx)
+			inv.Members = inv.Members[2:]
+			return inv, err
+		}
+	})
+	assert.False(t, w.list()[0].Plan.Narrowed())
+	choose()
 	// A set that has grown is another matter: there was nothing to leave out.
+	w = newWorld(t, 10)
+	all = w.run(filter())
 	_, err := w.chosen(3, job.Choice{Ordinals: []int{3}})
 	require.ErrorContains(t, err, "open ordinal 3 of backup "+string(all))
+}
+
+// TestFollowersAreSeededFromOneMember: a CronJob that backs up one follower
+// serves for all others, too, and the newest of its backups does. Only who
+// follows nobody needs rows of its own.
+func TestFollowersAreSeededFromOneMember(t *testing.T) {
+	w := newWorld(t, 3, 3, 3)
+	for _, address := range w.order[1:] {
+		w.servers[address].upstream = &record.UpstreamCoordinates{Host: "db-0.db", Port: 3306, Running: true}
+	}
+	all := w.run(filter())
+	w.run(narrow(t, "1"))
+	newest := w.run(narrow(t, "1"))
+	restore := func(q job.Request) (*job.RestorePlan, error) {
+		report, err := newCluster(t, 3).restore(w, &databases{}, q, "run-1", "pod-1").Execute(t.Context())
+		if err != nil {
+			return nil, err
+		}
+		return &report.Plan, nil
+	}
+	plan, err := restore(job.Request{Ordinals: []int{2}, Replace: true, Base: -1})
+	require.NoError(t, err)
+	assert.Equal(t, newest, plan.Backup)
+	assert.Equal(t, 1, plan.Items[0].Base)
+	assert.Contains(t, plan.Items[0].Follow, "db-0.db")
+	assert.Empty(t, plan.Notes)
+
+	plan, err = restore(job.Request{Ordinals: []int{0}, Replace: true, Base: -1, AllowRollback: true})
+	require.NoError(t, err)
+	assert.Equal(t, all, plan.Backup)
+	require.Len(t, plan.Notes, 1)
+	assert.Contains(t, plan.Notes[0], string(newest)+" was taken without ordinal 0")
+}
+
+// TestLeftOutServerIsNotReplacedByAnother: a backup of one shard does not say
+// what the other one is, and is not loaded into it by itself.
+func TestLeftOutServerIsNotReplacedByAnother(t *testing.T) {
+	w := newWorld(t, 3, 4, 5)
+	all := w.run(filter())
+	one := w.run(narrow(t, "1"))
+	q := job.Request{Ordinals: []int{2}, Replace: true, Base: -1, AllowRollback: true}
+	execute := func() (*job.RestoreReport, error) {
+		return newCluster(t, 3).restore(w, &databases{}, q, "run-1", "pod-1").Execute(t.Context())
+	}
+	_, err := execute()
+	require.ErrorIs(t, err, job.ErrConfig)
+	require.ErrorContains(t, err, string(one)+" was taken without ordinal 2")
+	q.Follow = "none"
+	report, err := execute()
+	require.NoError(t, err)
+	assert.Equal(t, all, report.Plan.Backup)
+	assert.EqualValues(t, 15, report.Members[0].Rows)
+	q.Follow, q.Base = "", 1
+	report, err = execute()
+	require.NoError(t, err, "said so")
+	assert.Equal(t, one, report.Plan.Backup)
 }
 
 // TestPlanSaysThatFollowersAloneWereTaken, so that a restore can tell.
@@ -127,10 +237,16 @@ func TestReplicaIsNotReplacedByOneDatabase(t *testing.T) {
 		r.Choice = c
 		return r
 	}
-	report, err := restore(job.Choice{}).Execute(t.Context())
+	var log bytes.Buffer
+	r := restore(job.Choice{})
+	r.Log = slog.New(slog.NewTextHandler(&log, nil))
+	report, err := r.Execute(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, nightly, report.Plan.Backup)
-	assert.Empty(t, report.Plan.Notes)
+	require.Len(t, report.Plan.Notes, 1)
+	assert.Contains(t, report.Plan.Notes[0], "passed over for "+string(nightly))
+	assert.Contains(t, report.Plan.Notes[0], string(byHand)+" holds only shop")
+	assert.Contains(t, log.String(), report.Plan.Notes[0], "who only reads the Job's log is told as well")
 
 	named := job.Choice{Selector: repository.Selector{ID: byHand}}
 	_, err = restore(named).Execute(t.Context())
@@ -142,6 +258,39 @@ func TestReplicaIsNotReplacedByOneDatabase(t *testing.T) {
 	assert.Equal(t, byHand, report.Plan.Backup)
 	require.Len(t, report.Plan.Notes, 1)
 	assert.Contains(t, report.Plan.Notes[0], "holds only shop")
+}
+
+// TestRestoreIsNeverSilentlyOlder: the CronJob has left a database out since
+// spring. A restore does not bring back last spring's server instead.
+func TestRestoreIsNeverSilentlyOlder(t *testing.T) {
+	w := backedUp(t)
+	spring := w.list()[0].ID
+	w.run(filter("!tmpdb"))
+	newest := w.run(filter("!tmpdb"))
+	for _, c := range []struct {
+		choice job.Choice
+		want   record.BackupID
+	}{
+		{job.Choice{}, ""},
+		{job.Choice{AllowFiltered: true}, newest},
+		{job.Choice{Selector: repository.Selector{ID: spring}}, spring},
+	} {
+		cluster := newCluster(t, 2)
+		r := cluster.restore(w, &databases{}, recovery, "run-1", "pod-1")
+		r.Choice = c.choice
+		report, err := r.Execute(t.Context())
+		if c.want == "" {
+			require.ErrorIs(t, err, repository.ErrNoEligible)
+			require.ErrorContains(t, err, string(newest)+", captured 2026-11-20T13:17:31Z, was taken without tmpdb (--allow-filtered takes it)")
+			require.ErrorContains(t, err, "--backup "+string(spring))
+			for _, step := range cluster.steps {
+				assert.NotRegexp(t, "pods|claims|load", step)
+			}
+			continue
+		}
+		require.NoError(t, err)
+		assert.Equal(t, c.want, report.Plan.Backup)
+	}
 }
 
 // TestShardsGetTheirOwnRows: three servers that have nothing to do with each

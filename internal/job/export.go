@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path"
 	"path/filepath"
@@ -34,6 +35,7 @@ type Export struct {
 	// takes the bytes of the one chosen stream instead.
 	Archive io.Writer
 	Raw     bool
+	Log     *slog.Logger
 }
 
 // ExportReport says what an Export wrote.
@@ -81,9 +83,12 @@ func (e *Export) Run(ctx context.Context) (*ExportReport, error) {
 }
 
 func (e *Export) open(ctx context.Context) (*repository.MemberReader, *ExportReport, error) {
-	info, err := e.Choice.resolve(ctx, e.Repository, e.Set)
+	info, passed, err := e.Choice.resolve(ctx, e.Repository, e.Set)
 	if err != nil {
 		return nil, nil, err
+	}
+	if passed != "" {
+		e.Log.Warn(passed)
 	}
 	member, err := e.Repository.OpenMember(ctx, info, e.Ordinal)
 	if err != nil {

@@ -46,6 +46,7 @@ type fakeServer struct {
 	// upstream makes it a follower.
 	upstream *record.UpstreamCoordinates
 	others   []record.UpstreamCoordinates
+	warnings []string
 	// fail is returned by a dump after its streams were opened.
 	fail error
 	// dumps counts.
@@ -71,7 +72,7 @@ func (s *fakeServer) Dump(ctx context.Context, w dbdump.Sink) (record.Report, er
 	defer s.mu.Unlock()
 	s.dumps++
 	r := record.Report{Engine: "fake", Layout: "fake/1", CapturedAt: time.Date(2026, 11, 20, 13, 17, 31, 0, time.UTC)}
-	r.Coordinates.Upstream, r.Coordinates.OtherUpstreams = s.upstream, s.others
+	r.Coordinates.Upstream, r.Coordinates.OtherUpstreams, r.Warnings = s.upstream, s.others, s.warnings
 	for _, name := range []string{"t0", "t1", "t2"} {
 		lines, ok := s.tables[name]
 		if !ok {

@@ -91,9 +91,12 @@ func (l *Load) DryRun(ctx context.Context) (*LoadReport, error) {
 }
 
 func (l *Load) prepare(ctx context.Context) (*repository.MemberReader, *LoadReport, error) {
-	info, err := l.Choice.resolve(ctx, l.Repository, l.Set)
+	info, passed, err := l.Choice.resolve(ctx, l.Repository, l.Set)
 	if err != nil {
 		return nil, nil, err
+	}
+	if passed != "" {
+		l.Log.Warn(passed)
 	}
 	member, err := l.Repository.OpenMember(ctx, info, l.Ordinal)
 	if err != nil {

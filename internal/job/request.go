@@ -52,16 +52,18 @@ func (q Request) mode() (string, error) {
 	}
 }
 
-// needs are the ordinals whose own members the backup should have: the one
-// that is named as the base, else those that are recovered and not told whom to
-// follow: what they were, their own members say. Whoever follows another is
-// filled from any member.
-func (q Request) needs() []int {
+// needs are the ordinals whose own members the backup should have, in a set
+// that begins at start: the one that is named as the base, those that are told
+// to follow nobody, and the first one, which follows nobody unless its own
+// member says so. All others are filled from any member.
+func (q Request) needs(start int) []int {
 	switch {
 	case q.Base >= 0:
 		return []int{q.Base}
-	case q.Follow == "" || q.Follow == "none":
+	case q.Follow == "none":
 		return q.Ordinals
+	case q.Follow == "" && slices.Contains(q.Ordinals, start):
+		return []int{start}
 	}
 	return nil
 }

@@ -157,11 +157,12 @@ func TestRollbackNeedsConsent(t *testing.T) {
 
 // TestNeeds: a restore passes over backups that lack a member it needs.
 func TestNeeds(t *testing.T) {
-	assert.Equal(t, []int{2}, Request{Base: 2, Ordinals: []int{1}}.needs())
-	assert.Equal(t, []int{0, 1}, Request{Base: -1, Ordinals: []int{0, 1}}.needs())
-	assert.Equal(t, []int{0}, Request{Base: -1, Ordinals: []int{0}, Follow: "none"}.needs())
-	assert.Empty(t, Request{Base: -1, Ordinals: []int{0}, Follow: "db-1:3306"}.needs(), "a follower is filled from any member")
-	assert.Empty(t, Request{Base: -1, Replicas: 4}.needs())
+	assert.Equal(t, []int{2}, Request{Base: 2, Ordinals: []int{1}}.needs(0))
+	assert.Equal(t, []int{0}, Request{Base: -1, Ordinals: []int{0, 1}}.needs(0), "the others follow, from any member")
+	assert.Equal(t, []int{5}, Request{Base: -1, Ordinals: []int{5, 6}}.needs(5))
+	assert.Equal(t, []int{0, 2}, Request{Base: -1, Ordinals: []int{0, 2}, Follow: "none"}.needs(0))
+	assert.Empty(t, Request{Base: -1, Ordinals: []int{0}, Follow: "db-1:3306"}.needs(0), "a follower is filled from any member")
+	assert.Empty(t, Request{Base: -1, Replicas: 4}.needs(0))
 }
 
 // TestUpstreamAfterFailover: whom the backed-up server followed is followed
@@ -177,9 +178,19 @@ func TestUpstreamAfterFailover(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, want, item.Follow, host)
 
+		note := "not the first ordinal, 0; name the primary"
+		if strings.HasPrefix(want, "db-0") {
+			note = "ordinal 3 will follow ordinal 0, which was itself a follower of " + host
+		}
+		r, set := &Restore{}, statefulset.Set{Namespace: "shop", Name: "db", ServiceName: "db"}
 		plan := &RestorePlan{}
-		plan.noteFollowing(statefulset.Set{Namespace: "shop", Name: "db", ServiceName: "db"}, members, item)
-		assert.Equal(t, strings.HasPrefix(want, "db-0"), len(plan.Notes) == 1, "the first ordinal was a follower")
+		r.noteFollowing(plan, set, members, item)
+		require.Len(t, plan.Notes, 1)
+		assert.Contains(t, plan.Notes[0], note)
+		r.Request.Follow = item.Follow
+		plan = &RestorePlan{}
+		r.noteFollowing(plan, set, members, item)
+		assert.Equal(t, strings.HasPrefix(want, "db-0"), len(plan.Notes) == 1, "who names an upstream knows its place")
 
 		item, err = resolveWith(t, Request{Base: -1}, ModeWholeSet, 2, members)
 		require.NoError(t, err)

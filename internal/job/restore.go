@@ -130,6 +130,9 @@ func (r *Restore) frozenPlan(ctx context.Context) (*RestorePlan, error) {
 		if err != nil {
 			return nil, err
 		}
+		for _, note := range plan.Notes {
+			r.Log.Warn("restore plan", "note", note)
+		}
 		data, err := json.Marshal(plan)
 		if err != nil {
 			return nil, fmt.Errorf("encode the restore plan: %w", err)

@@ -2,7 +2,6 @@ package job
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -10,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"keepset/internal/dbdump"
 	"keepset/internal/record"
 	"keepset/internal/repository"
 	"keepset/internal/statefulset"
@@ -72,8 +70,8 @@ func (r *Restore) resolve(ctx context.Context, mayBeUnreachable bool) (*RestoreP
 		return nil, err
 	}
 	choice := r.Choice
-	choice.Whole, choice.Ordinals = true, r.Request.needs()
-	info, err := choice.resolve(ctx, r.Repository, r.From)
+	choice.Whole, choice.Ordinals = true, r.Request.needs(set.Start)
+	info, passed, err := choice.resolve(ctx, r.Repository, r.From)
 	if err != nil {
 		return nil, err
 	}
@@ -90,8 +88,11 @@ func (r *Restore) resolve(ctx context.Context, mayBeUnreachable bool) (*RestoreP
 		From: r.From, Backup: info.ID, Incomplete: info.Status == repository.StatusIncomplete, Suspect: suspect(info),
 		ReplicasNow: set.Replicas, ReplicasThen: replicas,
 	}
+	if passed != "" {
+		plan.note("%s", passed)
+	}
 	if partial := filtered(&info.Plan); partial != "" {
-		plan.Notes = append(plan.Notes, fmt.Sprintf("the backup %s: nothing else will be on the restored servers, and a follower breaks when its upstream writes to it", partial))
+		plan.note("the backup %s: nothing else will be on the restored servers, and a follower breaks when its upstream writes to it", partial)
 	}
 	if blocking := set.Blocking(ordinals); len(blocking) > 0 {
 		return nil, fmt.Errorf("%w: %s", ErrConfig, blocking[0])
@@ -102,13 +103,15 @@ func (r *Restore) resolve(ctx context.Context, mayBeUnreachable bool) (*RestoreP
 	}
 	for _, ordinal := range ordinals {
 		item, err := r.resolveItem(set, members, mode, ordinal)
+		if err == nil {
+			err = r.checkKnown(&info.Plan, members, mode, ordinal)
+		}
 		if err != nil {
 			return nil, err
 		}
 		plan.Items = append(plan.Items, item)
-		plan.noteFollowing(set, members, item)
+		r.noteFollowing(plan, set, members, item)
 	}
-	plan.noteWarnings(members)
 	plan.CapturedAt = members.report(plan.Items[0].Base).CapturedAt
 	if err := r.checkRollback(set, plan); err != nil {
 		return nil, err
@@ -116,6 +119,7 @@ func (r *Restore) resolve(ctx context.Context, mayBeUnreachable bool) (*RestoreP
 	if err := r.checkUpstreams(ctx, set, plan, members, mayBeUnreachable); err != nil {
 		return nil, err
 	}
+	plan.noteWarnings(members)
 	return plan, r.addSteps(ctx, set, plan)
 }
 
@@ -228,101 +232,6 @@ func hostOf(set statefulset.Set, ordinal int, host string) bool {
 	given, own := strings.Split(strings.ToLower(host), "."), strings.Split(set.Host(ordinal), ".")
 	n := min(len(given), len(own))
 	return slices.Equal(given[:n], own[:n])
-}
-
-// noteFollowing warns of an upstream that was itself a follower when it was
-// backed up: it may have a primary to be followed instead.
-func (p *RestorePlan) noteFollowing(set statefulset.Set, members backedUp, item RestoreItem) {
-	host, _, err := net.SplitHostPort(item.Follow)
-	if err != nil || item.Beginning {
-		return
-	}
-	for _, m := range members {
-		if up := m.report.Coordinates.Upstream; up != nil && hostOf(set, m.Ordinal, host) {
-			p.Notes = append(p.Notes, fmt.Sprintf("ordinal %d will follow ordinal %d, which was itself a follower of %s:%d when it was backed up; name the primary with --as-follower-of if that is another one",
-				item.Ordinal, m.Ordinal, up.Host, up.Port))
-		}
-	}
-}
-
-// noteWarnings repeats what was warned of when the members that are going to be
-// loaded were backed up: such as tables that a restart empties.
-func (p *RestorePlan) noteWarnings(members backedUp) {
-	for _, item := range p.Items {
-		for _, warning := range members.report(item.Base).Warnings {
-			note := fmt.Sprintf("the backup of ordinal %d says: %s", item.Base, warning)
-			if !slices.Contains(p.Notes, note) {
-				p.Notes = append(p.Notes, note)
-			}
-		}
-	}
-}
-
-// checkRollback refuses to bring a primary back to an older state while its
-// followers live on: they would be ahead of it and break. A follower need not
-// be Ready for that, since one that lost its primary may well not be.
-func (r *Restore) checkRollback(set statefulset.Set, plan *RestorePlan) error {
-	if r.Request.AllowRollback || plan.Mode != ModeRecovery {
-		return nil
-	}
-	for _, item := range plan.Items {
-		if item.Follow != "" {
-			continue
-		}
-		var live []string
-		for _, m := range set.Members {
-			planned := slices.ContainsFunc(plan.Items, func(i RestoreItem) bool { return i.Ordinal == m.Ordinal })
-			if !planned && m.Pod.Exists && !m.Pod.Seed {
-				live = append(live, m.Pod.Name)
-			}
-		}
-		if len(live) > 0 {
-			return fmt.Errorf("%w: ordinal %d follows nobody, and %s live on: if they follow it, they are ahead of the backup and will break; "+
-				"take a fresh backup of the most advanced of them and restore from that, or consent with --allow-rollback", ErrNeedsConsent, item.Ordinal, strings.Join(live, ", "))
-		}
-	}
-	return nil
-}
-
-// checkUpstreams asks each upstream that exists by now whether it still has
-// the logs from the coordinates on. From outside of the cluster it may not be
-// reachable; then the run inside of it will ask. The replication account has
-// to be known for those, too, that this restore will only bring up.
-func (r *Restore) checkUpstreams(ctx context.Context, set statefulset.Set, plan *RestorePlan, members backedUp, mayBeUnreachable bool) error {
-	for _, item := range plan.Items {
-		if item.Follow == "" || item.Keep {
-			continue
-		}
-		up, err := r.Servers.Upstream(item.Follow)
-		if err != nil {
-			return err
-		}
-		if item.Beginning {
-			continue
-		}
-		err = r.checkUpstream(ctx, item, members.report(item.Base).Coordinates, up)
-		if errors.Is(err, dbdump.ErrUnreachable) && mayBeUnreachable {
-			plan.Notes = append(plan.Notes, fmt.Sprintf("not checked from here whether %s still has the logs that ordinal %d needs; the restore checks it before it touches anything", item.Follow, item.Ordinal))
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("check that %s can be followed by ordinal %d of %s: %w", item.Follow, item.Ordinal, set.Name, err)
-		}
-	}
-	return nil
-}
-
-func (r *Restore) checkUpstream(ctx context.Context, item RestoreItem, c record.Coordinates, up dbdump.Upstream) error {
-	engine, err := r.Servers.Target(item.Follow, true)
-	if err != nil {
-		return err
-	}
-	defer closeEngine(engine)
-	f, ok := engine.(dbdump.Follower)
-	if !ok {
-		return fmt.Errorf("%w: this engine's servers cannot follow another", ErrConfig)
-	}
-	return f.Check(ctx, c, up)
 }
 
 // addSteps says in words what each ordinal's seed will do, and thereby finds

@@ -33,7 +33,7 @@ func backedUp(t *testing.T) *world {
 	return w
 }
 
-var recovery = job.Request{Ordinals: []int{1}, Replace: true}
+var recovery = job.Request{Ordinals: []int{1}, Replace: true, Base: -1}
 
 // The steps of a restore and their order: nothing is touched before the set is
 // held, the plan stored and the backups stopped; no claim goes before it is
@@ -330,4 +330,22 @@ func TestLostLeaseStopsTheRestore(t *testing.T) {
 	info, err := c.client().CheckFree(context.WithoutCancel(t.Context()), "db")
 	require.ErrorIs(t, err, statefulset.ErrBusy)
 	require.Equal(t, "run-9", info.Run(), "it is not given back by whoever has lost it")
+}
+
+// A backup that warned of very many things can be restored: the plan, which is
+// stored where there is little room, repeats some of them.
+func TestManyWarningsCanBeRestored(t *testing.T) {
+	w := newWorld(t, 3, 3)
+	upstream := &record.UpstreamCoordinates{Host: "db-0.db", Port: 3306, Running: true}
+	w.servers[w.order[1]].upstream = upstream
+	for i := range 2000 {
+		text := fmt.Sprintf("view shop.v%d cannot be read, because %s", i, strings.Repeat("a column that it names is not there; ", 3))
+		w.servers[w.order[1]].warnings = append(w.servers[w.order[1]].warnings, text)
+	}
+	_, err := w.backup().Run(t.Context())
+	require.NoError(t, err)
+	report, err := newCluster(t, 2).restore(w, &databases{}, recovery, "run-1", "pod-1").Execute(t.Context())
+	require.NoError(t, err)
+	require.Len(t, report.Plan.Notes, 11)
+	require.Contains(t, report.Plan.Notes[10], "backup show "+string(report.Plan.Backup))
 }

@@ -18,7 +18,8 @@ type Selector struct {
 	Allow bool
 	// Unfit says why a backup, although it is good, is not what the caller
 	// looks for; empty when it is. It is asked by At and for the newest, not
-	// by ID. Nil takes any.
+	// by ID, of good backups alone, the newest first, until one is taken. Nil
+	// takes any.
 	Unfit func(BackupInfo) string
 }
 

@@ -3,8 +3,10 @@ package e2e
 import (
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"keepset/test/servers"
 )
@@ -22,9 +24,11 @@ func TestPlainFilteredBackups(t *testing.T) {
 	repository := "file://" + filepath.Join(t.TempDir(), "repository")
 	p.ok("backup", "init", "--repository", repository)
 	run := withoutJSON(runArgs(repository, source))
-	p.ok(run...)
-	p.ok(append(run, "--exclude", "scratch")...)
-	p.ok(append(run, "--database", "shop")...)
+	for _, args := range [][]string{nil, {"--exclude", "scratch"}, {"--database", "shop"}} {
+		p.ok(append(run, args...)...)
+		last := p.list(repository, "shop")[0].Backup // of one second, none is the newer one
+		require.Eventually(t, func() bool { return time.Since(last.Time()) >= time.Second }, 5*time.Second, 50*time.Millisecond)
+	}
 	all := p.list(repository, "shop") // the newest first
 	only, without, whole := string(all[0].Backup), string(all[1].Backup), string(all[2].Backup)
 	assert.Equal(t, []string{"shop"}, all[0].Databases)
@@ -36,6 +40,11 @@ func TestPlainFilteredBackups(t *testing.T) {
 	}
 	target := servers.MariaDB(t)
 	q, args := load(target)
+	refused := q.fails(64, args...)
+	assert.Contains(t, refused, without, "the newest of the server is not passed over for an older one by itself")
+	assert.Contains(t, refused, "(--allow-filtered takes it)")
+	assert.Contains(t, refused, "--backup "+whole)
+	q, args = load(target, "--backup", whole)
 	assert.Contains(t, q.ok(args...), whole)
 	assert.Equal(t, "3", target.Value(t, "SELECT COUNT(*) FROM crm.people"))
 	q, args = load(target, "--database", "shop", "--replace")

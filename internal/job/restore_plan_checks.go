@@ -1,0 +1,107 @@
+package job
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"keepset/internal/dbdump"
+	"keepset/internal/record"
+	"keepset/internal/statefulset"
+)
+
+// checkKnown refuses to guess what a lost ordinal was whose member was left out
+// of the backup, when no other member followed anybody either: a follower of
+// the one that was backed up, or a server with rows of its own, which would be
+// replaced by another's.
+func (r *Restore) checkKnown(p *record.Plan, members backedUp, mode string, ordinal int) error {
+	said := r.Request.Follow != "" || r.Request.Base >= 0
+	if said || mode != ModeRecovery || !leftOut(p, ordinal) || len(members.alone()) < len(members) {
+		return nil
+	}
+	return fmt.Errorf("%w: backup %s was taken without ordinal %d, and none of its members followed another server, so that it does not say whether ordinal %d is a follower: "+
+		"give --as-follower-of host:port if it is, --as-follower-of none for what it held itself", ErrConfig, p.ID, ordinal, ordinal)
+}
+
+// checkRollback refuses to bring a primary back to an older state while its
+// followers live on: they would be ahead of it and break. A follower need not
+// be Ready for that, since one that lost its primary may well not be.
+func (r *Restore) checkRollback(set statefulset.Set, plan *RestorePlan) error {
+	if r.Request.AllowRollback || plan.Mode != ModeRecovery {
+		return nil
+	}
+	for _, item := range plan.Items {
+		if item.Follow != "" {
+			continue
+		}
+		var live []string
+		for _, m := range set.Members {
+			planned := slices.ContainsFunc(plan.Items, func(i RestoreItem) bool { return i.Ordinal == m.Ordinal })
+			if !planned && m.Pod.Exists && !m.Pod.Seed {
+				live = append(live, m.Pod.Name)
+			}
+		}
+		if len(live) > 0 {
+			return fmt.Errorf("%w: ordinal %d follows nobody, and %s live on: if they follow it, they are ahead of the backup and will break; "+
+				"take a fresh backup of the most advanced of them and restore from that, or consent with --allow-rollback", ErrNeedsConsent, item.Ordinal, strings.Join(live, ", "))
+		}
+	}
+	return nil
+}
+
+// checkUpstreams asks each upstream that exists by now whether it still has
+// the logs from the coordinates on. From outside of the cluster it may not be
+// reachable; then the run inside of it will ask. The replication account has
+// to be known for those, too, that this restore will only bring up.
+func (r *Restore) checkUpstreams(ctx context.Context, set statefulset.Set, plan *RestorePlan, members backedUp, mayBeUnreachable bool) error {
+	for _, item := range plan.Items {
+		if item.Follow == "" || item.Keep {
+			continue
+		}
+		up, err := r.Servers.Upstream(item.Follow)
+		if err != nil {
+			return err
+		}
+		if item.Beginning {
+			continue
+		}
+		follows, err := r.checkUpstream(ctx, item, members.report(item.Base).Coordinates, up)
+		if errors.Is(err, dbdump.ErrUnreachable) && mayBeUnreachable {
+			plan.note("not checked from here whether %s still has the logs that ordinal %d needs; the restore checks it before it touches anything", item.Follow, item.Ordinal)
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("check that %s can be followed by ordinal %d of %s: %w", item.Follow, item.Ordinal, set.Name, err)
+		}
+		if follows && r.Request.Follow == "" {
+			plan.note("ordinal %d will follow %s, which is set up to follow another server by now; name the primary with --as-follower-of if that is another one", item.Ordinal, item.Follow)
+		}
+	}
+	return nil
+}
+
+// checkUpstream also tells whether the upstream is itself set up to follow
+// another server, as far as the target's account may ask it.
+func (r *Restore) checkUpstream(ctx context.Context, item RestoreItem, c record.Coordinates, up dbdump.Upstream) (follows bool, err error) {
+	engine, err := r.Servers.Target(item.Follow, true)
+	if err != nil {
+		return false, err
+	}
+	defer closeEngine(engine)
+	f, ok := engine.(dbdump.Follower)
+	if !ok {
+		return false, fmt.Errorf("%w: this engine's servers cannot follow another", ErrConfig)
+	}
+	if err := f.Check(ctx, c, up); err != nil {
+		return false, err
+	}
+	if p, ok := engine.(dbdump.Prober); ok {
+		if follows, err = p.Replicates(ctx); err != nil {
+			r.Log.Info("whether the upstream follows another server is not known", "upstream", item.Follow, "error", err)
+			return false, ctx.Err()
+		}
+	}
+	return follows, nil
+}
