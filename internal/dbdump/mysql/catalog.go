@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"keepset/internal/dbdump"
 )
@@ -109,9 +110,31 @@ func systemSchema(name string) bool {
 	return isSystemSchema(name) || name == "#mysql50#lost+found" || strings.EqualFold(name, "ndbinfo")
 }
 
+// errBusy: definitions that were to be read are being changed by somebody.
+var errBusy = fmt.Errorf("%w: another connection is changing definitions; run it again when no DDL runs", dbdump.ErrDrift)
+
+// Warnings of MariaDB's information_schema about what it could not look at.
+const errDefinitionSkipped = 1684
+
+// list reads from information_schema. While the session itself holds a lock, MariaDB does not wait for a table whose
+// definition somebody is changing: it leaves it out or shows it as broken, and says so in a warning only.
+func (d *dump) list(ctx context.Context, s *session, query string, fn func(r row) error) error {
+	if err := s.each(ctx, query, fn); err != nil || !d.server.MariaDB() {
+		return err
+	}
+	return s.each(ctx, "SHOW WARNINGS", func(r row) error {
+		if code := number(r.at(1)); code == errDefinitionSkipped || code == errLockWaitTimeout {
+			d.log.Debug("definitions are being changed", "warning", r.at(2))
+			return errBusy
+		}
+		return nil
+	})
+}
+
 // readCatalog reads everything that passes the filter, a few queries per
 // schema, however many tables it has.
 func (d *dump) readCatalog(ctx context.Context, s *session) (*catalog, error) {
+	begin := time.Now() //nolint:forbidigo // elapsed time
 	c := &catalog{}
 	err := s.each(ctx, "SELECT SCHEMA_NAME, DEFAULT_COLLATION_NAME FROM information_schema.SCHEMATA", func(r row) error {
 		name := r.at(0)
@@ -132,6 +155,7 @@ func (d *dump) readCatalog(ctx context.Context, s *session) (*catalog, error) {
 	if err := d.readIdentities(ctx, s, c); err != nil {
 		return nil, err
 	}
+	d.catalogTook = time.Since(begin)
 	return c, c.checkFilter(d.opts.Filter)
 }
 
@@ -159,7 +183,8 @@ func (d *dump) readSchema(ctx context.Context, s *session, sc *schema) error {
 
 func (d *dump) readTables(ctx context.Context, s *session, sc *schema) (map[string]*table, error) {
 	tables := map[string]*table{}
-	err := s.each(ctx, `SELECT TABLE_NAME, TABLE_TYPE, ENGINE, TABLE_COLLATION, TABLE_COMMENT, CREATE_OPTIONS, CREATE_TIME,
+	var broken error // unless the table is only being changed
+	err := d.list(ctx, s, `SELECT TABLE_NAME, TABLE_TYPE, ENGINE, TABLE_COLLATION, TABLE_COMMENT, CREATE_OPTIONS, CREATE_TIME,
 		TABLE_ROWS, DATA_LENGTH FROM information_schema.TABLES WHERE TABLE_SCHEMA = `+quoteString(sc.name), func(r row) error {
 		name := r.at(0)
 		if !d.opts.Filter.Table(sc.name, name) || strings.HasPrefix(r.at(1), "TEMPORARY") {
@@ -172,14 +197,17 @@ func (d *dump) readTables(ctx context.Context, s *session, sc *schema) (map[stri
 		if t.engine == "" && t.base() && strings.Contains(t.comment, "command denied") {
 			return fmt.Errorf("table %s cannot be opened: %w: %s; grant the account what is denied to it, or exclude the table", t, dbdump.ErrPrivilege, t.comment)
 		}
-		if t.engine == "" && t.base() {
-			return fmt.Errorf("table %s cannot be opened: %s; repair it, drop it, or exclude it", t, t.comment)
+		if t.engine == "" && t.base() && broken == nil {
+			broken = fmt.Errorf("table %s cannot be opened: %s; repair it, drop it, or exclude it", t, t.comment)
 		}
 		t.transactional, t.structureOnly = engineTraits(t.engine)
 		tables[name] = t
 		sc.tables = append(sc.tables, t)
 		return nil
 	})
+	if err == nil {
+		err = broken
+	}
 	slices.SortFunc(sc.tables, func(a, b *table) int { return strings.Compare(a.name, b.name) })
 	return tables, err
 }

@@ -60,7 +60,7 @@ func (d *dump) readCode(ctx context.Context, s *session, sc *schema) error {
 		}},
 	}
 	for _, l := range lists {
-		err := s.each(ctx, l.query, func(r row) error {
+		err := d.list(ctx, s, l.query, func(r row) error {
 			o := &codeObject{schema: sc, kind: l.kind, name: r.at(0), fingerprint: r.at(5)}
 			l.fill(o, r)
 			if d.wanted(o) {

@@ -12,7 +12,7 @@ func (d *dump) readColumns(ctx context.Context, s *session, sc *schema, tables m
 	if !d.server.MariaDB() && d.server.AtLeast(8, 0, 3) {
 		srid = "SRS_ID"
 	}
-	err := s.each(ctx, `SELECT TABLE_NAME, COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, CHARACTER_SET_NAME, COLLATION_NAME, IS_NULLABLE,
+	err := d.list(ctx, s, `SELECT TABLE_NAME, COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, CHARACTER_SET_NAME, COLLATION_NAME, IS_NULLABLE,
 		EXTRA, GENERATION_EXPRESSION, `+srid+` FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = `+quoteString(sc.name)+`
 		ORDER BY TABLE_NAME, ORDINAL_POSITION`, func(r row) error {
 		t := tables[r.at(0)]
@@ -42,7 +42,7 @@ func (d *dump) readReferenceSystems(ctx context.Context, s *session, sc *schema,
 	if !d.server.MariaDB() || !slices.ContainsFunc(sc.tables, (*table).geometry) {
 		return nil
 	}
-	return s.each(ctx, `SELECT G_TABLE_NAME, G_GEOMETRY_COLUMN, SRID FROM information_schema.GEOMETRY_COLUMNS
+	return d.list(ctx, s, `SELECT G_TABLE_NAME, G_GEOMETRY_COLUMN, SRID FROM information_schema.GEOMETRY_COLUMNS
 		WHERE SRID <> 0 AND G_TABLE_SCHEMA = `+quoteString(sc.name), func(r row) error {
 		if t := tables[r.at(0)]; t != nil {
 			for i := range t.columns {
@@ -71,7 +71,7 @@ func (d *dump) readKeys(ctx context.Context, s *session, sc *schema, tables map[
 	case !d.server.MariaDB() && d.server.AtLeast(8, 0, 0):
 		ignored = "IF(IS_VISIBLE = 'YES', 'NO', 'YES')"
 	}
-	err := s.each(ctx, `SELECT TABLE_NAME, INDEX_NAME, COLUMN_NAME, SUB_PART, NULLABLE, INDEX_TYPE, `+expression+`, `+ignored+`
+	err := d.list(ctx, s, `SELECT TABLE_NAME, INDEX_NAME, COLUMN_NAME, SUB_PART, NULLABLE, INDEX_TYPE, `+expression+`, `+ignored+`
 		FROM information_schema.STATISTICS WHERE NON_UNIQUE = 0 AND TABLE_SCHEMA = `+quoteString(sc.name)+`
 		ORDER BY TABLE_NAME, INDEX_NAME, SEQ_IN_INDEX`, func(r row) error {
 		t := tables[r.at(0)]
@@ -106,7 +106,7 @@ func (d *dump) readPartitions(ctx context.Context, s *session, sc *schema, table
 	if !slices.ContainsFunc(sc.tables, func(t *table) bool { return strings.Contains(t.options, "partitioned") }) {
 		return nil
 	}
-	return s.each(ctx, `SELECT TABLE_NAME, COALESCE(SUBPARTITION_NAME, PARTITION_NAME), TABLE_ROWS FROM information_schema.PARTITIONS
+	return d.list(ctx, s, `SELECT TABLE_NAME, COALESCE(SUBPARTITION_NAME, PARTITION_NAME), TABLE_ROWS FROM information_schema.PARTITIONS
 		WHERE PARTITION_NAME IS NOT NULL AND TABLE_SCHEMA = `+quoteString(sc.name)+`
 		ORDER BY TABLE_NAME, PARTITION_ORDINAL_POSITION, SUBPARTITION_ORDINAL_POSITION`, func(r row) error {
 		if t := tables[r.at(0)]; t != nil {

@@ -131,6 +131,8 @@ type session struct {
 	ID uint64
 	// host tells the server from others behind the same address.
 	host string
+	// client is who the server takes us for, as in SHOW PROCESSLIST: the user, and the address and port of this end.
+	client string
 	// dialled is the connection under the driver's.
 	dialled *bufferedConn
 	// wire is the connection under the driver's, where it is not encrypted
@@ -150,6 +152,9 @@ func (e *Engine) connect(ctx context.Context) (*sql.Conn, error) {
 	return conn, err
 }
 
+// clientColumns tell who the client of a connection is.
+const clientColumns = "CONCAT_WS('@', USER, HOST)"
+
 // openSession connects and prepares the session: statements one after the
 // other, after what every session needs.
 func (e *Engine) openSession(ctx context.Context, statements ...string) (*session, error) {
@@ -158,7 +163,9 @@ func (e *Engine) openSession(ctx context.Context, statements ...string) (*sessio
 	if s.Conn, err = e.connect(context.WithValue(ctx, dialKey{}, &s.dialled)); err != nil {
 		return nil, connectError(e.opts.Address, e.opts.User, err)
 	}
-	if err := s.QueryRowContext(ctx, "SELECT CONNECTION_ID(), CONCAT_WS(':', @@hostname, @@port, @@server_id)").Scan(&s.ID, &s.host); err != nil {
+	const who = "SELECT CONNECTION_ID(), CONCAT_WS(':', @@hostname, @@port, @@server_id), COALESCE((SELECT " + clientColumns +
+		" FROM information_schema.PROCESSLIST WHERE ID = CONNECTION_ID()), '')"
+	if err := s.QueryRowContext(ctx, who).Scan(&s.ID, &s.host, &s.client); err != nil {
 		s.Close()
 		return nil, fmt.Errorf("prepare session on %s: %w", e.opts.Address, err)
 	}

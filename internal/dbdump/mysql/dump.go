@@ -30,7 +30,9 @@ type dump struct {
 	accounts             string // fingerprint
 	// catalogHeld tells that the catalog was read when nothing could change it:
 	// what is created afterwards is no part of the dump.
-	catalogHeld     bool
+	catalogHeld bool
+	// catalogTook is how long the last reading of the catalog took.
+	catalogTook     time.Duration
 	definitionsHeld bool
 
 	buffers sync.Pool

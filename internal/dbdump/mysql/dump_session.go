@@ -94,19 +94,35 @@ func (p *sessions) close(ctx context.Context, failed bool) {
 	}
 }
 
+// kill ends sessions in the server. Another server may answer by now, or the same one after a restart, where their
+// numbers are somebody else's: only what is still the same client's connection to the same server is killed.
 func (p *sessions) kill(ctx context.Context, open []*session) {
 	ctx, cancel := context.WithTimeout(ctx, killTimeout)
 	defer cancel()
+	log := p.engine.opts.Logger
 	killer, err := p.engine.openSession(ctx)
 	if err != nil {
-		p.engine.opts.Logger.Warn("could not connect to kill the dump's own sessions; they end when the server notices", "error", err)
+		log.Warn("could not connect to kill the dump's own sessions; they end when the server notices", "error", err)
 		return
 	}
 	defer killer.Close()
+	alive := map[string]string{}
+	err = killer.each(ctx, "SELECT ID, "+clientColumns+" FROM information_schema.PROCESSLIST", func(r row) error {
+		alive[r.at(0)] = r.at(1)
+		return nil
+	})
+	if err != nil {
+		log.Warn("could not see which of the dump's own sessions are left; they end when the server notices", "error", err)
+		return
+	}
 	for _, s := range open {
-		// A session that has ended by itself is unknown: nothing to do.
+		if s.host != killer.host || s.client == "" || alive[fmt.Sprint(s.ID)] != s.client {
+			log.Debug("session is gone, or on another server", "connection", s.ID, "server", s.host)
+			continue
+		}
+		// It may have ended by itself just now: nothing to do.
 		if err := killer.exec(ctx, fmt.Sprintf("KILL CONNECTION %d", s.ID)); err != nil {
-			p.engine.opts.Logger.Debug("session was gone already", "connection", s.ID)
+			log.Debug("session was gone already", "connection", s.ID)
 		}
 	}
 }

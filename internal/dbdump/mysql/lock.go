@@ -19,7 +19,7 @@ import (
 // MariaDB, "backup-stage": BACKUP STAGE START, FLUSH, BLOCK_DDL,
 // BLOCK_COMMIT; consistent reads are opened; BACKUP STAGE END. Commits wait
 // during the last stage only. DDL waits from BLOCK_DDL to END, and the catalog is
-// read again in between; DDL after END that changes or drops what is dumped is
+// read again in between (lock_catalog.go); DDL after END that changes or drops what is dumped is
 // found at the end of the dump.
 //
 // That holds up nobody who changes rows of a transactional Aria table (TRANSACTIONAL=1,
@@ -138,7 +138,11 @@ func (d *dump) acquire(ctx context.Context, mode LockMode) (*lock, error) {
 		l.writers, l.global = false, false
 		return l, nil
 	}
-	return l, d.attempts(ctx, l, steps, undo)
+	err := d.attempts(ctx, l, steps, undo)
+	if errors.Is(err, errAria) {
+		return d.acquire(ctx, LockFTWRL)
+	}
+	return l, err
 }
 
 // lockTables is the statement that locks everything that is going to be read.
@@ -168,7 +172,7 @@ func (d *dump) attempts(ctx context.Context, l *lock, steps, undo []string) erro
 		if wait <= 0 {
 			return d.lockTimeout(ctx, nil)
 		}
-		err := d.attempt(ctx, steps, wait)
+		err := d.attempt(ctx, l, steps, wait)
 		if err == nil {
 			return nil
 		}
@@ -176,12 +180,9 @@ func (d *dump) attempts(ctx context.Context, l *lock, steps, undo []string) erro
 			// END without START, and the like: nothing was held.
 			d.log.Debug("lock attempt undone", "error", e)
 		}
-		switch errorNumber(err) {
-		case errLockWaitTimeout:
-		case errSpecificAccess, errDBAccessDenied, errTableAccessDenied, errAccessDenied:
-			return fmt.Errorf("lock %s: %w: %w", d.opts.Address, dbdump.ErrPrivilege, err)
-		default:
-			return fmt.Errorf("lock %s: %w", d.opts.Address, err)
+		busy := errors.Is(err, errBusy)
+		if !busy && errorNumber(err) != errLockWaitTimeout {
+			return d.lockError(err)
 		}
 		d.log.Warn("lock not granted yet, others hold it up", "waited", time.Since(l.since).Round(time.Millisecond), "until", time.Until(deadline).Round(time.Second))
 		if time.Until(deadline) <= time.Second {
@@ -192,11 +193,25 @@ func (d *dump) attempts(ctx context.Context, l *lock, steps, undo []string) erro
 			return context.Cause(ctx)
 		case <-time.After(time.Second):
 		}
+		if busy {
+			if err := d.renewCatalog(ctx, time.Until(deadline)); err != nil {
+				return err
+			}
+		}
 	}
 }
 
+// lockError classes an error that another attempt does not help against.
+func (d *dump) lockError(err error) error {
+	switch errorNumber(err) {
+	case errSpecificAccess, errDBAccessDenied, errTableAccessDenied, errAccessDenied:
+		return fmt.Errorf("lock %s: %w: %w", d.opts.Address, dbdump.ErrPrivilege, err)
+	}
+	return fmt.Errorf("lock %s: %w", d.opts.Address, err)
+}
+
 // attempt runs the steps, all of them within wait.
-func (d *dump) attempt(ctx context.Context, steps []string, wait time.Duration) error {
+func (d *dump) attempt(ctx context.Context, l *lock, steps []string, wait time.Duration) error {
 	end := time.Now().Add(wait) //nolint:forbidigo // elapsed time
 	for _, step := range steps {
 		left := seconds(time.Until(end))
@@ -207,32 +222,12 @@ func (d *dump) attempt(ctx context.Context, steps []string, wait time.Duration) 
 			return err
 		}
 		if step == stageBlockDDL {
-			begin := time.Now() //nolint:forbidigo // elapsed time
-			if err := d.readCatalogAgain(ctx); err != nil {
+			if err := d.readCatalogAgain(ctx, l); err != nil {
 				return err
 			}
-			end = end.Add(time.Since(begin)) // no wait for others
 		}
 	}
 	return nil
-}
-
-// stageBlockDDL is the stage from which on definitions stay as they are, while rows still change.
-const stageBlockDDL = "BACKUP STAGE BLOCK_DDL"
-
-// readCatalogAgain takes up what was created, changed or dropped since the catalog was read, so that DDL between then
-// and the lock does not fail the dump.
-func (d *dump) readCatalogAgain(ctx context.Context) error {
-	now, err := d.readCatalog(ctx, d.coordinator)
-	if err != nil {
-		return err
-	}
-	d.catalogHeld = true
-	if len(d.catalog.differences(now)) == 0 {
-		return nil
-	}
-	d.catalog = now
-	return d.judgeTables()
 }
 
 // unlock lets writers go on, having made sure that definitions stay where the

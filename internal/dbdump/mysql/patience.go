@@ -19,6 +19,13 @@ import (
 // doubtInterval is the longest time between two questions about a connection in doubt.
 const doubtInterval = 5 * time.Second
 
+// blindRounds is how many times in a row, each after the timeout of a read, nobody could be asked before that is a doubt,
+// too: an hour by default. Behind a proxy, the keep-alive of TCP only shows that the proxy is there.
+const blindRounds = 30
+
+// errCannotAsk: nobody can tell whether the server is still at work.
+var errCannotAsk = errors.New("the server that it belongs to could not be asked")
+
 // patientConn is a connection that may be silent for as long as the server is at work for it.
 type patientConn struct {
 	net.Conn
@@ -58,8 +65,9 @@ func (c *patientConn) SetWriteDeadline(t time.Time) error {
 
 // patiently moves bytes, for as long as nothing speaks against waiting.
 func (c *patientConn) patiently(setDeadline func(time.Time) error, move func() (int, error)) (int, error) {
-	wait := c.timeout
-	var since time.Time // when the doubts began
+	wait, begin := c.timeout, time.Now() //nolint:forbidigo // elapsed time
+	var since time.Time                  // when the doubts began
+	blind := 0                           // how often nobody could be asked
 	for {
 		if c.closing.Load() {
 			return move()
@@ -75,6 +83,11 @@ func (c *patientConn) patiently(setDeadline func(time.Time) error, move func() (
 			return n, nil
 		}
 		doubt := c.doubts()
+		if !errors.Is(doubt, errCannotAsk) {
+			blind = 0
+		} else if blind++; blind < blindRounds {
+			doubt = nil
+		}
 		now := time.Now() //nolint:forbidigo // elapsed time
 		switch {
 		case doubt == nil:
@@ -82,7 +95,7 @@ func (c *patientConn) patiently(setDeadline func(time.Time) error, move func() (
 		case since.IsZero():
 			wait, since = min(c.timeout, doubtInterval), now
 		case now.Sub(since) >= c.timeout:
-			lost := fmt.Errorf("the connection was silent for %s and given up: %w", (c.timeout + now.Sub(since)).Round(time.Second), doubt)
+			lost := fmt.Errorf("the connection was silent for %s and given up: %w", now.Sub(begin).Round(time.Second), doubt)
 			c.lost.Store(&lost)
 			return 0, lost
 		}
@@ -101,7 +114,8 @@ func (s *session) explain(err error) error {
 }
 
 // doubts asks the server what it does for a session, and returns what speaks against waiting for it; nil when the
-// server is at work, or does not say: then the keep-alive of TCP has to notice that the other end is gone.
+// server is at work. errCannotAsk: it does not say, and the keep-alive of TCP has the better chance to notice that the
+// other end is gone.
 func (e *Engine) doubts(of *session) error {
 	ctx, cancel := context.WithTimeout(context.Background(), e.opts.ConnectTimeout)
 	defer cancel()
@@ -109,7 +123,7 @@ func (e *Engine) doubts(of *session) error {
 	s, err := e.openSession(ctx)
 	if errorNumber(err) != 0 {
 		log.Warn("a connection is silent, and the server does not let another one ask why", "error", err)
-		return nil
+		return errCannotAsk
 	}
 	if err != nil {
 		return err
@@ -131,7 +145,7 @@ func (e *Engine) doubts(of *session) error {
 	}
 	if !askable {
 		log.Warn("a connection is silent, and whoever is between here and the server does not let another one ask why")
-		return nil
+		return errCannotAsk
 	}
 	if doubt == nil {
 		log.Debug("a statement takes long")

@@ -181,3 +181,37 @@ func (p *hole) swallow(all bool) {
 	}
 	p.silence.Store(all)
 }
+
+// Where nobody can be asked, silence is not waited for without end.
+func TestSilenceThatNobodyExplainsEnds(t *testing.T) {
+	t.Parallel()
+	near, far := net.Pipe()
+	defer near.Close() //nolint:errcheck // it is being thrown away
+	defer far.Close()  //nolint:errcheck // it is being thrown away
+	asked := 0
+	c := &patientConn{Conn: near, timeout: 10 * time.Millisecond}
+	c.doubts = func() error {
+		if asked++; asked == blindRounds-1 {
+			return nil // one answer, and the count begins anew
+		}
+		return errCannotAsk
+	}
+	_, err := c.Read(make([]byte, 1))
+	require.ErrorIs(t, err, errCannotAsk)
+	require.ErrorContains(t, err, "given up")
+	require.GreaterOrEqual(t, asked, 2*blindRounds-1)
+}
+
+// Whoever answers now is not the server that is waited for, and cannot speak for it.
+func TestAnotherServerCannotSpeakForASession(t *testing.T) {
+	t.Parallel()
+	eachServer(t, families(), func(t *testing.T, s *servers.MySQL) {
+		e := newEngine(t, options(t, s))
+		session, err := e.openSession(t.Context())
+		require.NoError(t, err)
+		defer session.Close()
+		require.ErrorContains(t, e.doubts(session), "the server waits for it")
+		session.host = "another"
+		require.ErrorIs(t, e.doubts(session), errCannotAsk)
+	})
+}
