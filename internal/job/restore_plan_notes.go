@@ -37,13 +37,20 @@ func (p *RestorePlan) note(format string, args ...any) {
 
 // noteFollowing warns of an upstream that may not be the primary any more: it
 // was itself a follower when it was backed up, or it is not the first ordinal
-// and was the primary then.
+// and was the primary then, or it is the first ordinal because the recorded
+// upstream, an address or a Service perhaps, is not known as a member.
 func (r *Restore) noteFollowing(plan *RestorePlan, set statefulset.Set, members backedUp, item RestoreItem) {
 	host, _, err := net.SplitHostPort(item.Follow)
 	if err != nil || item.Beginning {
 		return
 	}
-	if r.Request.Follow == "" && !hostOf(set, set.Start, host) {
+	recorded := members.report(item.Base).Coordinates.Upstream
+	switch {
+	case r.Request.Follow != "":
+	case recorded != nil && hostOf(set, set.Start, host) && !hostOf(set, set.Start, recorded.Host):
+		plan.note("ordinal %d will follow the first ordinal, %d: the backed-up server followed %s:%d, which is no name of a member that could be followed; name the primary with --as-follower-of if it is another one",
+			item.Ordinal, set.Start, recorded.Host, recorded.Port)
+	case !hostOf(set, set.Start, host):
 		plan.note("ordinal %d will follow %s, as the backed-up server did, and not the first ordinal, %d; name the primary with --as-follower-of if it has changed since",
 			item.Ordinal, item.Follow, set.Start)
 	}
