@@ -8,21 +8,25 @@ import (
 )
 
 // claimOrigin writes the set's origin, or compares it. An origin that names
-// nobody, which is what versions before --origin wrote, is adopted by the first
-// writer that is sure of its name; one that guesses goes on without. Nothing is ever overwritten, so the adoption is an
-// object of its own, and that one counts.
+// nobody, which is what versions before --origin wrote and what a writer writes
+// that only guesses its name, is adopted by the first one that is sure. Nothing
+// is ever overwritten, so the adoption is an object of its own, and that one counts.
 func (r *Repository) claimOrigin(ctx context.Context, l layout, origin string) error {
 	stored, err := r.readOrigin(ctx, l, l.adopted())
 	if isNotExist(err) {
 		stored, err = r.readOrigin(ctx, l, l.origin())
 	}
 	if isNotExist(err) {
-		stored, err = r.writeOrigin(ctx, l, l.origin(), origin)
+		mine := origin
+		if r.options.GuessedOrigin {
+			mine = ""
+		}
+		stored, err = r.writeOrigin(ctx, l, l.origin(), mine)
+	}
+	if err == nil && stored == "" && r.options.GuessedOrigin {
+		return nil
 	}
 	if err == nil && stored == "" && origin != "" {
-		if r.options.GuessedOrigin {
-			return nil
-		}
 		stored, err = r.writeOrigin(ctx, l, l.adopted(), origin)
 	}
 	if err != nil {

@@ -60,6 +60,13 @@ func TestOriginOfALaptop(t *testing.T) {
 	require.NoError(t, beginFrom(t, job, 2, "production"))
 	require.NoError(t, beginFrom(t, laptop, 3, "production"))
 	require.ErrorIs(t, beginFrom(t, laptop, 4, "proxy"), ErrOrigin)
+
+	// The very first backup of a set, too.
+	store = initStore(t, plainMode())
+	laptop, job = open(t, store, Keys{}, o), open(t, store, Keys{}, small())
+	require.NoError(t, beginFrom(t, laptop, 0, "proxy"))
+	require.NoError(t, beginFrom(t, job, 1, "production"))
+	require.ErrorIs(t, beginFrom(t, laptop, 2, "proxy"), ErrOrigin)
 }
 
 // TestInitInterrupted between key files and configuration, and then begun
