@@ -50,9 +50,9 @@ spec:
       template:
         spec:
           containers:
-            # A tenth of a core makes a backup that stores nothing new last long enough to be hit.
+            # A twentieth of a core makes a backup that stores nothing new last long enough to be hit.
             - name: keepset
-              resources: {requests: {cpu: 50m}, limits: {cpu: 100m}}
+              resources: {requests: {cpu: 25m}, limits: {cpu: 50m}}
 `}})
 	s.order("many", 40000)
 	s.caughtUp(1)
