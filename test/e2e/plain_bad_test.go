@@ -49,7 +49,7 @@ func TestPlainBadInput(t *testing.T) {
 		{"unknown database", []string{good}, append(runArgs(repository, db), "--database", "nothing"), 1, []string{"backup failed", `nothing on the server is selected by "nothing"`}},
 		{"unknown set", nil, []string{"restore", "load", "--repository", repository, "--set", "shoop", "--target", source}, 64, []string{"no backup of that set", "_/shop"}},
 		{"unknown member", []string{"KEEPSET_TARGET_PASSWORD=x"}, []string{"restore", "load", "--repository", repository, "--set", "shop", "--backup", string(first.Backup), "--ordinal", "7", "--target", source}, 64, []string{"ordinal 7"}},
-		{"backup from before time", nil, []string{"restore", "load", "--repository", repository, "--set", "shop", "--backup", "2001-01-01", "--target", source}, 64, []string{"no eligible backup", "is after"}},
+		{"backup from before time", nil, []string{"restore", "load", "--repository", repository, "--set", "shop", "--backup", "2001-01-01", "--target", source}, 64, []string{"no eligible backup", "was captured", "after 2001-01-01"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			q := p.with(c.env...)
