@@ -97,7 +97,7 @@ func (r *Restore) checkUpstream(ctx context.Context, item RestoreItem, c record.
 	if err := f.Check(ctx, c, up); err != nil {
 		return false, err
 	}
-	if p, ok := engine.(dbdump.Prober); ok {
+	if p, ok := engine.(dbdump.Prober); ok && r.Request.Follow == "" { // else the user has said whom, where our account may be nobody
 		if follows, err = p.Replicates(ctx); err != nil {
 			r.Log.Info("whether the upstream follows another server is not known", "upstream", item.Follow, "error", err)
 			return false, ctx.Err()

@@ -152,6 +152,7 @@ func (v *verifier) anythingLeft(ctx context.Context) error {
 		return v.withoutBackups(ctx)
 	}
 	var running *BackupInfo
+	first := true // no backup has had all the time that one may take
 	for i := range v.infos {
 		info := &v.infos[i]
 		for _, member := range info.Members {
@@ -159,11 +160,15 @@ func (v *verifier) anythingLeft(ctx context.Context) error {
 				return nil
 			}
 		}
-		if info.Status == StatusIncomplete && !info.Condemned && v.young(info) {
+		switch {
+		case info.Condemned:
+		case info.Status == StatusIncomplete && v.young(info):
 			running = info
+		default:
+			first = false
 		}
 	}
-	if running != nil {
+	if running != nil && first {
 		v.note(running, "nothing of the set can be restored yet: this backup may still be running, and no other has a commit that counts")
 		return nil
 	}

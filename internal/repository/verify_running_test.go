@@ -47,7 +47,8 @@ func TestVerifyDuringABackup(t *testing.T) {
 }
 
 // TestVerifyDuringTheFirstBackup: that nothing can be restored yet is a note
-// while a backup may be running, and damage once none can be.
+// while the first backup may be running, and damage once it cannot be any more,
+// however many others are tried after it.
 func TestVerifyDuringTheFirstBackup(t *testing.T) {
 	c := newClock()
 	store := initAt(t, plainMode(), c)
@@ -58,10 +59,12 @@ func TestVerifyDuringTheFirstBackup(t *testing.T) {
 		b, err := r.Begin(t.Context(), planAt(c.now, uid, 0), "a")
 		require.NoError(t, err)
 		require.NoError(t, b.Close())
-		report := verifyAll(t, r, VerifyOptions{})
-		require.Empty(t, report.Damages)
-		require.Contains(t, strings.Join(report.Problems, " "), string(b.Plan().ID)+" of shop/mysql: nothing of the set can be restored yet")
-		c.advance(25 * time.Hour)
+		if uid == "11111111" {
+			report := verifyAll(t, r, VerifyOptions{})
+			require.Empty(t, report.Damages)
+			require.Contains(t, strings.Join(report.Problems, " "), string(b.Plan().ID)+" of shop/mysql: nothing of the set can be restored yet")
+			c.advance(25 * time.Hour)
+		}
 		require.Equal(t, []string{layout{testSet}.commits()}, damagedKeys(verifyAll(t, r, VerifyOptions{})))
 	}
 }

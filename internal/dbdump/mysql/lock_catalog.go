@@ -28,6 +28,7 @@ var errAria = errors.New("a table of engine Aria was created meanwhile")
 
 // readCatalogAgain takes up what was created since the catalog was read. errBusy: the attempt has to be repeated.
 func (d *dump) readCatalogAgain(ctx context.Context, l *lock) error {
+	d.catalogHeld = false // an earlier attempt's reading says nothing of this one
 	if d.catalogTook > slowCatalog {
 		d.log.Debug("the catalog is too large to be read again under the lock", "took", d.catalogTook)
 		return nil
@@ -47,6 +48,11 @@ func (d *dump) readCatalogAgain(ctx context.Context, l *lock) error {
 	if len(diff) == 0 {
 		return nil
 	}
+	return d.take(now)
+}
+
+// take goes on with a newer catalog. errAria: what it has is not locked by BACKUP STAGE.
+func (d *dump) take(now *catalog) error {
 	d.catalog = now
 	if err := d.judgeTables(); err != nil {
 		return err
@@ -99,6 +105,5 @@ func (d *dump) renewCatalog(ctx context.Context, wait time.Duration) error {
 	if err != nil {
 		return err
 	}
-	d.catalog = now
-	return d.judgeTables()
+	return d.take(now)
 }

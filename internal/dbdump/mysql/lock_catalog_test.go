@@ -101,13 +101,25 @@ func TestAnAlterThatWaitsForTheLockIsNoDefect(t *testing.T) {
 // What BACKUP STAGE does not lock may be created after the recipe was chosen.
 func TestAnAriaTableThatAppearsChangesTheLock(t *testing.T) {
 	t.Parallel()
+	for name, late := range map[string]string{
+		"created": "CREATE TABLE app.late (id INT) ENGINE=Aria TRANSACTIONAL=1",
+		"changed": "ALTER TABLE app.late ENGINE=Aria TRANSACTIONAL=1",
+	} {
+		t.Run(name, func(t *testing.T) { ariaAppears(t, name == "changed", late) })
+	}
+}
+
+func ariaAppears(t *testing.T, exists bool, late string) {
 	s := servers.MariaDB(t)
 	s.Exec(t, "CREATE DATABASE app", "CREATE TABLE app.t (id INT PRIMARY KEY)")
+	if exists {
+		s.Exec(t, "CREATE TABLE app.late (id INT)")
+	}
 	d := prepared(t, options(t, s))
 	mode, err := d.chooseLock()
 	require.NoError(t, err)
 	require.Equal(t, LockBackupStage, mode)
-	s.Exec(t, "CREATE TABLE app.late (id INT) ENGINE=Aria TRANSACTIONAL=1")
+	s.Exec(t, late)
 	l, err := d.acquireAny(t.Context(), mode)
 	require.NoError(t, err)
 	require.Equal(t, "ftwrl", l.recipe)
@@ -127,6 +139,7 @@ func TestTheSecondCatalogDoesNotHoldUpOthers(t *testing.T) {
 	d := prepared(t, options(t, s))
 	s.Exec(t, "CREATE TABLE app.new (id INT PRIMARY KEY)")
 	d.catalogTook = slowCatalog + time.Second
+	d.catalogHeld = true // an earlier attempt has read it
 	l, err := d.acquire(t.Context(), LockBackupStage)
 	require.NoError(t, err)
 	require.Equal(t, []string{"t"}, d.catalog.names())
