@@ -1,7 +1,8 @@
 // Command gotest runs `go test` with the arguments that it is given and tells what matters: a line for each package,
 // everything that a failed test wrote, the figures that tests measured, and at the end how many tests ran.
 //
-// A figure is a line that a test logs beginning with "measured:"; it is shown when the test passes, too.
+// A figure is a line that a test logs beginning with "measured:"; it is shown when the test passes, too. Tests that take
+// long are named with their times.
 package main
 
 import (
@@ -24,6 +25,7 @@ type event struct {
 	Package     string
 	Test        string
 	Output      string
+	Elapsed     float64 // seconds
 	FailedBuild string
 }
 
@@ -57,6 +59,9 @@ func run(ctx context.Context, args []string) error {
 	}
 	return errors.Join(readErr, waitErr)
 }
+
+// slow is how many seconds make a test worth naming.
+const slow = 20
 
 // summary collects the events of a run.
 type summary struct {
@@ -124,6 +129,9 @@ func (s *summary) end(key string, e event) {
 	switch e.Action {
 	case "pass":
 		s.passed++
+		if e.Elapsed >= slow && !strings.Contains(e.Test, "/") {
+			fmt.Printf("    %s: took %.0f s\n", e.Test, e.Elapsed)
+		}
 	case "skip":
 		s.skipped++
 		fmt.Printf("skipped: %s %s\n", e.Package, e.Test)
