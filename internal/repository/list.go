@@ -141,7 +141,14 @@ func (r *Repository) backups(ctx context.Context, set record.SetID, only record.
 	if err := group.Wait(); err != nil {
 		return nil, fmt.Errorf("list backups of %s: %w", set, err)
 	}
+	slices.SortStableFunc(infos, laterFirst)
 	return infos, nil
+}
+
+// laterFirst orders backups by their IDs' times, which are whole seconds, and
+// those of one second by when their plans were made.
+func laterFirst(a, b BackupInfo) int {
+	return cmp.Or(b.ID.Time().Compare(a.ID.Time()), b.Plan.CreatedAt.Compare(a.Plan.CreatedAt))
 }
 
 func (r *Repository) findBackups(ctx context.Context, l layout, only record.BackupID) (map[record.BackupID]*found, error) {

@@ -157,7 +157,7 @@ func TestSeedFailures(t *testing.T) {
 	} {
 		timeout := time.Minute
 		if name == "nowhere" {
-			timeout = 5 * time.Second
+			timeout = 20 * time.Second // its claim is bound by then
 		}
 		seed, err := s.client.NewSeed(s.discover(), statefulset.SeedSpec{
 			Ordinal: 1, Patch: []byte(c.patch), StartTimeout: timeout, DiscoverOptions: statefulset.DiscoverOptions{DefaultPort: 3306},
