@@ -54,11 +54,12 @@ go build -o "$bin" ./hack/gotest
 
 step "lint" make lint
 step "test cluster's own module" make cluster-test
-# The race detector is left out where the time goes into other programs, or into bulk data.
+# The race detector is left out where the time goes into other programs, or into bulk data; such tests wait more than they
+# work, so that there are more of them at once than cores.
 step "unit and integration tests, with the race detector" \
 	"$bin/gotest" -race -timeout 30m $(go list ./... | grep -vE '^keepset/(test/|internal/dbdump/mysql)')
 step "database engine, servers and demo" \
-	"$bin/gotest" -timeout 60m $(go list ./... | grep -E '^keepset/(test/|internal/dbdump/mysql)' | grep -v '^keepset/test/e2e')
+	"$bin/gotest" -parallel 6 -timeout 60m $(go list ./... | grep -E '^keepset/(test/|internal/dbdump/mysql)' | grep -v '^keepset/test/e2e')
 
 # The first time this builds Kubernetes, which the question after it would do in silence.
 say "the test cluster's programs"
