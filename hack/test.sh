@@ -77,7 +77,7 @@ make cluster-image test-images || failed+=("images")
 case " ${failed[*]} " in
 *" cluster-up "* | *" images "*) failed+=("end to end: not run") ;;
 *)
-	step "end to end" "$bin/gotest" -count=1 -parallel 4 -timeout 120m ./test/e2e/...
+	step "end to end" "$bin/gotest" -count=1 -parallel 6 -timeout 120m ./test/e2e/...
 	if [ -n "${KEEPSET_SOAK:-}" ]; then step "demo-cluster, on the cluster that KUBECONFIG names" demo_there; fi
 	;;
 esac
