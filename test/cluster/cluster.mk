@@ -27,7 +27,7 @@ cluster-status: cluster-program
 # Shows that the cluster does what the end-to-end tests build on: volumes, names, exec, CronJobs, rights.
 .PHONY: cluster-smoke
 cluster-smoke: cluster-up
-	@cd test/cluster && KUBECONFIG=$$($(CLUSTER_BIN) kubeconfig) PATH=$(CACHE)/bin:$$PATH && export KUBECONFIG PATH && ./smoke.sh $(SMOKE) && ./smoke-images.sh
+	@cd test/cluster && KUBECONFIG=$$($(CLUSTER_BIN) kubeconfig) PATH=$(CACHE)/bin:$$PATH && export KUBECONFIG PATH && ./smoke.sh $(SMOKE) && ./smoke-images.sh && ./smoke-volumes.sh
 
 # Keepset's image from the sources as they are, put into the cluster as keepset:dev.
 .PHONY: cluster-image
@@ -47,9 +47,12 @@ image: cluster-program
 	@$(CLUSTER_BIN) image --arch arm64 --output dist/keepset-arm64.tar
 	@$(CLUSTER_BIN) image --arch amd64,arm64 --output dist/keepset.tar
 
-# The tests of the cluster's own module, which ./... at the top does not reach. Its programs of blank imports are left out.
+# The tests of the cluster's own modules, which ./... at the top does not reach. Its programs of large modules, which are little more
+# than a link to them, are left out.
 .PHONY: cluster-test
 cluster-test: CLUSTER_CODE = ./internal/... ./cmd/cluster ./cmd/pause
 cluster-test: servers
 	@cd test/cluster && $(GOLANGCI_LINT) run --allow-parallel-runners -c ../../.golangci.yml $(CLUSTER_CODE)
 	@$(GO) -C test/cluster test -race $(CLUSTER_CODE)
+	@cd test/cluster/csi/driver && $(GOLANGCI_LINT) run --allow-parallel-runners -c ../../../../.golangci.yml ./...
+	@$(GO) -C test/cluster/csi/driver test -race ./...

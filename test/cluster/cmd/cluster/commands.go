@@ -27,6 +27,9 @@ func (a *app) up(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	if err := a.toolchain.EBSFake(ctx, a.node.Tools); err != nil {
+		return err
+	}
 	if err := a.node.Up(ctx, pause.Path); err != nil {
 		return err
 	}
@@ -40,6 +43,26 @@ func (a *app) up(ctx context.Context, args []string) error {
 		}
 	}
 	return a.print("%s\n", a.node.Kubeconfig())
+}
+
+// addNode adds the second node. Images that are loaded later go to both.
+func (a *app) addNode(ctx context.Context, args []string) error {
+	if err := parse(flag.NewFlagSet("add-node", flag.ContinueOnError), args, 0); err != nil {
+		return err
+	}
+	pause, err := a.builder().Pause(ctx)
+	if err != nil {
+		return err
+	}
+	return a.node.AddNode(ctx, pause.Path)
+}
+
+// removeNode takes it away.
+func (a *app) removeNode(ctx context.Context, args []string) error {
+	if err := parse(flag.NewFlagSet("remove-node", flag.ContinueOnError), args, 0); err != nil {
+		return err
+	}
+	return a.node.RemoveNode(ctx)
 }
 
 func (a *app) loadTestImages(ctx context.Context, archives []testimages.Archive) error {
@@ -97,12 +120,15 @@ func (a *app) kubeconfig(_ context.Context, args []string) error {
 	return a.print("%s\n", a.node.Kubeconfig())
 }
 
-// tools has nothing left to do but the link: every command gets the programs first.
-func (a *app) tools(_ context.Context, args []string) error {
+// tools has little left to do: every command gets the programs first.
+func (a *app) tools(ctx context.Context, args []string) error {
 	if err := parse(flag.NewFlagSet("tools", flag.ContinueOnError), args, 0); err != nil {
 		return err
 	}
-	return a.linkKubectl()
+	if err := a.linkKubectl(); err != nil {
+		return err
+	}
+	return a.toolchain.EBSFake(ctx, a.node.Tools)
 }
 
 // linkKubectl makes kubectl known under a path that does not change: CACHE/bin/kubectl.

@@ -14,8 +14,9 @@ import (
 
 // Mount is one line of /proc/self/mountinfo.
 type Mount struct {
-	Point string // where
-	Type  string // of the file system
+	Point  string // where
+	Type   string // of the file system
+	Source string // device, or whatever the file system has instead
 }
 
 // List returns the mounts that this process sees, in the order in which they
@@ -55,17 +56,17 @@ func UnmountBelow(dirs ...string) error {
 }
 
 // parse reads the format of proc_pid_mountinfo(5): the mount point is field 5,
-// with blanks in it as octal numbers; the type follows the first "-".
+// with blanks in it as octal numbers; type and source follow the first "-".
 func parse(text string) ([]Mount, error) {
 	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
 	var all []Mount
 	for line := range strings.Lines(text) {
 		fields := strings.Fields(line)
 		dash := slices.Index(fields, "-")
-		if dash < 6 || len(fields) < dash+2 {
+		if dash < 6 || len(fields) < dash+3 {
 			return nil, fmt.Errorf("parse mountinfo line %q", strings.TrimSpace(line))
 		}
-		all = append(all, Mount{Point: unescape.Replace(fields[4]), Type: fields[dash+1]})
+		all = append(all, Mount{Point: unescape.Replace(fields[4]), Type: fields[dash+1], Source: unescape.Replace(fields[dash+2])})
 	}
 	return all, nil
 }

@@ -12,7 +12,7 @@ func TestParse(t *testing.T) {
 	got, err := parse(`22 28 0:20 / /proc rw,relatime - proc proc rw
 36 35 98:0 /mnt1 /mnt/with\040blank rw,noatime master:1 shared:2 - ext3 /dev/root rw
 `)
-	want := []Mount{{"/proc", "proc"}, {"/mnt/with blank", "ext3"}}
+	want := []Mount{{"/proc", "proc", "proc"}, {"/mnt/with blank", "ext3", "/dev/root"}}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Fatalf("got %v (%v), want %v", got, err, want)
 	}

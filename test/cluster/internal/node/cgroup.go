@@ -23,6 +23,9 @@ import (
 type cgroup string
 
 func (n *Node) cgroup() cgroup {
+	if n.parent != nil {
+		return n.parent.cgroup().child("b")
+	}
 	sum := sha256.Sum256([]byte(n.Dir))
 	return cgroup("keepset-" + hex.EncodeToString(sum[:4]))
 }

@@ -45,13 +45,17 @@ func (n *Node) clear(ctx context.Context) error {
 		return err
 	}
 	err = errors.Join(
-		stop("kubelet", "kube-controller-manager", "kube-scheduler"),
+		stop("kubelet", "kubelet-b", "kube-controller-manager", "kube-scheduler"),
+		stop("csi-plain", "csi-plain-b", "csi-ebs", "csi-ebs-b", "ebsfake"),
+		n.thawVolumes(), // a process that waits for a frozen volume cannot be killed
 		m.Cgroup.kill(ctx),
-		stop("containerd"),
-		n.killShims(),
-		n.removeShimSockets(),
+		stop("containerd", "containerd-b"),
+		n.killShims(n.socket(), n.second().socket()),
+		removeShimSockets(n, n.second()),
 		stop(),
+		n.detachLoops(ctx),
 		n.unmountAll(*m),
+		n.loopsGone(ctx),
 		n.restoreHost(ctx, *m),
 	)
 	if err != nil {
@@ -64,8 +68,8 @@ func (n *Node) clear(ctx context.Context) error {
 }
 
 // killShims ends the shims of our containerd, which live on without it. Ours
-// are those that were told our socket's path.
-func (n *Node) killShims() error {
+// are those that were told the path of one of our sockets.
+func (n *Node) killShims(sockets ...string) error {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return fmt.Errorf("list processes: %w", err)
@@ -81,7 +85,7 @@ func (n *Node) killShims() error {
 			continue // it ended meanwhile
 		}
 		args := bytes.Split(cmdline, []byte{0})
-		if !strings.HasPrefix(filepath.Base(string(args[0])), "containerd-shim") || !bytes.Contains(cmdline, []byte("\x00"+n.socket()+"\x00")) {
+		if !strings.HasPrefix(filepath.Base(string(args[0])), "containerd-shim") || !nameOne(args, sockets) {
 			continue
 		}
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
@@ -91,11 +95,20 @@ func (n *Node) killShims() error {
 	return errors.Join(errs...)
 }
 
+// nameOne tells whether one of the arguments is one of the sockets.
+func nameOne(args [][]byte, sockets []string) bool {
+	return slices.ContainsFunc(args, func(arg []byte) bool { return slices.Contains(sockets, string(arg)) })
+}
+
 // removeShimSockets removes the sockets of the shims. They lie in a place that
 // is fixed in containerd's code, under a name that the task's directory keeps.
-func (n *Node) removeShimSockets() error {
-	// The only error of Glob is a bad pattern.
-	files, _ := filepath.Glob(n.path("run", "containerd", "io.containerd.runtime.v2.task", "*", "*", "address"))
+func removeShimSockets(nodes ...*Node) error {
+	const tasks = "run/containerd/io.containerd.runtime.v2.task/*/*/address"
+	var files []string
+	for _, n := range nodes {
+		found, _ := filepath.Glob(n.path(tasks)) // the only error of Glob is a bad pattern
+		files = append(files, found...)
+	}
 	var errs []error
 	for _, file := range files {
 		data, err := os.ReadFile(file)

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"keepset/test/cluster/internal/process"
@@ -21,7 +24,7 @@ type component struct {
 // for the one before to be ready. pause is the archive of the pause image.
 func (n *Node) components(pause string) []component {
 	loadPause := func(ctx context.Context) error { return n.Load(ctx, pause) }
-	return []component{
+	return slices.Concat([]component{
 		{n.spec("etcd", n.etcdArgs()), n.etcdReady, nil},
 		{n.spec("kube-apiserver", n.apiserverArgs()), n.apiReady, n.applyBase},
 		{n.spec("containerd", []string{"--config", n.path("containerd.toml")}), n.containerdReady, loadPause},
@@ -32,13 +35,11 @@ func (n *Node) components(pause string) []component {
 			"--authentication-tolerate-lookup-failure",
 		}), nil, nil},
 		{n.spec("kube-proxy", []string{"--config", n.path("kube-proxy.yaml"), "--hostname-override", name}), nil, nil},
-		{n.spec("kubelet", []string{
-			"--config", n.path("kubelet.yaml"), "--kubeconfig", n.path("kubelet.kubeconfig"), "--root-dir", n.path("kubelet"),
-			"--cert-dir", n.path("pki"), "--hostname-override", name, "--node-ip", Address,
-		}), nil, nil},
+		{n.spec("kubelet", n.kubeletArgs()), nil, nil},
+		{n.kubeRouter(), n.policiesReady, nil},
 		{n.spec("coredns", []string{"-conf", n.path("Corefile")}), n.dnsReady, nil},
 		{n.openVolumes(), nil, nil},
-	}
+	}, n.volumeComponents())
 }
 
 // spec runs a daemon ahead of the work of the pods and of the tests beside
@@ -46,9 +47,33 @@ func (n *Node) components(pause string) []component {
 // containerd, whose children are the pods.
 func (n *Node) spec(program string, args []string) process.Spec {
 	s := process.Spec{Name: program, Path: n.Tools.Path(program), Args: args, Env: n.Tools.Env()}
-	if nice, err := exec.LookPath("nice"); err == nil && program != "containerd" {
-		s.Args = append([]string{"-n", "-5", s.Path}, args...) // without the right to do so it only warns
+	switch program {
+	case "containerd":
+	case "kube-router":
+		// Each pod that comes or goes makes it write all rules anew; when others need the machine it does so for many at once.
+		s = niced(s, 10)
+	default:
+		s = niced(s, -5)
+	}
+	return s
+}
+
+func niced(s process.Spec, by int) process.Spec {
+	if nice, err := exec.LookPath("nice"); err == nil {
+		s.Args = append([]string{"-n", strconv.Itoa(by), s.Path}, s.Args...) // without the right to do so it only warns
 		s.Path = nice
+	}
+	return s
+}
+
+// kubeRouter enforces NetworkPolicies. Its PATH begins with our iptables-restore.
+func (n *Node) kubeRouter() process.Spec {
+	s := n.spec("kube-router", []string{"--kubeconfig", n.path("kube-router.kubeconfig"), "--hostname-override", name, "--service-cluster-ip-range", services})
+	s.Env = slices.Clone(s.Env)
+	for i, v := range s.Env {
+		if path, ok := strings.CutPrefix(v, "PATH="); ok {
+			s.Env[i] = "PATH=" + n.path("kube-router") + ":" + path
+		}
 	}
 	return s
 }
@@ -97,33 +122,50 @@ func (n *Node) controllerArgs() []string {
 	}
 }
 
+func (n *Node) kubeletArgs() []string {
+	p := n.place()
+	return []string{
+		"--config", n.path("kubelet.yaml"), "--kubeconfig", n.path("kubelet.kubeconfig"), "--root-dir", n.path("kubelet"),
+		"--cert-dir", n.path("pki"), "--hostname-override", p.name, "--node-ip", p.address,
+		"--node-labels", "topology.kubernetes.io/region=" + region + ",topology.kubernetes.io/zone=" + p.zone,
+		"--provider-id", "aws:///" + p.zone + "/" + p.instance,
+	}
+}
+
 // startAll starts the daemons, then waits for the node.
 func (n *Node) startAll(ctx context.Context, pause string) error {
 	started := map[string]process.Record{}
 	for _, c := range n.components(pause) {
-		n.Log.Info("starting", "process", c.spec.Name)
-		record, err := n.procs.Start(c.spec)
-		if err != nil {
-			return err
-		}
-		started[c.spec.Name] = record
-		if c.ready == nil {
-			continue
-		}
-		if err := n.awaitReady(ctx, record, c.ready); err != nil {
-			return err
-		}
-		if c.then == nil {
-			continue
-		}
-		if err := c.then(ctx); err != nil {
+		if err := n.start(ctx, c, started); err != nil {
 			return err
 		}
 	}
 	if err := n.awaitReady(ctx, started["kubelet"], n.nodeReady); err != nil {
 		return err
 	}
+	if err := n.awaitReady(ctx, started["kubelet"], n.driversReady); err != nil {
+		return err
+	}
 	return n.awaitReady(ctx, started["kube-controller-manager"], n.accountReady)
+}
+
+// start starts a daemon, waits for it as far as something has to, and keeps its record.
+func (n *Node) start(ctx context.Context, c component, started map[string]process.Record) error {
+	n.Log.Info("starting", "process", c.spec.Name)
+	record, err := n.procs.Start(c.spec)
+	if err != nil {
+		return err
+	}
+	started[c.spec.Name] = record
+	if c.ready != nil {
+		if err := n.awaitReady(ctx, record, c.ready); err != nil {
+			return err
+		}
+	}
+	if c.then != nil {
+		return c.then(ctx)
+	}
+	return nil
 }
 
 // awaitReady waits until a process does its work. When it has died, or has not

@@ -30,20 +30,23 @@ type values struct {
 	Address, PodNetwork, DNSService, Domain string
 	NetworkName, Cgroup, PauseImage         string
 	Resolvers                               string // of the machine, blank-separated; may be empty
+	PlainDriver, EBSDriver                  string
+	Taint                                   string // key of the node's taint; empty: none
 }
 
 func (n *Node) values() values {
 	return values{
 		Dir: n.Dir, Socket: n.socket(), Debian: n.Tools.Debian, Snapshotter: n.snapshotter(),
-		Address: Address, PodNetwork: podNetwork, DNSService: dnsService, Domain: domain,
+		Address: n.place().address, PodNetwork: podNetwork, DNSService: dnsService, Domain: domain,
 		NetworkName: networkName, Cgroup: string(n.cgroup()), PauseImage: PauseImage,
-		Resolvers: strings.Join(resolvers("/etc/resolv.conf"), " "),
+		Resolvers:   strings.Join(resolvers("/etc/resolv.conf"), " "),
+		PlainDriver: plainDriver, EBSDriver: ebsDriver, Taint: n.place().taint,
 	}
 }
 
 // prepare writes everything that the daemons read, and makes the machine ready.
 func (n *Node) prepare(ctx context.Context) error {
-	for _, dir := range []string{"pki", "run", "cni", "logs", "containerd", "kubelet", "processes"} {
+	for _, dir := range []string{"pki", "run", "cni", "logs", "containerd", "kubelet/plugins_registry", "kube-router", "processes"} {
 		if err := os.MkdirAll(n.path(dir), 0o755); err != nil {
 			return fmt.Errorf("create state directory: %w", err)
 		}
@@ -64,14 +67,19 @@ func (n *Node) prepare(ctx context.Context) error {
 	}
 	v := n.values()
 	for file, dest := range map[string]string{
-		"containerd.toml": "containerd.toml", "kubelet.yaml": "kubelet.yaml", "kube-proxy.yaml": "kube-proxy.yaml",
+		"iptables-restore.sh": "kube-router/iptables-restore",
+		"containerd.toml":     "containerd.toml", "kubelet.yaml": "kubelet.yaml", "kube-proxy.yaml": "kube-proxy.yaml",
 		"Corefile": "Corefile", "cni.conflist": "cni/10-keepset.conflist",
 	} {
 		data, err := render(file, v)
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(n.path(dest), data, 0o644); err != nil {
+		mode := os.FileMode(0o644)
+		if filepath.Ext(file) == ".sh" {
+			mode = 0o755
+		}
+		if err := os.WriteFile(n.path(dest), data, mode); err != nil {
 			return fmt.Errorf("write configuration: %w", err)
 		}
 	}
@@ -99,7 +107,7 @@ func (n *Node) writeCredentials() error {
 			Address, apiService, "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc." + domain,
 		}},
 		"apiserver-kubelet": {CommonName: "kube-apiserver-kubelet-client", Organization: []string{"system:masters"}},
-		"kubelet-server":    {CommonName: name, Hosts: []string{Address, name}},
+		"kubelet-server":    {CommonName: name, Hosts: []string{Address, name, secondAddress, secondName}},
 	} {
 		pair, err := ca.Issue(subject)
 		if err != nil {
@@ -114,8 +122,10 @@ func (n *Node) writeCredentials() error {
 		"controller-manager": {CommonName: "system:kube-controller-manager"},
 		"scheduler":          {CommonName: "system:kube-scheduler"},
 		"kube-proxy":         {CommonName: "system:kube-proxy"},
+		"kube-router":        {CommonName: "system:kube-router"},
 		"coredns":            {CommonName: "system:coredns"},
 		"kubelet":            {CommonName: "system:node:" + name, Organization: []string{"system:nodes"}},
+		"kubelet-b":          {CommonName: "system:node:" + secondName, Organization: []string{"system:nodes"}},
 	} {
 		pair, err := ca.Issue(subject)
 		if err != nil {
@@ -152,8 +162,8 @@ func (n *Node) applyBase(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := n.kubectl(ctx, data, "apply", "--server-side", "-f", "-"); err != nil {
-		return fmt.Errorf("create storage classes and DNS: %w", err)
+	if _, err := n.kubectl(ctx, data, "apply", "--server-side", "-f", "-", "-f", n.Tools.SnapshotCRDs); err != nil {
+		return fmt.Errorf("create storage classes, DNS, roles and definitions of VolumeSnapshots: %w", err)
 	}
 	return nil
 }

@@ -38,8 +38,11 @@ type memory struct {
 	Boot     string            `json:"boot"` // what follows means nothing after a reboot
 	Settings map[string]string `json:"settings"`
 	Firewall map[string]string `json:"firewall"` // command to what it printed
+	IPSets   []string          `json:"ipsets"`   // names
 	Absent   []string          `json:"absent"`   // directories that did not exist
 	Cgroup   cgroup            `json:"cgroup"`   // of the pods
+	// Hierarchies of cgroups that are mounted for the time of the cluster.
+	Hierarchies []string `json:"hierarchies"`
 }
 
 // traces are directories with a fixed place that the daemons make. Those that
@@ -56,7 +59,8 @@ func (n *Node) changeHost(ctx context.Context) error {
 	case used:
 		return fmt.Errorf("address %s is in use: another cluster runs on this machine; stop it with `cluster down` and its KEEPSET_CLUSTER_DIR", Address)
 	}
-	if err := n.remember(ctx); err != nil {
+	m, err := n.remember(ctx)
+	if err != nil {
 		return err
 	}
 	for setting, value := range settings {
@@ -69,6 +73,9 @@ func (n *Node) changeHost(ctx context.Context) error {
 	}
 	if _, err := n.run(ctx, "ip", "address", "replace", Address+"/32", "dev", "lo"); err != nil {
 		return fmt.Errorf("add the node's address: %w", err)
+	}
+	if err := mountHierarchies(m.Hierarchies); err != nil {
+		return err
 	}
 	if err := n.cgroup().make(); err != nil {
 		return err
@@ -103,10 +110,10 @@ func addressInUse(ctx context.Context) (bool, error) {
 	return false, nil
 }
 
-func (n *Node) remember(ctx context.Context) error {
+func (n *Node) remember(ctx context.Context) (*memory, error) {
 	boot, err := bootID()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	m := memory{Boot: boot, Cgroup: n.cgroup(), Settings: map[string]string{}, Firewall: map[string]string{}}
 	for setting := range settings {
@@ -117,9 +124,15 @@ func (n *Node) remember(ctx context.Context) error {
 	for save := range firewallSaves {
 		rules, err := n.run(ctx, save)
 		if err != nil {
-			return fmt.Errorf("read firewall rules: %w", err)
+			return nil, fmt.Errorf("read firewall rules: %w", err)
 		}
 		m.Firewall[save] = rules
+	}
+	if m.IPSets, err = n.ipsets(ctx); err != nil {
+		return nil, err
+	}
+	if m.Hierarchies, err = leftOver(); err != nil {
+		return nil, err
 	}
 	for _, dir := range traces {
 		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
@@ -128,12 +141,12 @@ func (n *Node) remember(ctx context.Context) error {
 	}
 	data, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
-		return fmt.Errorf("encode state of the machine: %w", err)
+		return nil, fmt.Errorf("encode state of the machine: %w", err)
 	}
 	if err := os.WriteFile(n.path("machine.json"), data, 0o600); err != nil {
-		return fmt.Errorf("write state of the machine: %w", err)
+		return nil, fmt.Errorf("write state of the machine: %w", err)
 	}
-	return nil
+	return &m, nil
 }
 
 // recall returns what remember wrote, and nil if Up never came so far. A
@@ -172,7 +185,9 @@ func (n *Node) restoreHost(ctx context.Context, m memory) error {
 	return errors.Join(
 		n.removeTraces(m),
 		m.Cgroup.remove(),
+		unmountHierarchies(m.Hierarchies),
 		n.restoreFirewall(ctx, m),
+		n.removeIPSets(ctx, m), // no rule names them any more
 		n.restoreSettings(m),
 		n.removeAddress(ctx),
 	)
@@ -205,11 +220,13 @@ func (n *Node) removeAddress(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read addresses: %w", err)
 	}
-	if !strings.Contains(addresses, Address+"/32") {
-		return nil
-	}
-	if _, err := n.run(ctx, "ip", "address", "delete", Address+"/32", "dev", "lo"); err != nil {
-		return fmt.Errorf("remove the node's address: %w", err)
+	for _, address := range []string{Address + "/32", secondAddress + "/32"} {
+		if !strings.Contains(addresses, address) {
+			continue
+		}
+		if _, err := n.run(ctx, "ip", "address", "delete", address, "dev", "lo"); err != nil {
+			return fmt.Errorf("remove the node's address: %w", err)
+		}
 	}
 	return nil
 }

@@ -7,18 +7,40 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // Load puts the images of an archive, as `docker save` or an OCI layout in a
 // tar, where the kubelet finds them. Pods use them with imagePullPolicy Never
 // or IfNotPresent.
 func (n *Node) Load(ctx context.Context, archive string) error {
+	for _, part := range n.nodes() {
+		if err := part.load(ctx, archive); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// load loads an archive into one node.
+func (n *Node) load(ctx context.Context, archive string) error {
 	_, err := n.run(ctx, "ctr", "--address", n.socket(), "--namespace", "k8s.io",
 		"images", "import", "--snapshotter", n.snapshotter(), archive)
 	if err != nil {
 		return fmt.Errorf("load image %s: %w", archive, err)
 	}
 	return nil
+}
+
+// imageNames reads the list of images, without the names that are digests.
+func imageNames(list string) []string {
+	var names []string
+	for name := range strings.FieldsSeq(list) {
+		if !strings.HasPrefix(name, "sha256:") {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // LoadOnce loads an archive whose file name tells its content, unless this

@@ -1,12 +1,12 @@
 // Package node runs a real Kubernetes of one node out of plain processes: etcd,
 // the API server, its controllers and scheduler, containerd, the kubelet,
-// kube-proxy and CoreDNS. A [Node] is the state directory of one such cluster.
+// kube-proxy, kube-router and CoreDNS. A [Node] is the state directory of one such cluster.
 //
 // It promises three things. Up on a healthy cluster changes nothing; Up on
 // whatever a crash, a kill or a reboot left clears that away first, and starts
 // an empty cluster. Down ends exactly the processes that Up started, and takes
 // back what they did to the machine: mounts, cgroups, network namespaces,
-// firewall rules, addresses, kernel settings. Nothing listens outside the
+// firewall rules and their sets, addresses, kernel settings. Nothing listens outside the
 // machine, and no fixed port of the loopback device is taken: the node has an
 // address of its own, [Address].
 package node
@@ -48,12 +48,14 @@ type Node struct {
 	Tools toolchain.Tools
 	Log   *slog.Logger
 
-	procs process.Set
+	procs  process.Set
+	parent *Node // of a second node: the cluster
 }
 
-// maxPath leaves room for the longest socket below the state directory,
-// run/containerd.sock.ttrpc, in the 107 characters of its address.
-const maxPath = 80
+// maxPath leaves room for the longest sockets below the state directory,
+// b/kubelet/plugins_registry/plain.sock and b/kubelet/device-plugins/kubelet.sock,
+// in the 107 characters of their address.
+const maxPath = 68
 
 // New returns the node of a state directory, running or not.
 func New(dir string, tools toolchain.Tools, log *slog.Logger) (*Node, error) {
@@ -70,7 +72,12 @@ func New(dir string, tools toolchain.Tools, log *slog.Logger) (*Node, error) {
 }
 
 // Kubeconfig is the file that makes its holder cluster administrator.
-func (n *Node) Kubeconfig() string { return n.path("admin.kubeconfig") }
+func (n *Node) Kubeconfig() string {
+	if n.parent != nil {
+		return n.parent.Kubeconfig()
+	}
+	return n.path("admin.kubeconfig")
+}
 
 // Up makes the cluster run. It returns when the node is ready, names resolve
 // and pods can be created. pause is the archive of [PauseImage], without which
@@ -119,7 +126,7 @@ func (n *Node) Healthy(ctx context.Context) error {
 	if len(dead) > 0 {
 		return fmt.Errorf("not running: %s", strings.Join(dead, ", "))
 	}
-	for _, check := range []func(context.Context) error{n.apiReady, n.containerdReady, n.kubeletReady, n.nodeReady, n.dnsReady} {
+	for _, check := range []func(context.Context) error{n.apiReady, n.containerdReady, n.kubeletReady, n.nodeReady, n.policiesReady, n.dnsReady, n.secondHealthy} {
 		if err := await(ctx, patience, time.Second, check); err != nil {
 			return err
 		}
@@ -138,7 +145,11 @@ func (n *Node) dead() ([]string, error) {
 		alive[r.Name] = r.Alive()
 	}
 	var dead []string
-	for _, c := range n.components("") {
+	components := n.components("")
+	if n.hasSecond() {
+		components = append(components, n.secondComponents("")...)
+	}
+	for _, c := range components {
 		if !alive[c.spec.Name] {
 			dead = append(dead, c.spec.Name)
 		}

@@ -51,6 +51,15 @@ COMMIT
 	}
 }
 
+// So do sets of addresses.
+func TestSetsAreLeftToOthers(t *testing.T) {
+	before := []string{"blocked", "KUBE-theirs"}
+	now := []string{"KUBE-DST-UE2S", "KUBE-theirs", "TMP-7VH3", "blocked", "later"}
+	if got, want := ofCluster(before, now), []string{"KUBE-DST-UE2S", "TMP-7VH3"}; !slices.Equal(got, want) {
+		t.Fatalf("got %v, want %v", got, want)
+	}
+}
+
 func TestResolversOfTheMachine(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "resolv.conf")
 	if err := os.WriteFile(file, []byte("# nameserver 9.9.9.9\nsearch lan\nnameserver 192.0.2.1\nnameserver\nnameserver 2001:db8::1\n"), 0o600); err != nil {
@@ -196,5 +205,32 @@ func TestNamelessCgroupHoldsNothing(t *testing.T) {
 	pids, err := cgroup("").processes()
 	if err != nil || len(pids) != 0 {
 		t.Fatalf("got %v (%v)", pids, err)
+	}
+}
+
+// An image is listed under its name and under its digest; it is copied once.
+func TestImagesAreListedByName(t *testing.T) {
+	list := "docker.io/keepset-test/pause:1\ndocker.io/library/keepset:dev\nsha256:0a1b\n"
+	if got, want := imageNames(list), []string{"docker.io/keepset-test/pause:1", "docker.io/library/keepset:dev"}; !slices.Equal(got, want) {
+		t.Fatalf("got %v, want %v", got, want)
+	}
+}
+
+// The second node's pods are in the cluster's cgroup, and its files below the
+// cluster's: what takes the one back takes the other.
+func TestSecondNodeLiesWithinTheFirst(t *testing.T) {
+	n, err := New(filepath.Join(t.TempDir(), "c"), toolchain.Tools{}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := n.second()
+	if !strings.HasPrefix(string(s.cgroup()), string(n.cgroup())+"/") || !strings.HasPrefix(s.Dir, n.Dir+"/") {
+		t.Errorf("cgroup %s and directory %s", s.cgroup(), s.Dir)
+	}
+	if s.Kubeconfig() != n.Kubeconfig() || s.socket() == n.socket() || s.place().address == n.place().address {
+		t.Errorf("kubeconfig %s, socket %s, place %v", s.Kubeconfig(), s.socket(), s.place())
+	}
+	if n.hasSecond() || len(n.nodes()) != 1 {
+		t.Error("there is a second node before it was added")
 	}
 }

@@ -49,13 +49,13 @@ func (n *Node) containerdReady(ctx context.Context) error {
 }
 
 func (n *Node) nodeReady(ctx context.Context) error {
-	out, err := n.kubectl(ctx, nil, "get", "node", name, "--request-timeout", "5s",
+	out, err := n.kubectl(ctx, nil, "get", "node", n.place().name, "--request-timeout", "5s",
 		"-o", `jsonpath={.status.conditions[?(@.type=="Ready")].status} {.status.conditions[?(@.type=="Ready")].message}`)
 	if err != nil {
 		return err
 	}
 	if status, message, _ := strings.Cut(out, " "); status != "True" {
-		return fmt.Errorf("node %s is not ready: %s", name, message)
+		return fmt.Errorf("node %s is not ready: %s", n.place().name, message)
 	}
 	return nil
 }
@@ -67,6 +67,19 @@ func (n *Node) accountReady(ctx context.Context) error {
 	}
 	_, err := n.kubectl(ctx, nil, "get", "configmap", "kube-root-ca.crt", "--request-timeout", "5s")
 	return err
+}
+
+// policiesReady looks for the last of the rules that the first round of
+// kube-router writes: those of the policies are there from then on.
+func (n *Node) policiesReady(ctx context.Context) error {
+	rules, err := n.run(ctx, "iptables", "--wait", "-S", "KUBE-ROUTER-FORWARD")
+	if err != nil {
+		return fmt.Errorf("look for the rules of NetworkPolicies: %w", err)
+	}
+	if !strings.Contains(rules, "-j ACCEPT") {
+		return errors.New("the rules of NetworkPolicies are not written yet")
+	}
+	return nil
 }
 
 // dnsReady resolves a name of the cluster.

@@ -1,11 +1,13 @@
 package testimages
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,28 +24,87 @@ type database struct {
 	name     string // of the image
 	suite    string
 	packages []string
-	server   string // the program that runs
+	// unpack are packages that are unpacked without running their scripts, which would start a server.
+	unpack []string
+	server string // the program that runs
+	script string // the entry point, in files
+	user   string // whom the server runs as
+	// extra are the image's own files beside the entry point.
+	extra map[string]image.File
+	port  string
+	data  string // the volume
+	env   []string
+	stop  string // the signal that ends the server at once, unless it is SIGTERM
+	// initialise makes an empty database in the directory emptyDatabase of the
+	// root file system, so that no container spends seconds on it.
+	initialise []string
 }
+
+// emptyDatabase is where the entry point finds what a new volume begins with.
+const emptyDatabase = "/usr/share/empty-database"
 
 // MariaDB is the server of Debian 12, with its client and the usual
 // behaviour of the official image: see files/database-entrypoint.sh.
 func (b Builder) MariaDB(ctx context.Context) (Archive, error) {
-	return b.database(ctx, database{
+	return b.database(ctx, mysqlLike(database{
 		name: "keepset-test/mariadb:10.11", suite: "bookworm", server: "mariadbd",
 		packages: []string{"mariadb-server-core", "mariadb-client", "mariadb-backup", "tzdata"},
-	})
+		initialise: []string{
+			"mariadb-install-db", "--no-defaults", "--force", "--user=mysql", "--auth-root-authentication-method=normal",
+			"--skip-test-db", "--skip-name-resolve", "--datadir=" + emptyDatabase,
+		},
+	}))
 }
 
 // MySQL is the server of Debian's unstable suite, with the same entry point.
 func (b Builder) MySQL(ctx context.Context) (Archive, error) {
-	return b.database(ctx, database{
+	return b.database(ctx, mysqlLike(database{
 		name: "keepset-test/mysql:9.7", suite: "sid", server: "mysqld",
-		packages: []string{"mysql-server-core", "mysql-client", "tzdata"},
+		packages:   []string{"mysql-server-core", "mysql-client", "tzdata"},
+		initialise: []string{"mysqld", "--no-defaults", "--user=mysql", "--initialize-insecure", "--datadir=" + emptyDatabase},
+	}))
+}
+
+// mysqlLike adds what the images of MariaDB and MySQL have in common.
+func mysqlLike(db database) database {
+	db.script, db.user, db.port, db.data = "database-entrypoint.sh", "mysql", "3306/tcp", "/var/lib/mysql"
+	db.env = []string{"PATH=" + systemPath}
+	db.extra = map[string]image.File{
+		"etc/mysql/conf.d": {Mode: fs.ModeDir | 0o755},
+		// As in the official images: no reverse lookups, and every address.
+		"etc/mysql/conf.d/00-image.cnf": {Mode: 0o644, Data: []byte("[mysqld]\nskip-name-resolve\nbind-address = *\npid-file = /run/mysqld/mysqld.pid\nsocket = /run/mysqld/mysqld.sock\ndatadir = /var/lib/mysql\n")},
+		"run/mysqld":                    {Mode: fs.ModeDir | fs.ModeSticky | 0o777},
+		"var/lib/mysql":                 {Mode: fs.ModeDir | 0o777},
+		"var/lib/mysql-files":           {Mode: fs.ModeDir | 0o777}, // mysqld's default of secure_file_priv must exist
+	}
+	return db
+}
+
+// Postgres is the server of Debian 12, with its client programs and the usual
+// behaviour of the official image: see files/postgres-entrypoint.sh. The
+// server's package is only unpacked, with the libraries that it needs named:
+// its scripts would make a cluster and start it. Without LLVM it does not
+// compile queries, which no test needs.
+func (b Builder) Postgres(ctx context.Context) (Archive, error) {
+	const programs = "/usr/lib/postgresql/15/bin"
+	return b.database(ctx, database{
+		name: "keepset-test/postgres:15", suite: "bookworm", server: "postgres", script: "postgres-entrypoint.sh", user: "postgres",
+		packages: []string{"postgresql-client-15", "libgssapi-krb5-2", "libicu72", "libldap-2.5-0", "libxml2", "libxslt1.1", "tzdata"},
+		unpack:   []string{"postgresql-15"},
+		port:     "5432/tcp", data: "/var/lib/postgresql/data", stop: "SIGINT", // SIGTERM waits for clients
+		env: []string{"PATH=" + programs + ":" + systemPath, "PGDATA=/var/lib/postgresql/data"},
+		extra: map[string]image.File{
+			"run/postgresql":          {Mode: fs.ModeDir | fs.ModeSticky | 0o777},
+			"var/lib/postgresql/data": {Mode: fs.ModeDir | 0o777},
+		},
 	})
 }
 
+// systemPath is where programs are in Debian.
+const systemPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 func (b Builder) database(ctx context.Context, db database) (Archive, error) {
-	script, err := files.ReadFile("files/database-entrypoint.sh")
+	script, err := files.ReadFile("files/" + db.script)
 	if err != nil {
 		return Archive{}, err
 	}
@@ -53,16 +114,12 @@ func (b Builder) database(ctx context.Context, db database) (Archive, error) {
 		if err != nil {
 			return err
 		}
-		own, err := image.FilesLayer(filepath.Join(work, "own.tar"), false, map[string]image.File{
+		content := map[string]image.File{
 			"usr/local/bin/docker-entrypoint.sh": {Data: script, Mode: 0o755},
 			"docker-entrypoint-initdb.d":         {Mode: fs.ModeDir | 0o755},
-			"etc/mysql/conf.d":                   {Mode: fs.ModeDir | 0o755},
-			// As in the official images: no reverse lookups, and every address.
-			"etc/mysql/conf.d/00-image.cnf": {Mode: 0o644, Data: []byte("[mysqld]\nskip-name-resolve\nbind-address = *\npid-file = /run/mysqld/mysqld.pid\nsocket = /run/mysqld/mysqld.sock\ndatadir = /var/lib/mysql\n")},
-			"run/mysqld":                    {Mode: fs.ModeDir | fs.ModeSticky | 0o777},
-			"var/lib/mysql":                 {Mode: fs.ModeDir | 0o777},
-			"var/lib/mysql-files":           {Mode: fs.ModeDir | 0o777}, // mysqld's default of secure_file_priv must exist
-		})
+		}
+		maps.Copy(content, db.extra)
+		own, err := image.FilesLayer(filepath.Join(work, "own.tar"), false, content)
 		if err != nil {
 			return err
 		}
@@ -72,9 +129,10 @@ func (b Builder) database(ctx context.Context, db database) (Archive, error) {
 			Config: image.Config{
 				Entrypoint:   []string{"docker-entrypoint.sh"},
 				Cmd:          []string{db.server},
-				Env:          []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"},
-				ExposedPorts: map[string]struct{}{"3306/tcp": {}},
-				Volumes:      map[string]struct{}{"/var/lib/mysql": {}},
+				Env:          append(slices.Clone(db.env), "LANG=C.UTF-8"),
+				ExposedPorts: map[string]struct{}{db.port: {}},
+				Volumes:      map[string]struct{}{db.data: {}},
+				StopSignal:   db.stop,
 			},
 		})
 	})
@@ -83,7 +141,7 @@ func (b Builder) database(ctx context.Context, db database) (Archive, error) {
 // root returns a layer with the packages of a suite. The layer is kept apart
 // from the image: it takes a minute, and does not change with the script.
 func (b Builder) root(ctx context.Context, work string, db database) (image.Layer, error) {
-	sum := sha256.Sum256([]byte(strings.Join(db.packages, " ")))
+	sum := sha256.Sum256([]byte(strings.Join(slices.Concat(db.packages, db.initialise, db.unpack), " ")))
 	kept := filepath.Join(b.Toolchain.Cache, "images", fmt.Sprintf("root-%s-%x.layer.tar", db.suite, sum[:6]))
 	if _, err := os.Stat(kept); err == nil {
 		return image.OpenLayer(kept)
@@ -94,7 +152,13 @@ func (b Builder) root(ctx context.Context, work string, db database) (image.Laye
 	if err := b.debootstrap(ctx, dir, db); err != nil {
 		return image.Layer{}, err
 	}
-	if err := addUser(dir); err != nil {
+	if err := addUser(dir, db); err != nil {
+		return image.Layer{}, err
+	}
+	if err := unpack(ctx, dir, db.unpack); err != nil {
+		return image.Layer{}, err
+	}
+	if err := initialise(ctx, dir, db); err != nil {
 		return image.Layer{}, err
 	}
 	layer, err := image.TreeLayer(filepath.Join(work, "root.tar"), dir, unneeded)
@@ -114,7 +178,7 @@ func (b Builder) debootstrap(ctx context.Context, dir string, db database) error
 		"--include="+strings.Join(db.packages, ","), db.suite, dir, "http://deb.debian.org/debian")
 	cmd.Env = append(os.Environ(),
 		"DEBOOTSTRAP_DIR="+filepath.Join(b.Tools.Debian, "usr/share/debootstrap"),
-		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND=noninteractive")
+		"PATH="+systemPath, "DEBIAN_FRONTEND=noninteractive")
 	out, err := cmd.CombinedOutput()
 	// It mounts /proc for the packages' scripts, and leaves it when it fails.
 	err = errors.Join(err, mounts.UnmountBelow(dir))
@@ -130,10 +194,10 @@ func (b Builder) debootstrap(ctx context.Context, dir string, db database) error
 
 // addUser adds the account that the server runs under. The packages without
 // services do not make it; the official images give it this number.
-func addUser(root string) error {
+func addUser(root string, db database) error {
 	for file, line := range map[string]string{
-		"etc/passwd": "mysql:x:999:999:database server:/var/lib/mysql:/usr/sbin/nologin\n",
-		"etc/group":  "mysql:x:999:\n",
+		"etc/passwd": db.user + ":x:999:999:database server:" + db.data + ":/usr/sbin/nologin\n",
+		"etc/group":  db.user + ":x:999:\n",
 	} {
 		f, err := os.OpenFile(filepath.Join(root, file), os.O_APPEND|os.O_WRONLY, 0)
 		if err != nil {
@@ -147,6 +211,46 @@ func addUser(root string) error {
 	return nil
 }
 
+// unpack puts packages into a root file system by its own apt, as they are.
+func unpack(ctx context.Context, root string, packages []string) error {
+	if len(packages) == 0 {
+		return nil
+	}
+	const script = `set -e; cd "$(mktemp -d)"; apt-get -qq update; apt-get -qq download "$@"; for deb in ./*.deb; do dpkg -x "$deb" /; done`
+	if out, err := inRoot(ctx, root, append([]string{"sh", "-c", script, "unpack"}, packages...)); err != nil {
+		return fmt.Errorf("unpack %s: %w: %s", strings.Join(packages, ", "), err, bytes.TrimSpace(out))
+	}
+	return nil
+}
+
+// inRoot runs a program in a root file system and returns all it writes.
+func inRoot(ctx context.Context, root string, command []string) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, "chroot", append([]string{root}, command...)...)
+	cmd.Env = []string{"PATH=" + systemPath, "LANG=C.UTF-8"}
+	return cmd.CombinedOutput()
+}
+
+// initialise makes the empty database, without what identifies a server.
+func initialise(ctx context.Context, root string, db database) error {
+	if len(db.initialise) == 0 {
+		return nil
+	}
+	empty := filepath.Join(root, emptyDatabase)
+	if err := os.Mkdir(empty, 0o755); err != nil {
+		return fmt.Errorf("make directory of empty database: %w", err)
+	}
+	if err := os.Chown(empty, 999, 999); err != nil {
+		return fmt.Errorf("make directory of empty database: %w", err)
+	}
+	if out, err := inRoot(ctx, root, db.initialise); err != nil {
+		return fmt.Errorf("make empty database of %s: %w: %s", db.name, err, bytes.TrimSpace(out))
+	}
+	if err := os.Remove(filepath.Join(empty, "auto.cnf")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove identity of empty database: %w", err)
+	}
+	return nil
+}
+
 // unneeded tells what of a root file system no container needs.
 func unneeded(name string) bool {
 	for _, dir := range []string{"dev", "proc", "sys", "run", "tmp", "var/cache", "var/lib/apt/lists", "var/log", "usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "usr/lib/python3"} {
@@ -154,5 +258,5 @@ func unneeded(name string) bool {
 			return true
 		}
 	}
-	return slices.Contains([]string{"debootstrap"}, name)
+	return slices.Contains([]string{"debootstrap", "usr/lib/postgresql/15/lib/bitcode", "usr/lib/postgresql/15/lib/llvmjit.so"}, name)
 }

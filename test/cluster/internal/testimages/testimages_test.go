@@ -13,15 +13,21 @@ import (
 	"keepset/test/cluster/internal/toolchain"
 )
 
-func TestEntrypointParses(t *testing.T) {
-	script, err := files.ReadFile("files/database-entrypoint.sh")
-	if err != nil {
-		t.Fatal(err)
+func TestEntrypointsParse(t *testing.T) {
+	scripts, err := fs.Glob(files, "files/*.sh")
+	if err != nil || len(scripts) != 2 {
+		t.Fatalf("entry points: %v (%v)", scripts, err)
 	}
-	cmd := exec.CommandContext(t.Context(), "bash", "-n")
-	cmd.Stdin = bytes.NewReader(script)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+	for _, name := range scripts {
+		script, err := files.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.CommandContext(t.Context(), "bash", "-n")
+		cmd.Stdin = bytes.NewReader(script)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%s: %v: %s", name, err, out)
+		}
 	}
 }
 

@@ -16,9 +16,10 @@ import (
 // packages are what a node needs of Debian, with the libraries that a minimal
 // system lacks.
 var packages = []string{
-	"etcd-server", "containerd", "runc", "containernetworking-plugins", "debootstrap",
-	"iptables", "libip4tc2", "libip6tc2", "libxtables12", "libnftnl11", "libmnl0",
+	"etcd-server", "containerd", "crun", "libyajl2", "containernetworking-plugins", "debootstrap",
+	"ipset", "libipset13", "iptables", "libip4tc2", "libip6tc2", "libxtables12", "libnftnl11", "libmnl0",
 	"libnetfilter-conntrack3", "libnfnetlink0", "libseccomp2",
+	"e2fsprogs", "libext2fs2", "libss2", "libcom-err2",
 }
 
 // debian unpacks the packages and returns their root directory.

@@ -1,7 +1,8 @@
-// Package toolchain gets the programs that a cluster runs: Kubernetes and
-// CoreDNS built from their Go modules, and Debian's etcd, containerd, runc,
-// network plugins and iptables, unpacked into the cache. Nothing is installed
-// on the machine, so nothing of it can start, stop or clash with a service.
+// Package toolchain gets the programs that a cluster runs: Kubernetes,
+// CoreDNS, kube-router and what serves volumes built from their Go modules,
+// and Debian's etcd, containerd, crun, network plugins, iptables, ipset and
+// e2fsprogs, unpacked into the cache. Nothing is installed on the machine, so
+// nothing of it can start, stop or clash with a service.
 //
 // [Prepare] fills the cache and returns [Tools]. Everything in the cache lies
 // under a key that names its version or is a hash of its sources, and appears
@@ -41,10 +42,11 @@ type Toolchain struct {
 
 // Tools is where the programs are.
 type Tools struct {
-	Kubernetes string   // directory with one symlink per program of Kubernetes
-	CoreDNS    string   // file
-	Debian     string   // root directory of the unpacked packages
-	Bin        []string // directories to put before PATH
+	Kubernetes   string            // directory with one symlink per program of Kubernetes
+	Programs     map[string]string // files of the other programs that were built, by name
+	SnapshotCRDs string            // directory of the manifests of VolumeSnapshots
+	Debian       string            // root directory of the unpacked packages
+	Bin          []string          // directories to put before PATH
 }
 
 // Prepare builds and downloads what the cache lacks.
@@ -64,11 +66,28 @@ func (t Toolchain) Prepare(ctx context.Context) (Tools, error) {
 	if err != nil {
 		return Tools{}, err
 	}
+	kubeRouter, err := t.Build(ctx, Binary{Name: "kube-router", Dir: t.Source, Package: "./cmd/kube-router", Arch: runtime.GOARCH})
+	if err != nil {
+		return Tools{}, err
+	}
+	built, err := t.csi(ctx)
+	if err != nil {
+		return Tools{}, err
+	}
+	built["coredns"], built["kube-router"] = coredns, kubeRouter
+	crds, err := t.snapshotCRDs(ctx)
+	if err != nil {
+		return Tools{}, err
+	}
 	return Tools{
-		Kubernetes: kubernetes,
-		CoreDNS:    coredns,
-		Debian:     debian,
-		Bin:        []string{filepath.Join(debian, "links"), kubernetes, filepath.Join(debian, "usr/sbin"), filepath.Join(debian, "usr/bin")},
+		Kubernetes:   kubernetes,
+		Programs:     built,
+		SnapshotCRDs: crds,
+		Debian:       debian,
+		Bin: []string{
+			filepath.Join(debian, "links"), kubernetes,
+			filepath.Join(debian, "usr/sbin"), filepath.Join(debian, "usr/bin"), filepath.Join(debian, "sbin"),
+		},
 	}, nil
 }
 
@@ -98,8 +117,8 @@ func (t Tools) Env() []string {
 
 // Path returns the file of one of the programs.
 func (t Tools) Path(name string) string {
-	if name == "coredns" {
-		return t.CoreDNS
+	if file, ok := t.Programs[name]; ok {
+		return file
 	}
 	for _, dir := range t.Bin {
 		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
@@ -142,11 +161,13 @@ type Binary struct {
 	Package     string // to build, relative to Dir
 	Arch        string // GOARCH
 	LinkerFlags string
+	// Whole: the program is made of the whole module. Otherwise its code lies
+	// in the dependencies, and in the package itself.
+	Whole bool
 }
 
 // Build returns the file of the program, built unless the cache holds one of
-// the same module files, sources of the package itself, flags and Go version.
-// It fits a program whose code lies in its dependencies.
+// the same module files, sources, flags and Go version.
 func (t Toolchain) Build(ctx context.Context, b Binary) (string, error) {
 	flags := "-s -w " + b.LinkerFlags
 	key, err := buildKey(b, flags)
@@ -225,7 +246,7 @@ func (t Toolchain) compile(ctx context.Context, b Binary, flags, dest string) er
 
 // buildKey hashes all that decides what a build yields.
 func buildKey(b Binary, flags string) (string, error) {
-	files, err := filepath.Glob(filepath.Join(b.Dir, b.Package, "*.go"))
+	files, err := sources(b)
 	if err != nil {
 		return "", err
 	}
@@ -241,6 +262,22 @@ func buildKey(b Binary, flags string) (string, error) {
 	}
 	sum := sha256.Sum256(all)
 	return hex.EncodeToString(sum[:8]), nil
+}
+
+// sources are the files, beside those of the module itself, that a program is
+// known by.
+func sources(b Binary) ([]string, error) {
+	if !b.Whole {
+		return filepath.Glob(filepath.Join(b.Dir, b.Package, "*.go"))
+	}
+	var files []string
+	err := filepath.WalkDir(b.Dir, func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && !entry.IsDir() && strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "_test.go") {
+			files = append(files, path)
+		}
+		return err
+	})
+	return files, err
 }
 
 // tail is the end of a program's output, which is where it says what failed.

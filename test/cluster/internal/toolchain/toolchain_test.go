@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"testing"
@@ -57,9 +58,10 @@ func TestFailedBuildSaysWhy(t *testing.T) {
 func TestEveryProgramHasItsPath(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "k8s", "kubectl"), "")
-	tools := Tools{CoreDNS: "/cache/coredns", Bin: []string{filepath.Join(dir, "empty"), filepath.Join(dir, "k8s")}}
+	tools := Tools{Programs: map[string]string{"coredns": "/cache/coredns", "kube-router": "/cache/kube-router"}, Bin: []string{filepath.Join(dir, "empty"), filepath.Join(dir, "k8s")}}
 	for name, want := range map[string]string{
-		"kubectl": filepath.Join(dir, "k8s", "kubectl"), "coredns": "/cache/coredns", "ip": "ip",
+		"kubectl": filepath.Join(dir, "k8s", "kubectl"), "coredns": "/cache/coredns",
+		"kube-router": "/cache/kube-router", "ip": "ip",
 	} {
 		if got := tools.Path(name); got != want {
 			t.Errorf("%s is at %s, want %s", name, got, want)
@@ -67,14 +69,41 @@ func TestEveryProgramHasItsPath(t *testing.T) {
 	}
 }
 
-// The version that the binaries report is that of the module they are built from.
+// The versions that the binaries report are those of the modules they are built from.
 func TestVersionIsThatOfTheModule(t *testing.T) {
-	data, err := os.ReadFile(filepath.Join("..", "..", "go.mod"))
-	if err != nil {
-		t.Fatal(err)
+	for file, want := range map[string]string{
+		"go.mod":                 "k8s.io/kubernetes " + KubernetesVersion,
+		"csi/provisioner/go.mod": "github.com/kubernetes-csi/external-provisioner/v5 " + ProvisionerVersion,
+		"csi/snapshotter/go.mod": "github.com/kubernetes-csi/external-snapshotter/v8 " + SnapshotterVersion,
+	} {
+		data, err := os.ReadFile(filepath.Join("..", "..", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !regexp.MustCompile(`(?m)^(require)?\s` + regexp.QuoteMeta(want) + `( // indirect)?$`).Match(data) {
+			t.Errorf("%s does not require %s", file, want)
+		}
 	}
-	if !strings.Contains(string(data), "\tk8s.io/kubernetes "+KubernetesVersion+"\n") {
-		t.Fatalf("go.mod does not require k8s.io/kubernetes %s", KubernetesVersion)
+}
+
+// A program that is its whole module is built again when any of its sources
+// changes, and not for a test's sake.
+func TestProgramOfAWholeModule(t *testing.T) {
+	module := t.TempDir()
+	write(t, filepath.Join(module, "go.mod"), "module tiny\n\ngo 1.26.0\n")
+	write(t, filepath.Join(module, "go.sum"), "")
+	write(t, filepath.Join(module, "main.go"), "package main\n\nimport \"tiny/inner\"\n\nfunc main() { inner.Do() }\n")
+	write(t, filepath.Join(module, "inner", "inner.go"), "package inner\n\nfunc Do() {}\n")
+	tc := Toolchain{Cache: t.TempDir(), Source: module, Log: slog.New(slog.DiscardHandler)}
+	tiny := Binary{Name: "tiny", Dir: module, Package: ".", Arch: runtime.GOARCH, Whole: true}
+	first := build(t, tc, tiny)
+	write(t, filepath.Join(module, "inner", "inner_test.go"), "package inner\n")
+	if again := build(t, tc, tiny); again != first {
+		t.Error("it is built again for a test")
+	}
+	write(t, filepath.Join(module, "inner", "inner.go"), "package inner\n\nfunc Do() { println() }\n")
+	if again := build(t, tc, tiny); again == first {
+		t.Error("it is not built again after a change")
 	}
 }
 
