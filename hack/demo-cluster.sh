@@ -172,7 +172,7 @@ fi
 # The end-to-end tests run on the same set and store. The image of versitygw that its makers publish does nothing
 # without arguments.
 manifest() {
-	sed -e "s|{{.Replicas}}|3|; s|{{.Policy}}|Parallel|" -e "s|keepset-test/mariadb:10.11|$database|" \
+	sed -e "s|{{.Replicas}}|3|; s|{{.Policy}}|Parallel|; s|{{or .Size \"\(.*\)\"}}|\1|; /{{- with .Class}}/,/{{- end}}/d" -e "s|keepset-test/mariadb:10.11|$database|" \
 		-e "s|image: keepset-test/versitygw:v1.8.0|args: [--port, ':7070', posix, /data]\n      image: $s3|" \
 		-e "s|imagePullPolicy: Never|imagePullPolicy: $pull|" "test/e2e/testdata/$1"
 }
@@ -214,7 +214,12 @@ kind: Kustomization
 namespace: $namespace
 resources: [$(realpath --relative-to="$dir/overlay" deploy/cronjob/base)]
 images: [{name: keepset, $image}]
-patches: [{path: config.yaml}, {path: restore.yaml}]
+patches:
+  - {path: config.yaml}
+  - {path: restore.yaml}
+  - target: {kind: NetworkPolicy, name: keepset}
+    patch: | # the S3 server's port
+      - {op: add, path: /spec/egress/0/ports/-, value: {port: 7070, protocol: TCP}}
 END
 cat >"$dir/overlay/config.yaml" <<END
 apiVersion: v1

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Fills the cache with the servers and tools that the tests run: MariaDB 10.5, 10.11 and 11.8, MySQL 9.7, an S3 server,
-# the peers of the benchmark, the tools of the restore by hand, and the linter.
+# Fills the cache with the servers and tools that the tests run: MariaDB 10.5, 10.11 and 11.8, MySQL 9.7, PostgreSQL 15
+# and 18, an S3 server, the peers of the benchmark, the tools of the restore by hand, and the linter.
 #
 # Nothing is installed on this machine. Debian packages are downloaded by apt with a state of its own, unpacked into a
 # folder of the cache without running their scripts, and their programs run there through the dynamic loader of that
@@ -91,18 +91,27 @@ root() {
 	lib=$final/usr/lib/${multiarch#./}
 	mkdir "$new/tools"
 	for program in $programs; do
-		file=
+		file= argv0="--argv0 '$program'" script=$new/tools/$program
 		for d in sbin bin; do
 			if [ -x "$new/usr/$d/$program" ]; then file=usr/$d/$program; fi
 		done
+		for d in "$new"/usr/lib/postgresql/*/bin; do
+			[ -x "$d/$program" ] || continue
+			# PostgreSQL's programs run each other, and find each other and their files by their own path: the script
+			# takes the program's place.
+			file=${d#"$new/"}/$program script=$d/$program
+			argv0="--argv0 '$final/$file'"
+			mv "$script" "$script.elf"
+			ln -s "../$file" "$new/tools/$program"
+			file=$file.elf
+		done
 		[ -n "$file" ] || die "$name: no package holds the program $program"
-		argv0="--argv0 '$program'"
 		grep -q -e --argv0 "$new/$loader" || argv0= # before glibc 2.33
-		cat >"$new/tools/$program" <<-END
+		cat >"$script" <<-END
 			#!/bin/sh
 			exec '$final/$loader' $argv0 --library-path '$lib:$lib/private:$final/usr/lib/mysql/private' '$final/$file' "\$@"
 		END
-		chmod 755 "$new/tools/$program"
+		chmod 755 "$script"
 	done
 	# sysbench looks for its scripts where the package would have installed them.
 	if [ -f "$new/tools/sysbench" ]; then
@@ -150,6 +159,17 @@ root debian-sid-1 \
 	"deb [signed-by=$keyring] $mirror sid main" \
 	"mysql-server-core mysql-client-core restic" \
 	"mysqld mysql mysqldump mysqladmin restic"
+
+root postgres-bookworm-1 \
+	"deb [signed-by=$keyring] $mirror bookworm main
+deb [signed-by=$keyring] $security bookworm-security main" \
+	"postgresql-15" \
+	"postgres initdb pg_dump pg_dumpall psql pg_basebackup"
+
+root postgres-sid-1 \
+	"deb [signed-by=$keyring] $mirror sid main" \
+	"postgresql-18" \
+	"postgres initdb pg_dump pg_dumpall psql pg_basebackup"
 
 gotool versitygw-$versitygw github.com/versity/versitygw/cmd/versitygw@$versitygw
 gotool golangci-lint-$golangci github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$golangci

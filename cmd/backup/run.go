@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strconv"
@@ -10,6 +11,7 @@ import (
 
 	"keepset/internal/cli"
 	"keepset/internal/job"
+	"keepset/internal/metrics"
 )
 
 func newRun(a *cli.App) *cobra.Command {
@@ -18,41 +20,64 @@ func newRun(a *cli.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Take a backup of a set",
-		Long: `Take a backup of a set: of every replica of a StatefulSet, or of the servers given
-by --source, ordinal 0 first. The inventory is written before a byte is read; an
-error in one member does not stop the others. In a Job's pod the backup's ID comes
-from the Job, so that a retried pod continues the same backup and skips what is
-already committed.
+		Long: `Take a backup of a set: of every replica of a StatefulSet, or of the servers, or with
+--method files the directories, given by --source, ordinal 0 first. The inventory is
+written before a byte is read; an error in one member does not stop the others. In a
+Job's pod the backup's ID comes from the Job, so that a retried pod continues the same
+backup and skips what is already committed.
 
 A member that is empty, that has shrunk against the last good backup, or whose
-replication is broken is committed as suspect, and the run ends with exit code 4.`,
+replication is broken is committed as suspect, and the run ends with exit code 4. So
+is a directory of which files could not be read, or changed while they were, unless
+--fuzzy accepts that.`,
 		Example: `
 			export KEEPSET_REPOSITORY=s3://backups/prod KEEPSET_SOURCE_USER=backup KEEPSET_SOURCE_PASSWORD=...
 			backup run --set mysql/mysql
 			backup run --set mysql/mysql --ordinals 1-2
-			backup run --set orders --repository file:///srv/backups --source mysql://backup@db0:3306 --source mysql://backup@db1:3306`,
+			backup run --set orders --repository file:///srv/backups --source mysql://backup@db0:3306 --source mysql://backup@db1:3306
+			backup run --set ldap/openldap --engine command --container openldap --command 'slapcat -n 1'
+			backup run --set www --repository file:///srv/backups --method files --source file:///var/www --exclude-path '*.tmp'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			b, done, err := f.Job(cmd.Context(), a)
-			if err != nil {
-				return err
-			}
-			defer done()
 			if dryRun {
-				plan, inv, err := b.DryRun(cmd.Context())
-				if err != nil {
-					return err
-				}
-				return a.Print(plan, func(w io.Writer) error { return printPlan(w, b, inv) })
+				return dryRunBackup(cmd.Context(), a, &f)
 			}
-			report, err := b.Run(cmd.Context())
-			done()
-			return f.Finish(cmd.Context(), a, report, err, printReport)
+			return f.Metrics.Around(cmd.Context(), a, "backup", func(run *metrics.Run) error {
+				return runBackup(cmd.Context(), a, &f, run)
+			})
 		},
 	}
 	f.Add(cmd.Flags())
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print the plan and stop")
 	return cmd
+}
+
+func runBackup(ctx context.Context, a *cli.App, f *cli.BackupFlags, run *metrics.Run) error {
+	if set, ok := f.Named(a); ok {
+		run.Of(set.String())
+	}
+	b, done, err := f.Job(ctx, a)
+	if err != nil {
+		return err
+	}
+	defer done()
+	report, err := b.Run(ctx)
+	done()
+	run.Of(b.Set.String()).Backup(report, b.Share)
+	return f.Finish(ctx, a, report, err, printReport)
+}
+
+func dryRunBackup(ctx context.Context, a *cli.App, f *cli.BackupFlags) error {
+	b, done, err := f.Job(ctx, a)
+	if err != nil {
+		return err
+	}
+	defer done()
+	plan, inv, err := b.DryRun(ctx)
+	if err != nil {
+		return err
+	}
+	return a.Print(plan, func(w io.Writer) error { return printPlan(w, b, inv) })
 }
 
 func printPlan(w io.Writer, b *job.Backup, inv job.Inventory) error {
@@ -62,8 +87,8 @@ func printPlan(w io.Writer, b *job.Backup, inv job.Inventory) error {
 	rows := make([][]string, 0, len(inv.Members))
 	for _, m := range inv.Members {
 		problem := "-"
-		if m.Problem != nil {
-			problem = m.Problem.Error()
+		if err := m.Obstacle(); err != nil {
+			problem = err.Error()
 		}
 		rows = append(rows, []string{strconv.Itoa(m.Ordinal), m.Name, dash(m.Address), dash(m.Role), dash(m.Node), problem})
 	}

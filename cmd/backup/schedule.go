@@ -77,7 +77,7 @@ func lastTook(ctx context.Context, a *cli.App, repo *cli.RepositoryFlags, set *c
 	}
 	unchecked := 0
 	for _, info := range infos {
-		if took := cli.Took(info); took > 0 {
+		if took := info.Took(); took > 0 {
 			return took, "", nil
 		}
 		if info.Status == repository.StatusUnchecked {

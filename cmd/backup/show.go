@@ -68,6 +68,9 @@ func printBackup(w io.Writer, s cli.BackupSummary) error {
 		{"databases", databases},
 		{"members", fmt.Sprintf("%d of %d committed", s.Committed, s.Planned)},
 	}
+	if len(s.Paths) > 0 {
+		facts = append(facts, []string{"paths", strings.Join(s.Paths, ", ")})
+	}
 	if s.Narrowed != "" {
 		facts = append(facts, []string{"narrowed", s.Narrowed})
 	}

@@ -19,14 +19,27 @@ var errDamaged = errors.New("the repository is damaged")
 
 // finishVerify prints the report and says how it ends: damage first; then a
 // backup that was named and is not complete.
-func finishVerify(a *cli.App, r repository.VerifyReport, named bool) error {
+func finishVerify(a *cli.App, r repository.VerifyReport, orphans *job.OrphansReport, named bool) error {
 	summary := fmt.Sprintf("checked %d backups%s, %d members, %d objects; read %d objects, %s; %d damaged",
 		r.Backups, statuses(r), r.Members, r.Objects, r.ObjectsRead, cli.Bytes(r.BytesRead), len(r.Damages))
+	if orphans != nil {
+		summary += fmt.Sprintf("; %d volume snapshots needed, %d of them gone, %d kept that no backup needs", orphans.Needed, len(orphans.Missing), len(orphans.Orphans))
+	}
 	a.SetMessage(summary)
-	if err := a.Print(verifiedOf(r), func(w io.Writer) error { return printVerified(w, r, summary) }); err != nil {
+	verified := verifiedOf(r)
+	verified.VolumeSnapshots = orphans
+	err := a.Print(verified, func(w io.Writer) error {
+		if err := printOrphans(w, orphans); err != nil {
+			return err
+		}
+		return printVerified(w, r, summary)
+	})
+	if err != nil {
 		return err
 	}
 	switch {
+	case orphans != nil && len(orphans.Missing) > 0:
+		return fmt.Errorf("%w: %d volume snapshots that backups need are gone", errDamaged, len(orphans.Missing))
 	case len(r.Damages) > 0:
 		return fmt.Errorf("%w: %d objects are missing, changed or do not count", errDamaged, len(r.Damages))
 	case named && r.Statuses[repository.StatusIncomplete] > 0:
@@ -58,12 +71,41 @@ func printVerified(w io.Writer, r repository.VerifyReport, summary string) error
 	return err
 }
 
+// printOrphans names the volume snapshots that are gone, and those that nobody needs.
+func printOrphans(w io.Writer, r *job.OrphansReport) error {
+	if r == nil {
+		return nil
+	}
+	for _, m := range r.Missing {
+		if _, err := fmt.Fprintf(w, "damaged: volume snapshot %s of claim %s%s is gone; harms %s ordinal %d\n", m.Snapshot.ID, m.Snapshot.Claim, inRegion(m.Snapshot), m.Backup, m.Ordinal); err != nil {
+			return err
+		}
+	}
+	for _, s := range r.Orphans {
+		if _, err := fmt.Fprintf(w, "orphan: volume snapshot %s of claim %s%s, cut %s: no backup needs it\n", s.ID, s.Claim, inRegion(s), cli.Time(s.CutAt)); err != nil {
+			return err
+		}
+	}
+	for _, s := range r.Young {
+		if _, err := fmt.Fprintf(w, "note: volume snapshot %s of claim %s%s, cut %s: no backup needs it yet\n", s.ID, s.Claim, inRegion(s), cli.Time(s.CutAt)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// inRegion says in which region a volume snapshot is, where there are any.
+func inRegion(s record.VolumeSnapshot) string {
+	if s.Region == "" {
+		return ""
+	}
+	return " in " + s.Region
+}
+
 // statuses counts the backups: " (3 complete, 1 incomplete)".
 func statuses(r repository.VerifyReport) string {
 	var parts []string
-	for _, s := range []repository.Status{
-		repository.StatusComplete, repository.StatusSuspect, repository.StatusUnchecked, repository.StatusIncomplete, repository.StatusInvalid,
-	} {
+	for _, s := range repository.Statuses() {
 		if n := r.Statuses[s]; n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", n, s))
 		}
@@ -87,6 +129,8 @@ type verified struct {
 	Problems    []string                  `json:"problems,omitempty"`
 	Started     time.Time                 `json:"startedAt"`
 	Finished    time.Time                 `json:"finishedAt"`
+	// VolumeSnapshots compares them, with --orphans.
+	VolumeSnapshots *job.OrphansReport `json:"volumeSnapshots,omitempty"`
 }
 
 // damage is one object that is missing or changed, and what it harms. Set is

@@ -23,6 +23,8 @@ type stored struct {
 	root string
 	id   string
 	env  map[string]string
+	// writer are the variables that a writer has besides.
+	writer []string
 	// now is the command's time, by default long after the backup.
 	now time.Time
 }
@@ -34,9 +36,9 @@ func layDown(t *testing.T, name string, later time.Duration) *stored {
 	data, err := os.ReadFile("../../internal/repository/testdata/repository-" + name + ".v1.json")
 	require.NoError(t, err)
 	var g struct {
-		Stored  time.Time
-		Restore []repository.Value
-		Objects map[string][]byte
+		Stored          time.Time
+		Restore, Writer []repository.Value
+		Objects         map[string][]byte
 	}
 	require.NoError(t, json.Unmarshal(data, &g))
 	s := &stored{root: t.TempDir(), env: map[string]string{}, now: g.Stored.Add(later + 48*time.Hour)}
@@ -48,6 +50,9 @@ func layDown(t *testing.T, name string, later time.Duration) *stored {
 		if below, found := strings.CutPrefix(key, "sets/shop/mysql/backups/"); found {
 			s.id, _, _ = strings.Cut(below, "/")
 		}
+	}
+	for _, v := range g.Writer {
+		s.writer = append(s.writer, v.Name+"="+v.Value)
 	}
 	for _, v := range g.Restore {
 		s.env[v.Name] = v.Value

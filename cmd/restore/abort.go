@@ -15,11 +15,14 @@ import (
 func newAbort(a *cli.App) *cobra.Command {
 	var set cli.SetFlags
 	var o statefulset.AbortOptions
+	var volumes cli.VolumeFlags
+	var ordinals []int
 	cmd := &cobra.Command{
 		Use:   "abort",
 		Short: "Clear away what a dead restore left behind",
 		Long: `Clear away what a dead restore left behind: a seed that is loaded is released, one that
-is half loaded is wiped, suspended CronJobs are resumed, finalizers dropped. While a
+is half loaded is wiped, suspended CronJobs are resumed, finalizers dropped, volumes that
+were prepared of snapshots and that no claim has got are removed. While a
 restore is alive nothing is done (exit code 5). An ordinal that the set asks for and that
 is half loaded stays held, unless --release-empty consents to an empty replica.`,
 		Example: `
@@ -35,7 +38,12 @@ is half loaded stays held, unless --release-empty consents to an empty replica.`
 			if err != nil {
 				return err
 			}
-			steps, runErr := client.Abort(cmd.Context(), name, run, o)
+			abort, err := volumes.Abort(cmd.Context(), a, client)
+			if err != nil {
+				return err
+			}
+			abort.Set, abort.Run, abort.Options, abort.Ordinals = name, run, o, ordinals
+			steps, runErr := abort.Execute(cmd.Context())
 			result := struct {
 				Steps  []string `json:"steps"`
 				DryRun bool     `json:"dryRun,omitempty"`
@@ -45,6 +53,8 @@ is half loaded stays held, unless --release-empty consents to an empty replica.`
 		},
 	}
 	set.Add(cmd.Flags())
+	volumes.AddScrap(cmd.Flags())
+	cmd.Flags().IntSliceVar(&ordinals, "ordinal", nil, "with --snapshotter, look for prepared volumes of this ordinal, too, which the set does not have yet; repeatable")
 	cmd.Flags().BoolVar(&o.ReleaseEmpty, "release-empty", false, "let a half-loaded ordinal go, although its pod then starts empty")
 	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "print the steps and stop")
 	cmd.Flags().DurationVar(&o.Wait, "lease-wait", 0, "how long to wait for the Lease of a killed restore to expire")

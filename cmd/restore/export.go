@@ -18,12 +18,14 @@ func newExport(a *cli.App) *cobra.Command {
 		Long: `Write what one member of a backup holds as files: SQL that the mysql client runs, and
 tab-separated rows that LOAD DATA reads. --to names a directory, in which no file is
 replaced; "--to -" writes a tar archive to standard output, or with --stream the bytes
-of one stream. Streams with password hashes are left out unless --with-users is given.`,
+of one stream. A member by the method files is one tar archive. Streams with password
+hashes are left out unless --with-users is given.`,
 		Example: `
 			restore export --set mysql/mysql --ordinal 0 --list
 			restore export --set mysql/mysql --ordinal 0 --to /tmp/backup
 			restore export --set mysql/mysql --ordinal 0 --table shop.orders --to /tmp/orders
 			restore export --set mysql/mysql --ordinal 0 --to - | tar -t
+			restore export --set www --ordinal 0 --to - | tar --extract --to-stdout uploads/logo.png
 			restore export --set mysql/mysql --ordinal 0 --stream schemas/shop/tables/orders.sql --to -`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

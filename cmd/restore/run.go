@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"time"
@@ -9,6 +10,7 @@ import (
 
 	"keepset/internal/cli"
 	"keepset/internal/job"
+	"keepset/internal/metrics"
 )
 
 func newRun(a *cli.App) *cobra.Command {
@@ -39,31 +41,43 @@ Outside of the cluster the Job is made from a CronJob and followed; --local work
 			if !dryRun && launch.Outside(a) {
 				return launch.Launch(cmd.Context(), a, cmd, &f.Set)
 			}
-			r, err := f.Job(cmd.Context(), a)
-			if err != nil {
-				return err
-			}
 			if dryRun {
+				r, err := f.Job(cmd.Context(), a)
+				if err != nil {
+					return err
+				}
 				return resolve(cmd, a, r)
 			}
-			progress, end := a.StartProgress()
-			r.Progress = progress
-			report, err := r.Execute(cmd.Context())
-			end()
-			if err != nil {
-				f.Event(cmd.Context(), a, r, true, "RestoreFailed", err.Error())
-				return err
-			}
-			summary := restoreSummary(report)
-			a.SetMessage(summary)
-			f.Event(cmd.Context(), a, r, false, "RestoreComplete", summary)
-			return a.Print(report, func(w io.Writer) error { return printRestore(w, report, summary) })
+			return f.Metrics.Around(cmd.Context(), a, "restore", func(run *metrics.Run) error {
+				return runRestore(cmd.Context(), a, &f, run)
+			})
 		},
 	}
 	f.Add(cmd.Flags())
 	launch.Add(cmd.Flags())
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print the plan and stop")
 	return cmd
+}
+
+func runRestore(ctx context.Context, a *cli.App, f *cli.RestoreFlags, run *metrics.Run) error {
+	r, err := f.Job(ctx, a)
+	if err != nil {
+		return err
+	}
+	group := run.Of(r.Cluster.Namespace() + "/" + r.Set)
+	progress, end := a.StartProgress()
+	r.Progress = progress
+	report, err := r.Execute(ctx)
+	end()
+	group.Restore(report)
+	if err != nil {
+		f.Event(ctx, a, r, true, "RestoreFailed", err.Error())
+		return err
+	}
+	summary := restoreSummary(report)
+	a.SetMessage(summary)
+	f.Event(ctx, a, r, false, "RestoreComplete", summary)
+	return a.Print(report, func(w io.Writer) error { return printRestore(w, report, summary) })
 }
 
 func restoreSummary(r *job.RestoreReport) string {

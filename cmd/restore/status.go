@@ -50,6 +50,8 @@ type status struct {
 	Claims   []string     `json:"claims"`
 	CronJobs []string     `json:"cronJobs"`
 	Runs     []runStatus  `json:"runs"`
+	// Volumes that ordinals had before, kept from their reclaim policies.
+	Volumes []string `json:"volumes"`
 }
 
 type seedStatus struct {
@@ -69,7 +71,7 @@ type runStatus struct {
 }
 
 func statusOf(set string, l statefulset.Leftovers) status {
-	s := status{Set: set, Running: l.Lease.Live, Seeds: []seedStatus{}, Claims: []string{}, CronJobs: []string{}, Runs: []runStatus{}}
+	s := status{Set: set, Running: l.Lease.Live, Seeds: []seedStatus{}, Claims: []string{}, CronJobs: []string{}, Runs: []runStatus{}, Volumes: []string{}}
 	if l.Lease.Live {
 		s.Run, s.Expires = l.Lease.Run(), l.Lease.Expires
 	}
@@ -81,6 +83,9 @@ func statusOf(set string, l statefulset.Leftovers) status {
 	}
 	for _, j := range l.CronJobs {
 		s.CronJobs = append(s.CronJobs, j.Name)
+	}
+	for _, v := range l.Volumes {
+		s.Volumes = append(s.Volumes, v.Name)
 	}
 	for _, r := range l.Runs {
 		run := runStatus{ID: r.ID, Job: r.Job, Finished: r.Finished}
@@ -114,6 +119,9 @@ func printLeftovers(w io.Writer, set string, l statefulset.Leftovers) error {
 	}
 	for _, c := range l.Claims {
 		fmt.Fprintf(&b, "claim %s, ordinal %d, held: %v, being filled by run %s\n", c.Name, c.Ordinal, c.Held, c.Seeding)
+	}
+	for _, v := range l.Volumes {
+		fmt.Fprintf(&b, "volume %s, ordinal %d's before (claim %s), kept; its reclaim policy was %s\n", v.Name, v.Ordinal, v.Claim, v.Policy)
 	}
 	for _, j := range l.CronJobs {
 		fmt.Fprintf(&b, "cronjob %s, suspended by run %s\n", j.Name, j.SuspendedByRestore)

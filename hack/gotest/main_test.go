@@ -8,7 +8,7 @@ import (
 )
 
 func TestSummaryCounts(t *testing.T) {
-	s := summary{logs: map[string][]string{}}
+	s := summary{logs: map[string][]string{}, own: map[string][]string{}}
 	require.NoError(t, s.read(strings.NewReader(`
 {"Action":"start","Package":"p"}
 {"Action":"run","Package":"p","Test":"TestA"}
@@ -22,11 +22,16 @@ func TestSummaryCounts(t *testing.T) {
 {"Action":"build-fail","ImportPath":"q"}
 {"Action":"fail","Package":"q","FailedBuild":"q"}
 {"Action":"skip","Package":"no tests"}
+{"Action":"run","Package":"r","Test":"TestD"}
+{"Action":"output","Package":"r","Test":"TestD","Output":"panic: test timed out\n"}
+{"Action":"output","Package":"r","Output":"FAIL r 720s\n"}
+{"Action":"fail","Package":"r"}
 `)))
 	require.Equal(t, 1, s.passed)
-	require.Equal(t, 2, s.failed, "a failed test and a package that does not build")
+	require.Equal(t, 3, s.failed, "a failed test, a package that does not build, and one that took too long")
 	require.Equal(t, 1, s.skipped)
-	require.Equal(t, 2, s.packages)
+	require.Equal(t, 3, s.packages)
+	require.Equal(t, []string{"p TestB", "q itself\n", "r itself, not ended: TestD\nFAIL r 720s\n"}, s.failures)
 	require.Empty(t, s.logs)
 }
 

@@ -5,13 +5,16 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/spf13/pflag"
 
 	"keepset/internal/dbdump"
-	"keepset/internal/dbdump/mysql"
+	"keepset/internal/dbdump/command"
+	"keepset/internal/dbdump/postgres"
 	"keepset/internal/job"
 	"keepset/internal/record"
 )
@@ -21,6 +24,11 @@ type BackupFlags struct {
 	Repository RepositoryFlags
 	Set        SetFlags
 	Server     ServerFlags
+	Volumes    VolumeFlags
+	Command    CommandFlags
+	Files      FileFlags
+	Metrics    MetricsFlags
+	Method     string
 	Sources    []string
 	Container  string
 	Ordinals   string
@@ -41,7 +49,13 @@ func (f *BackupFlags) Add(fs *pflag.FlagSet) {
 	f.Set.Add(fs)
 	f.Server.Add(fs, "source")
 	f.Server.AddDump(fs)
-	fs.StringSliceVar(&f.Sources, "source", nil, "server to back up without Kubernetes, mysql://user@host:port; repeatable, ordinal 0 first")
+	fs.StringVar(&f.Method, "method", record.MethodDump, "how members are captured: dump (rows), snapshot (their volumes, in Kubernetes), or files (directories, without Kubernetes)")
+	f.Volumes.AddCut(fs)
+	f.Command.Add(fs, "program whose standard output is the backup, for --engine command, run in the set's --container or, with --source local, here")
+	f.Command.AddDump(fs)
+	f.Files.AddSave(fs)
+	f.Metrics.Add(fs)
+	fs.StringSliceVar(&f.Sources, "source", nil, "server to back up without Kubernetes, mysql://user@host:port or postgres://user@host:port; local[:NAME] for --command; with --method files a directory, file:///dir; repeatable, ordinal 0 first")
 	fs.StringVar(&f.Container, "container", "", "the database's container in the set's pods (default: the one with the database's port)")
 	fs.StringVar(&f.Ordinals, "ordinals", "", "back up only these ordinals, for example 0,2-4")
 	fs.StringVar(&f.Role, "role", "any", "which members: any, or follower for those that replicate from another")
@@ -58,29 +72,28 @@ func (f *BackupFlags) Job(ctx context.Context, a *App) (b *job.Backup, done func
 	if f.Role != "any" && f.Role != job.RoleFollower {
 		return nil, nil, Usage("--role %q is not one of any, follower", f.Role)
 	}
+	if methods := []string{record.MethodDump, record.MethodSnapshot, record.MethodFiles}; !slices.Contains(methods, f.Method) {
+		return nil, nil, Usage("--method %q is not one of %s", f.Method, strings.Join(methods, ", "))
+	}
+	if len(f.Files.planned()) > 0 && f.Method != record.MethodFiles {
+		return nil, nil, Usage("--include-path and --exclude-path go with --method %s", record.MethodFiles)
+	}
+	if f.Method == record.MethodSnapshot && (len(f.Sources) > 0 || len(f.Server.patterns()) > 0) {
+		return nil, nil, Usage("--method snapshot captures whole volumes of a StatefulSet: it goes with neither --source, --database nor --exclude")
+	}
 	if f.Shrink < 0 || f.Shrink > 100 || f.Parallel < 1 {
 		return nil, nil, Usage("--shrink-threshold wants 0 to 100 and --parallel at least 1")
 	}
 	b = &job.Backup{
 		FollowersOnly: f.Role == job.RoleFollower, Parallel: f.Parallel,
 		Rules: job.SuspectRules{ShrinkPercent: f.Shrink, MaxLag: f.MaxLag, AllowEmpty: f.AllowEmpty},
-		Plan:  record.Plan{Method: record.MethodDump, Engine: f.Server.Engine, Databases: f.Server.patterns(), Origin: f.Origin, Tool: Version()},
+		Plan:  record.Plan{Method: record.MethodDump, Engine: f.Server.engine(), Databases: f.Server.patterns(), Origin: f.Origin, Tool: Version()},
 		Clock: a.Clock, Log: a.Log,
 	}
 	if b.Ordinals, err = job.ParseOrdinals(f.Ordinals); err != nil {
 		return nil, nil, Usage("--%w", err)
 	}
-	// What is wrong with the account or the server's flags is said once, before
-	// a plan is written.
-	if err := f.Server.try(a); err != nil {
-		return nil, nil, err
-	}
-	if len(f.Sources) > 0 {
-		err = f.plain(a, b)
-	} else {
-		err = f.inCluster(ctx, a, b)
-	}
-	if err != nil {
+	if err := f.fill(ctx, a, b); err != nil {
 		return nil, nil, err
 	}
 	if f.ID != "" {
@@ -96,8 +109,41 @@ func (f *BackupFlags) Job(ctx context.Context, a *App) (b *job.Backup, done func
 	return b, sync.OnceFunc(end), nil
 }
 
+// fill fills the job for what is backed up, and from where.
+func (f *BackupFlags) fill(ctx context.Context, a *App, b *job.Backup) error {
+	if err := f.checkEngine(a); err != nil {
+		return err
+	}
+	switch {
+	case f.Method == record.MethodFiles:
+		return f.files(a, b)
+	case len(f.Sources) > 0:
+		return f.plain(a, b)
+	default:
+		return f.inCluster(ctx, a, b)
+	}
+}
+
+// checkEngine refuses flags that are another engine's.
+func (f *BackupFlags) checkEngine(a *App) error {
+	if f.Server.Engine == command.Name {
+		return f.checkCommand(a)
+	}
+	return f.Command.unused(f.Server.engine())
+}
+
+// Named is the set's name in the repository, where it can be told before anybody
+// is asked: that of plain servers, and in a pod.
+func (f *BackupFlags) Named(a *App) (record.SetID, bool) {
+	id, err := f.Set.ID(a)
+	return id, err == nil && (len(f.Sources) > 0 || id.Namespace != record.NoNamespace)
+}
+
 // plain fills the job for servers given by --source.
 func (f *BackupFlags) plain(a *App, b *job.Backup) error {
+	if f.Server.Engine == command.Name {
+		return f.plainCommand(a, b)
+	}
 	id, err := f.Set.ID(a)
 	if err != nil {
 		return err
@@ -112,24 +158,43 @@ func (f *BackupFlags) plain(a *App, b *job.Backup) error {
 		if _, twice := servers[s.Address]; twice {
 			return Usage("--source %s is given twice", s.Address)
 		}
+		if len(addresses) > 0 && s.Engine != servers[addresses[0]].Engine {
+			return Usage("--source %s is %s and the one before is not: the servers of a set are of one engine", s.Address, s.Engine)
+		}
 		servers[s.Address] = s
 		addresses = append(addresses, s.Address)
 	}
+	f.Server.Engine = servers[addresses[0]].Engine
+	if err := f.Server.try(a); err != nil {
+		return err
+	}
 	b.Set = id
+	b.Plan.Engine = f.Server.engine()
 	b.ID = record.NewBackupID(a.Clock(), "")
 	b.Attempt = record.NewAttemptID()
 	b.Discover = job.Sources(addresses)
-	f.engines(a, b, func(m job.Member) Server { return servers[m.Address] })
+	f.engines(a, b, func(m job.Member) Server { return servers[m.Address] }, nil)
 	return nil
 }
 
 // inCluster fills the job for a StatefulSet, from a Job's pod or from outside.
 func (f *BackupFlags) inCluster(ctx context.Context, a *App, b *job.Backup) error {
+	// What is wrong with the account or the server's flags is said once, before
+	// a plan is written.
+	if f.Server.Engine != command.Name {
+		if err := f.Server.try(a); err != nil {
+			return err
+		}
+	}
 	client, name, err := f.Set.Cluster(a)
 	if err != nil {
 		return err
 	}
-	if f.Server.User == "" {
+	if f.Server.Engine == command.Name {
+		if err := f.Command.remote(false); err != nil {
+			return err
+		}
+	} else if f.Server.User == "" && (f.Method == record.MethodDump || f.Volumes.Quiesce == quiesceEngine) {
 		return Usage("--source-user is required (or %s): the account that reads the databases", EnvName("source-user"))
 	}
 	run, err := client.Self(ctx, a.Getenv)
@@ -153,12 +218,25 @@ func (f *BackupFlags) inCluster(ctx context.Context, a *App, b *job.Backup) erro
 		b.Share = job.Share{Index: run.Index, Of: run.Completions}
 	}
 	b.Guard = &job.LeaseGuard{Client: client, Set: name}
-	b.Discover = job.FromCluster(client, name, endpointOf(f.Container, f.Server.Port))
-	f.engines(a, b, func(m job.Member) Server {
-		return Server{Engine: f.Server.Engine, Address: m.Address, User: f.Server.User}
-	})
+	at := endpointOf(f.Server.engine(), f.Container, f.Server.Port)
+	b.Discover = job.FromCluster(client, name, at)
+	if f.Server.Engine == command.Name {
+		b.Open = f.openCommand(a, func(m job.Member) command.Exec { return inContainer(client, m.Name, m.Container) })
+		if err := f.Command.choose(b); err != nil {
+			return err
+		}
+	} else {
+		f.engines(a, b, func(m job.Member) Server {
+			return Server{Engine: f.Server.engine(), Address: m.Address, User: f.Server.User}
+		}, func(m job.Member) postgres.Programs { return programsIn(client, m) })
+	}
+	if f.Method == record.MethodSnapshot {
+		if err := f.Volumes.cuts(ctx, a, client, b); err != nil {
+			return err
+		}
+	}
 	f.events = func(ctx context.Context, warning bool, reason, message string) error {
-		set, err := client.Discover(ctx, name, endpointOf(f.Container, f.Server.Port))
+		set, err := client.Discover(ctx, name, at)
 		if err != nil {
 			return err
 		}
@@ -168,12 +246,16 @@ func (f *BackupFlags) inCluster(ctx context.Context, a *App, b *job.Backup) erro
 }
 
 // engines tells the job how to dump a member and how to ask for its role.
-func (f *BackupFlags) engines(a *App, b *job.Backup, where func(job.Member) Server) {
-	open := func(m job.Member) (*mysql.Engine, error) {
+// programs are what a member's pg_dump is run by, where that is not here.
+func (f *BackupFlags) engines(a *App, b *job.Backup, where func(job.Member) Server, programs func(job.Member) postgres.Programs) {
+	open := func(m job.Member) (Engine, error) {
 		s := where(m)
-		opts, err := f.Server.MySQL(a, s, a.Log.With("ordinal", m.Ordinal))
+		opts, err := f.Server.Options(a, s, a.Log.With("ordinal", m.Ordinal))
 		if err != nil {
 			return nil, err
+		}
+		if programs != nil && opts.Postgres.Programs == nil {
+			opts.Postgres.Programs = programs(m)
 		}
 		return OpenEngine(s.Engine, opts)
 	}

@@ -65,12 +65,12 @@ func TestExitHelpNamesEveryCode(t *testing.T) {
 
 func TestErrorIsOneLine(t *testing.T) {
 	a, errs := app()
-	code := a.Run(t.Context(), command(func(*cobra.Command) error { return errors.Join(errors.New("one"), errors.New("two")) }), []string{"do"})
+	code := a.Run(t.Context(), oneCommand(func(*cobra.Command) error { return errors.Join(errors.New("one"), errors.New("two")) }), []string{"do"})
 	assert.Equal(t, 1, code)
 	assert.Equal(t, "backup: one; two\n", errs.String())
 
 	a, errs = app()
-	code = a.Run(t.Context(), command(func(*cobra.Command) error { return job.ErrBusy }), []string{"do", "--json"})
+	code = a.Run(t.Context(), oneCommand(func(*cobra.Command) error { return job.ErrBusy }), []string{"do", "--json"})
 	assert.Equal(t, 5, code)
 	var doc struct {
 		Error string
@@ -81,12 +81,12 @@ func TestErrorIsOneLine(t *testing.T) {
 
 	ctx, cancel := context.WithCancel(t.Context())
 	a, errs = app()
-	a.Run(ctx, command(func(*cobra.Command) error { cancel(); return ctx.Err() }), []string{"do"})
+	a.Run(ctx, oneCommand(func(*cobra.Command) error { cancel(); return ctx.Err() }), []string{"do"})
 	assert.Equal(t, "backup: interrupted: context canceled\n", errs.String())
 }
 
-// command is a root with one command below it.
-func command(run func(*cobra.Command) error) *cobra.Command {
+// oneCommand is a root with one command below it.
+func oneCommand(run func(*cobra.Command) error) *cobra.Command {
 	root := &cobra.Command{Use: "backup"}
 	do := &cobra.Command{Use: "do", RunE: func(c *cobra.Command, _ []string) error { return run(c) }}
 	do.Flags().Int("lock-timeout", 1, "")
@@ -100,7 +100,7 @@ func TestEnvironment(t *testing.T) {
 		a, errs := app(env...)
 		var timeout int
 		var sources []string
-		code := a.Run(t.Context(), command(func(c *cobra.Command) error {
+		code := a.Run(t.Context(), oneCommand(func(c *cobra.Command) error {
 			var err error
 			timeout, err = c.Flags().GetInt("lock-timeout")
 			require.NoError(t, err)
@@ -128,15 +128,15 @@ func TestEnvironment(t *testing.T) {
 func TestTerminationMessage(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	a, _ := app("TERMINATION_LOG=" + path)
-	a.Run(t.Context(), command(func(*cobra.Command) error { a.SetMessage("all is well"); return nil }), []string{"do"})
+	a.Run(t.Context(), oneCommand(func(*cobra.Command) error { a.SetMessage("all is well"); return nil }), []string{"do"})
 	content, err := os.ReadFile(path)
 	require.NoError(t, err)
 	assert.Equal(t, "all is well", string(content))
-	a.Run(t.Context(), command(func(*cobra.Command) error { return errors.New(strings.Repeat("x", 9000)) }), []string{"do"})
+	a.Run(t.Context(), oneCommand(func(*cobra.Command) error { return errors.New(strings.Repeat("x", 9000)) }), []string{"do"})
 	content, err = os.ReadFile(path)
 	require.NoError(t, err)
 	assert.Len(t, content, terminationLimit)
-	a.Run(t.Context(), command(func(*cobra.Command) error { return errors.New("x" + strings.Repeat("é", 3000)) }), []string{"do"})
+	a.Run(t.Context(), oneCommand(func(*cobra.Command) error { return errors.New("x" + strings.Repeat("é", 3000)) }), []string{"do"})
 	content, err = os.ReadFile(path)
 	require.NoError(t, err)
 	assert.True(t, utf8.Valid(content), "a letter is not cut in half")

@@ -16,11 +16,12 @@ const Prefix = "KEEPSET_"
 // otherVariables have no flag, or belong to the other binary's flags while
 // looking like one of this binary's.
 var otherVariables = []string{
-	"KEEPSET_SOURCE_PASSWORD", "KEEPSET_TARGET_PASSWORD", "KEEPSET_REPLICATION_PASSWORD",
+	"KEEPSET_SOURCE_PASSWORD", "KEEPSET_TARGET_PASSWORD", "KEEPSET_REPLICATION_PASSWORD", "KEEPSET_METRICS_PASSWORD",
 	repository.NameWriterKey, repository.NameTrustedWriters, repository.NameDataRecipient,
 	repository.NameIndexIdentity, repository.NameKeyFiles, repository.NameRestoreIdentity,
 	"KEEPSET_TRUSTED_WRITERS_FILE", "KEEPSET_DATA_RECIPIENT_FILE", "KEEPSET_SEED_PATCH",
 	"KEEPSET_POD_NAME", "KEEPSET_POD_UID", "KEEPSET_POD_NAMESPACE", "KEEPSET_JOB_NAME", "KEEPSET_JOB_UID",
+	"KEEPSET_MEMBER",
 }
 
 // EnvName is the variable that stands for a flag: --lock-timeout is

@@ -5,8 +5,11 @@ import (
 	"fmt"
 
 	"keepset/internal/dbdump"
+	"keepset/internal/filetree"
 	"keepset/internal/job"
 	"keepset/internal/repository"
+	"keepset/internal/retention"
+	"keepset/internal/snapshot"
 	"keepset/internal/statefulset"
 	"keepset/internal/storage"
 )
@@ -54,7 +57,7 @@ func ExitCode(err error) int {
 		return child.exitCode()
 	case isAny(err, job.ErrIncomplete):
 		return ExitIncomplete
-	case isAny(err, job.ErrSuspect):
+	case isAny(err, job.ErrSuspect, job.ErrFindings):
 		return ExitSuspect
 	case isAny(err, job.ErrFailed):
 		return ExitFailed
@@ -92,9 +95,11 @@ func isUsage(err error) bool {
 	return errors.As(err, &usage) || isAny(err,
 		job.ErrConfig, job.ErrNeedsConsent,
 		storage.ErrNoContainer,
-		dbdump.ErrNotEmpty, dbdump.ErrCoordinates,
+		dbdump.ErrNotEmpty, dbdump.ErrCoordinates, filetree.ErrNotEmpty, filetree.ErrRights,
 		repository.ErrNotRepository, repository.ErrNewerFormat, repository.ErrWrongKey, repository.ErrNoIdentity, repository.ErrNoKey, repository.ErrNoTrusted, repository.ErrExists,
 		repository.ErrOrigin, repository.ErrReadOnly, repository.ErrNoBackup, repository.ErrNoEligible,
+		repository.ErrNewest, repository.ErrPinned, repository.ErrCondemned, retention.ErrPolicy,
+		snapshot.ErrUnsupported, snapshot.ErrUnfit,
 		statefulset.ErrNoCluster, statefulset.ErrAmbiguous, statefulset.ErrNotFound, statefulset.ErrClaimInUse,
 	)
 }

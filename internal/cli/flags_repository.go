@@ -94,7 +94,7 @@ func (f *RepositoryFlags) Open(ctx context.Context, a *App) (*repository.Reposit
 	}
 	return repository.Open(ctx, store, keys, repository.Options{
 		Clock: a.Clock, Logger: a.Log, NoExtraVerify: f.NoExtraVerify, AcceptCopiedTimes: f.AcceptCopiedTimes,
-		GuessedOrigin: f.GuessedOrigin,
+		GuessedOrigin: f.GuessedOrigin, ReuseWithin: f.Store.Lock.reuseWithin(),
 	})
 }
 
@@ -114,7 +114,7 @@ func (f *ChoiceFlags) Add(fs *pflag.FlagSet) {
 
 // AddWhole declares what a restore of whole members needs besides.
 func (f *ChoiceFlags) AddWhole(fs *pflag.FlagSet) {
-	fs.BoolVar(&f.AllowFiltered, "allow-filtered", false, "also a backup taken with --exclude, and with an ID one of single databases (--database)")
+	fs.BoolVar(&f.AllowFiltered, "allow-filtered", false, "also a backup taken with --exclude, and with an ID one of single databases (--database) or paths (--include-path)")
 }
 
 // Choice reads them.

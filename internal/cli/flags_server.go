@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"keepset/internal/dbdump/mysql"
+	"keepset/internal/dbdump/postgres"
 )
 
 // ServerFlags say how to talk to a database server. The same flags exist for
@@ -31,16 +32,17 @@ type ServerFlags struct {
 	LockMode                  string
 	StopReplica               bool
 	Engine                    string
+	Programs                  string
 	Databases, ExcludeObjects []string
 }
 
 // Add declares the flags of one side.
 func (f *ServerFlags) Add(fs *pflag.FlagSet, side string) {
 	f.side = side
-	fs.StringVar(&f.Engine, "engine", "mysql", "what the servers are: mysql (MySQL and MariaDB)")
+	fs.StringVar(&f.Engine, "engine", "", "what the servers are: mysql (MySQL and MariaDB), postgres, or command for what a program dumps and loads (default: what the URL says, else mysql)")
 	fs.StringVar(&f.User, side+"-user", "", "account on the "+side+", where the URL does not name one")
 	fs.StringVar(&f.PasswordFile, side+"-password-file", "", "file with the account's password (or set "+f.passwordVariable()+")")
-	fs.IntVar(&f.Port, side+"-port", 0, "port of the database in the set's pods (default: the container's, else 3306)")
+	fs.IntVar(&f.Port, side+"-port", 0, "port of the database in the set's pods (default: the container's, else 3306 or 5432)")
 	fs.StringVar(&f.TLS, side+"-tls", "preferred", "TLS to the "+side+": preferred, required (not verified) or verify")
 	fs.StringVar(&f.TLSCA, side+"-tls-ca-file", "", "CA certificates that the "+side+"'s certificate must come from, PEM (implies verify)")
 	fs.StringVar(&f.TLSCert, side+"-tls-cert-file", "", "client certificate, PEM")
@@ -51,11 +53,12 @@ func (f *ServerFlags) Add(fs *pflag.FlagSet, side string) {
 
 // AddDump declares what only a dump needs.
 func (f *ServerFlags) AddDump(fs *pflag.FlagSet) {
-	fs.StringSliceVar(&f.Databases, "database", nil, "back up only this database or database.table, and no accounts; globs; repeatable")
-	fs.StringSliceVar(&f.ExcludeObjects, "exclude", nil, "leave out this database or database.table; globs; repeatable")
+	fs.StringSliceVar(&f.Databases, "database", nil, "back up only this database or database.table (PostgreSQL: or database.schema.table), and no accounts; globs; repeatable")
+	fs.StringSliceVar(&f.ExcludeObjects, "exclude", nil, "leave out this database or database.table (PostgreSQL: or database.schema.table); globs; repeatable")
 	fs.DurationVar(&f.LockTimeout, "lock-timeout", 30*time.Second, "how long to wait for the lock of the consistent point")
-	fs.DurationVar(&f.LockHold, "lock-hold", 60*time.Second, "how long writers may be held up")
-	fs.StringVar(&f.LockMode, "lock-mode", "auto", "how the consistent point is made: auto, ftwrl, backup-stage, lock-tables or none")
+	fs.DurationVar(&f.LockHold, "lock-hold", 60*time.Second, "how long writers may be held up (mysql)")
+	fs.StringVar(&f.LockMode, "lock-mode", "auto", "how the consistent point is made: auto, ftwrl, backup-stage, lock-tables or none (mysql)")
+	fs.StringVar(&f.Programs, "postgres-programs", "", "folder of the pg_dump and pg_dumpall to use (default: in Kubernetes those of the database's own container, else those of this machine)")
 	fs.BoolVar(&f.StopReplica, "allow-stopping-replica", false, "let a follower without GTIDs, whose appliers run in parallel, stop them while its position is read")
 }
 
@@ -74,22 +77,31 @@ func (f *ServerFlags) passwordVariable() string { return EnvName(f.side + "-pass
 // Server is where a database server is and who we are there.
 type Server struct{ Engine, Address, User string }
 
-// ParseServerURL reads mysql://user@host:port.
+// serverURL is what a server's URL looks like.
+const serverURL = "mysql://user@host:port or postgres://user@host:port"
+
+// defaultPorts of the engines.
+var defaultPorts = map[string]string{engineMySQL: "3306", enginePostgres: "5432"}
+
+// ParseServerURL reads mysql://user@host:port, or the same of another engine.
 func (f *ServerFlags) ParseServerURL(flag, raw string) (Server, error) {
 	u, err := url.Parse(raw)
 	if err != nil {
-		return Server{}, Usage("--%s: not a URL of the form mysql://user@host:port", flag) // the text may hold a password
+		return Server{}, Usage("--%s: not a URL of the form %s", flag, serverURL) // the text may hold a password
 	}
 	if _, has := u.User.Password(); has {
 		return Server{}, refusePassword(flag, f.passwordVariable(), f.side+"-password-file")
 	}
 	if !slices.Contains(Engines(), u.Scheme) {
-		return Server{}, Usage("--%s %q: want mysql://user@host:port", flag, withoutAccount(raw))
+		return Server{}, Usage("--%s %q: want %s", flag, withoutAccount(raw), serverURL)
 	}
 	if u.Path != "" && u.Path != "/" || strings.ContainsAny(raw, "?#") || u.Hostname() == "" {
-		return Server{}, Usage("--%s %q: want mysql://user@host:port and nothing after it", flag, withoutAccount(raw))
+		return Server{}, Usage("--%s %q: want %s and nothing after it", flag, withoutAccount(raw), serverURL)
 	}
-	host, port, err := SplitHostPort(flag, net.JoinHostPort(u.Hostname(), orDefault(u.Port(), "3306")), 0)
+	if f.Engine != "" && f.Engine != u.Scheme {
+		return Server{}, Usage("--%s %q: it says %s and --engine says %s", flag, withoutAccount(raw), u.Scheme, f.Engine)
+	}
+	host, port, err := SplitHostPort(flag, net.JoinHostPort(u.Hostname(), orDefault(u.Port(), defaultPorts[u.Scheme])), 0)
 	if err != nil {
 		return Server{}, err
 	}
@@ -98,7 +110,7 @@ func (f *ServerFlags) ParseServerURL(flag, raw string) (Server, error) {
 		s.User = u.User.Username()
 	}
 	if s.User == "" {
-		return Server{}, Usage("--%s %q: no account; write mysql://user@host:port or give --%s-user", flag, raw, f.side)
+		return Server{}, Usage("--%s %q: no account; write %s://user@host:port or give --%s-user", flag, raw, u.Scheme, f.side)
 	}
 	return s, nil
 }
@@ -115,13 +127,20 @@ func withoutAccount(raw string) string {
 	return raw
 }
 
-// MySQL fills the options of the mysql engine for one server.
-func (f *ServerFlags) MySQL(a *App, s Server, log *slog.Logger) (mysql.Options, error) {
+// engine is the servers' engine where no URL says it.
+func (f *ServerFlags) engine() string { return orDefault(f.Engine, engineMySQL) }
+
+// Options fills the options of one server's engine.
+func (f *ServerFlags) Options(a *App, s Server, log *slog.Logger) (o EngineOptions, err error) {
 	password, err := a.Secret(f.PasswordFile, f.passwordVariable())
 	if err != nil {
-		return mysql.Options{}, err
+		return o, err
 	}
-	opts := mysql.Options{
+	if s.Engine == enginePostgres {
+		o.Postgres, err = f.postgres(s, password, log)
+		return o, err
+	}
+	o.MySQL = mysql.Options{
 		Address: s.Address, User: s.User, Password: password,
 		Workers: f.Connections, ConnectTimeout: f.ConnectTimeout,
 		LockWait: f.LockTimeout, LockHold: f.LockHold, LockMode: mysql.LockMode(f.LockMode),
@@ -129,18 +148,37 @@ func (f *ServerFlags) MySQL(a *App, s Server, log *slog.Logger) (mysql.Options, 
 		Filter:               mysql.Filter{Include: f.Databases, Exclude: f.ExcludeObjects},
 		Logger:               log,
 	}
-	opts.TLS, err = f.tls()
-	return opts, err
+	o.MySQL.TLS, err = f.tls()
+	return o, err
+}
+
+// postgres fills the options of the engine postgres, and refuses what is another engine's.
+func (f *ServerFlags) postgres(s Server, password string, log *slog.Logger) (postgres.Options, error) {
+	if f.StopReplica || f.LockMode != "" && f.LockMode != "auto" {
+		return postgres.Options{}, Usage("--lock-mode and --allow-stopping-replica are for the engine mysql")
+	}
+	t, err := f.tls()
+	o := postgres.Options{
+		Address: s.Address, User: s.User, Password: password,
+		TLS:     postgres.TLS{Required: t.Required, CA: t.CA, Cert: t.Cert, Key: t.Key, SkipVerify: t.SkipVerify},
+		Workers: f.Connections, ConnectTimeout: f.ConnectTimeout, LockWait: f.LockTimeout,
+		Filter: postgres.Filter{Include: f.Databases, Exclude: f.ExcludeObjects}, Logger: log,
+	}
+	if f.Programs != "" {
+		o.Programs = postgres.Local{Dir: f.Programs}
+	}
+	return o, err
 }
 
 // try finds out whether an engine could be made with these flags, for whatever
 // server: it reads the files that they name.
 func (f *ServerFlags) try(a *App) error {
-	opts, err := f.MySQL(a, Server{Address: "127.0.0.1:3306", User: orDefault(f.User, "anyone")}, a.Log)
+	s := Server{Engine: f.engine(), Address: "127.0.0.1:1", User: orDefault(f.User, "anyone")}
+	opts, err := f.Options(a, s, a.Log)
 	if err != nil {
 		return err
 	}
-	return tryEngine(f.Engine, opts)
+	return tryEngine(s.Engine, opts)
 }
 
 func (f *ServerFlags) tls() (mysql.TLS, error) {

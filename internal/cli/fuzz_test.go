@@ -20,7 +20,7 @@ import (
 func FuzzServerURL(f *testing.F) {
 	for _, s := range []string{
 		"mysql://root@db:3307/", "mysql://db", "mysql://a%40b@[::1]:33", "mysql://u@h:0", "mysql://u@h:99999", "mysql://u@h#fragment", "mysql://u@h?",
-		"mysql:u:hunter2@h", "u:hunter2@h:3306", "mysql://u@h/?password=hunter2", "mysql:///u:hunter2@h", "mysql://u@h%0a", "mysql://u@h:", "mysql://h/u:hunter2@x",
+		"mysql:u:hunter2@h", "u:hunter2@h:3306", "mysql://u@h/?password=hunter2", "mysql:///u:hunter2@h", "mysql://u@h%0a", "mysql://u@h:", "mysql://h/u:hunter2@x", "postgres://u@h", "postgres://u:hunter2@h",
 	} {
 		f.Add(s)
 	}
@@ -37,7 +37,7 @@ func FuzzServerURL(f *testing.F) {
 			}
 			return
 		}
-		require.Equal(t, "mysql", s.Engine)
+		require.Contains(t, Engines(), s.Engine)
 		require.NotEmpty(t, s.User)
 		host, port, err := net.SplitHostPort(s.Address)
 		require.NoError(t, err)
@@ -134,6 +134,24 @@ func FuzzSecret(f *testing.F) {
 	})
 }
 
+// A source or target on this machine is its name or refused.
+func FuzzLocal(f *testing.F) {
+	for _, s := range []string{"local", "local:db0", "local:", "local:a b", "mysql://u@h", "local:local", ""} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		name, err := parseLocal("source", text)
+		if err != nil {
+			require.Equal(t, ExitUsage, ExitCode(err))
+			require.ErrorContains(t, err, "--source")
+			return
+		}
+		require.NotEmpty(t, name)
+		require.Contains(t, []string{name, "local:" + name}, text)
+		require.NotContains(t, name, "\n")
+	})
+}
+
 // A set's name is [namespace/]name, and what was understood agrees with what
 // was written.
 func FuzzSet(f *testing.F) {
@@ -194,5 +212,24 @@ func FuzzEditDistance(f *testing.F) {
 		require.Equal(t, d, editDistance(b, a))
 		require.LessOrEqual(t, d, max(len(a), len(b)))
 		require.LessOrEqual(t, d, editDistance(a, c)+editDistance(c, b))
+	})
+}
+
+// FuzzDirectoryURL: a directory is an absolute path in its shortest form.
+func FuzzDirectoryURL(f *testing.F) {
+	for _, s := range []string{"file:///srv", "file:///", "file://host/dir", "file:/srv", "file:///a/../b/", "/srv", "file:///%41"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, raw string) {
+		dir, err := parseDirectoryURL("source", raw)
+		if err != nil {
+			require.True(t, isUsage(err))
+			return
+		}
+		require.True(t, filepath.IsAbs(dir))
+		require.Equal(t, filepath.Clean(dir), dir)
+		again, err := parseDirectoryURL("source", "file://"+dir)
+		require.NoError(t, err)
+		require.Equal(t, dir, again)
 	})
 }

@@ -35,6 +35,7 @@ var localFlags = map[string]bool{
 	"cronjob": true, "job-name": true, "local": true, "kubeconfig": true, "context": true, "namespace": true, "dry-run": true,
 	"json": true, "verbose": true, "no-progress": true, "log-format": true, "help": true,
 	"target-password-file": true, "replication-password-file": true, "restore-identity-file": true, "seed-patch-file": true,
+	"metrics-file": true, "metrics-password-file": true,
 	"target-tls-ca-file": true, "target-tls-cert-file": true, "target-tls-key-file": true,
 }
 
@@ -64,7 +65,7 @@ func (f *LaunchFlags) Launch(ctx context.Context, a *App, cmd *cobra.Command, se
 	if jobName == "" {
 		jobName = fmt.Sprintf("restore-%.40s-%s", name, a.Clock().UTC().Format("20060102150405"))
 	}
-	ref, err := client.CreateJobFrom(ctx, f.CronJob, jobName, env, nil)
+	ref, err := client.CreateJobFrom(ctx, f.CronJob, jobName, env, cmd.Name())
 	if err != nil {
 		return err
 	}

@@ -11,7 +11,9 @@ import (
 	"github.com/spf13/pflag"
 
 	"keepset/internal/dbdump"
+	"keepset/internal/dbdump/command"
 	"keepset/internal/dbdump/mysql"
+	"keepset/internal/dbdump/postgres"
 	"keepset/internal/job"
 	"keepset/internal/record"
 )
@@ -24,7 +26,7 @@ type ObjectFlags struct {
 // Add declares the flags.
 func (f *ObjectFlags) Add(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&f.Databases, "database", nil, "only this database; globs; repeatable")
-	fs.StringSliceVar(&f.Tables, "table", nil, "only this database.table; globs; repeatable")
+	fs.StringSliceVar(&f.Tables, "table", nil, "only this database.table, with PostgreSQL database.schema.table; globs; repeatable")
 }
 
 // patterns returns "database" and "database.table".
@@ -109,6 +111,10 @@ type LoadFlags struct {
 	Server     ServerFlags
 	Upstream   UpstreamFlags
 	Objects    ObjectFlags
+	Command    CommandFlags
+	Container  string
+	Files      FileFlags
+	Metrics    MetricsFlags
 	Target     string
 	Ordinal    int
 	Rename     []string
@@ -127,43 +133,38 @@ func (f *LoadFlags) Add(fs *pflag.FlagSet) {
 	f.Server.Add(fs, "target")
 	f.Upstream.Add(fs, "host:port of the server that the target shall follow, as the target sees it")
 	f.Objects.Add(fs)
-	fs.StringVar(&f.Target, "target", "", "server to load into, mysql://user@host:port")
+	f.Command.Add(fs, "program that reads the backup on its standard input, for --engine command, run in the --target pod's --container or, with --target local, here")
+	f.Command.Preset.Add(fs, presetTimesTen)
+	f.Files.AddRestore(fs)
+	f.Metrics.Add(fs)
+	fs.StringVar(&f.Container, "container", "", "container of a --target pod")
+	fs.StringVar(&f.Target, "target", "", "server to load into, mysql://user@host:port or postgres://user@host:port; for --command pod/NAME or local; for files a new or empty directory, file:///dir")
 	fs.IntVar(&f.Ordinal, "ordinal", 0, "which member of the backup")
 	fs.StringSliceVar(&f.Rename, "rename", nil, "load database old as new, old=new; repeatable")
-	fs.BoolVar(&f.Replace, "replace", false, "replace databases (or, with --table, tables) that the target already has")
+	fs.BoolVar(&f.Replace, "replace", false, "replace databases (or, with --table, tables, or files) that the target already has")
 	fs.BoolVar(&f.WithUsers, "with-users", false, "also load accounts, roles and grants, in place of the target's")
 	fs.BoolVar(&f.SkipBinlog, "skip-binlog", false, "keep the load out of the target's binary log, and so from its followers")
 	fs.StringVar(&f.Rows, "rows", "auto", "how rows travel: auto, load-data or insert")
 }
 
 // Job makes the job. done releases what it holds and may be called twice.
-func (f *LoadFlags) Job(ctx context.Context, a *App) (l *job.Load, done func(), err error) {
-	if f.Target == "" {
-		return nil, nil, Usage("--target is required (or %s): mysql://user@host:port", EnvName("target"))
+func (f *LoadFlags) Job(ctx context.Context, a *App) (l Loader, done func(), err error) {
+	switch {
+	case isDirectoryURL(f.Target):
+		return f.files(ctx, a)
+	case len(f.Files.planned()) > 0 || f.Files.NoOwner || f.Files.NoDevices || f.Files.NoXattrs:
+		return nil, nil, Usage("--target %s is no directory: the flags for files do not go with it", withoutAccount(f.Target))
+	case f.Server.Engine == command.Name:
+		return f.found(ctx, a, f.command)
+	default:
+		return f.found(ctx, a, f.server)
 	}
-	server, err := f.Server.ParseServerURL("target", f.Target)
+}
+
+// found makes a job that loads into a server or a command, and finds its backup's set.
+func (f *LoadFlags) found(ctx context.Context, a *App, fill func(*App) (*job.Load, error)) (l *job.Load, done func(), err error) {
+	l, err = fill(a)
 	if err != nil {
-		return nil, nil, err
-	}
-	l = &job.Load{Ordinal: f.Ordinal, Target: server.Address, Clock: a.Clock, Log: a.Log}
-	if l.Choice, err = f.Choice.Choice(); err != nil {
-		return nil, nil, err
-	}
-	if l.Upstream, err = f.Upstream.Upstream(a); err != nil {
-		return nil, nil, err
-	}
-	load, err := f.options(l.Upstream != nil)
-	if err != nil {
-		return nil, nil, err
-	}
-	l.Part = !load.Filter.Empty()
-	l.Choice.Whole, l.Choice.Ordinals = !l.Part, []int{f.Ordinal}
-	opts, err := f.Server.MySQL(a, server, onceLogger(a.Log))
-	if err != nil {
-		return nil, nil, err
-	}
-	opts.Load = load
-	if l.Open, err = opener(server.Engine, opts); err != nil {
 		return nil, nil, err
 	}
 	if l.Repository, err = f.Repository.Open(ctx, a); err != nil {
@@ -177,11 +178,50 @@ func (f *LoadFlags) Job(ctx context.Context, a *App) (l *job.Load, done func(), 
 	return l, sync.OnceFunc(end), nil
 }
 
+// server fills the job for a load into a server that an engine speaks to.
+func (f *LoadFlags) server(a *App) (l *job.Load, err error) {
+	if f.Target == "" {
+		return nil, Usage("--target is required (or %s): %s", EnvName("target"), serverURL)
+	}
+	if err := f.Command.unused(f.Server.engine()); err != nil {
+		return nil, err
+	}
+	server, err := f.Server.ParseServerURL("target", f.Target)
+	if err != nil {
+		return nil, err
+	}
+	l = &job.Load{Ordinal: f.Ordinal, Target: server.Address, Clock: a.Clock, Log: a.Log}
+	if l.Choice, err = f.Choice.Choice(); err != nil {
+		return nil, err
+	}
+	if l.Upstream, err = f.Upstream.Upstream(a); err != nil {
+		return nil, err
+	}
+	load, err := f.options(l.Upstream != nil)
+	if err != nil {
+		return nil, err
+	}
+	l.Part = !load.Filter.Empty()
+	l.Choice.Whole, l.Choice.Ordinals = !l.Part, []int{f.Ordinal}
+	opts, err := f.Server.Options(a, server, onceLogger(a.Log))
+	if err != nil {
+		return nil, err
+	}
+	opts.MySQL.Load = load
+	if server.Engine == enginePostgres {
+		if opts.Postgres.Load, err = f.postgres(load); err != nil {
+			return nil, err
+		}
+	}
+	l.Open, err = opener(server.Engine, opts)
+	return l, err
+}
+
 // Omissions splits what a backup leaves out: what is particular to it, and how
 // many classes of objects are in no backup of any server.
 func Omissions(all []string) (particular []string, always int) {
 	for _, o := range all {
-		if mysql.AlwaysOmitted(o) {
+		if mysql.AlwaysOmitted(o) || postgres.AlwaysOmitted(o) {
 			always++
 		} else {
 			particular = append(particular, o)
@@ -192,7 +232,7 @@ func Omissions(all []string) (particular []string, always int) {
 
 // opener returns what opens engines with opts, after it has tried once, so
 // that options that cannot be meant are found before anything is touched.
-func opener(name string, opts mysql.Options) (func() (dbdump.Engine, error), error) {
+func opener(name string, opts EngineOptions) (func() (dbdump.Engine, error), error) {
 	if err := tryEngine(name, opts); err != nil {
 		return nil, err
 	}
@@ -201,7 +241,7 @@ func opener(name string, opts mysql.Options) (func() (dbdump.Engine, error), err
 
 // tryEngine opens an engine, which reaches for no server yet but reads the files
 // that the flags name, and closes it.
-func tryEngine(name string, opts mysql.Options) error {
+func tryEngine(name string, opts EngineOptions) error {
 	e, err := OpenEngine(name, opts)
 	if err != nil {
 		return err
@@ -230,6 +270,21 @@ func (f *LoadFlags) options(follower bool) (mysql.LoadOptions, error) {
 			return o, Usage("--rename %q: %s is to become %s already", r, from, other)
 		}
 		o.Rename[from] = to
+	}
+	return o, nil
+}
+
+// postgres says the same to the engine postgres, and refuses what it cannot do.
+func (f *LoadFlags) postgres(load mysql.LoadOptions) (postgres.LoadOptions, error) {
+	if load.Follower {
+		return postgres.LoadOptions{}, Usage("--as-follower-of: a standby of PostgreSQL is made of its primary's files, never of a dump")
+	}
+	if load.SkipBinlog || load.Rows != "" && load.Rows != mysql.RowsAuto {
+		return postgres.LoadOptions{}, Usage("--skip-binlog and --rows are for the engine mysql")
+	}
+	o := postgres.LoadOptions{Replace: load.Replace, Filter: postgres.Filter{Include: load.Filter.Include}, Rename: load.Rename}
+	if f.WithUsers {
+		o.Roles = postgres.RolesReplace
 	}
 	return o, nil
 }
@@ -306,6 +361,9 @@ func (f *ExportFlags) wanted(filter mysql.Filter) func(record.Object, bool, stri
 		}
 		if filter.Empty() {
 			return true
+		}
+		if o.Attributes[postgres.AttrDatabase] != "" {
+			return postgres.Filter{Include: filter.Include}.Object(o)
 		}
 		switch {
 		case o.Schema == "" && o.Kind != mysql.KindSchema:

@@ -3,8 +3,6 @@ package cli
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -24,15 +22,21 @@ type BackupSummary struct {
 	Method     string    `json:"method"`
 	Engine     string    `json:"engine,omitempty"`
 	Databases  []string  `json:"databases,omitempty"`
+	// Paths that were asked for, and with a "!" those that were left out.
+	Paths []string `json:"paths,omitempty"`
 	// Narrowed says by which flags members were left out.
-	Narrowed  string   `json:"narrowed,omitempty"`
-	Planned   int      `json:"planned"`
-	Committed int      `json:"committed"`
-	Rows      int64    `json:"rows"`
-	Bytes     int64    `json:"bytes"`
-	Stored    int64    `json:"stored"`
-	Members   []Member `json:"members"`
-	Problems  []string `json:"problems,omitempty"`
+	Narrowed string `json:"narrowed,omitempty"`
+	// Pinned: no prune removes it.
+	Pinned    bool  `json:"pinned,omitempty"`
+	Planned   int   `json:"planned"`
+	Committed int   `json:"committed"`
+	Rows      int64 `json:"rows"`
+	Bytes     int64 `json:"bytes"`
+	Stored    int64 `json:"stored"`
+	// Accepted says which doubts the user has set aside, when and why.
+	Accepted []string `json:"accepted,omitempty"`
+	Members  []Member `json:"members"`
+	Problems []string `json:"problems,omitempty"`
 }
 
 // Member is one member of a BackupSummary. Status is complete, suspect,
@@ -84,9 +88,12 @@ func Summaries(ctx context.Context, a *App, r *repository.Repository, set *SetFl
 func Summarize(info repository.BackupInfo) BackupSummary {
 	s := BackupSummary{
 		Set: info.Set.String(), Backup: info.ID, Status: string(info.Status), CreatedAt: info.Plan.CreatedAt,
-		Method: info.Plan.Method, Engine: info.Plan.Engine, Databases: info.Plan.Databases,
-		Narrowed: narrowed(&info.Plan),
-		Planned:  len(info.Plan.Members), Problems: info.Problems, Members: []Member{},
+		Method: info.Plan.Method, Engine: info.Plan.Engine, Databases: info.Plan.Databases, Paths: info.Plan.Paths,
+		Narrowed: narrowed(&info.Plan), Pinned: info.Pinned,
+		Planned: len(info.Plan.Members), Problems: info.Problems, Members: []Member{},
+	}
+	for _, a := range info.Accepted {
+		s.Accepted = append(s.Accepted, accepted(&a))
 	}
 	for _, planned := range info.Plan.Members {
 		m := Member{Ordinal: planned.Ordinal, Name: planned.Name, Node: planned.Node, Role: planned.Role, Status: "missing"}
@@ -108,6 +115,14 @@ func Summarize(info repository.BackupInfo) BackupSummary {
 	return s
 }
 
+func accepted(a *record.Accept) string {
+	text := fmt.Sprintf("%s accepted %s", a.Doubt, Time(a.CreatedAt))
+	if a.Reason != "" {
+		text += ": " + a.Reason
+	}
+	return text
+}
+
 func narrowed(p *record.Plan) string {
 	var by []string
 	if p.Ordinals != "" {
@@ -125,23 +140,11 @@ func (m *Member) fill(found repository.MemberInfo, unchecked bool) {
 	m.Rows, m.Bytes, m.Stored, m.Objects = c.Rows, c.Bytes, c.Stored, c.Objects
 	m.CapturedAt, m.FinishedAt = c.CapturedAt, c.FinishedAt
 	switch {
+	case found.Accepted:
+		m.Status = record.StatusComplete
 	case !found.Valid:
 		m.Status, m.Reasons = "invalid", []string{found.Why}
 	case unchecked:
 		m.Status = string(repository.StatusUnchecked)
 	}
-}
-
-// Took is how long a complete backup took, 0 for others.
-func Took(info repository.BackupInfo) time.Duration {
-	if info.Status != repository.StatusComplete || len(info.Members) == 0 {
-		return 0
-	}
-	var end time.Time
-	for _, ordinal := range slices.Sorted(maps.Keys(info.Members)) {
-		if t := info.Members[ordinal].Commit.FinishedAt; t.After(end) {
-			end = t
-		}
-	}
-	return end.Sub(info.Plan.CreatedAt)
 }

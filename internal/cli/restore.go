@@ -24,6 +24,8 @@ type RestoreFlags struct {
 	Choice         ChoiceFlags
 	Server         ServerFlags
 	Upstream       UpstreamFlags
+	Volumes        VolumeFlags
+	Metrics        MetricsFlags
 	Request        job.Request
 	Container      string
 	InitContainers []string
@@ -46,6 +48,8 @@ func (f *RestoreFlags) Add(fs *pflag.FlagSet) {
 	f.Choice.AddWhole(fs)
 	f.Server.Add(fs, "target")
 	f.Upstream.Add(fs, "host:port of the upstream, or none (default: the set's member that the backed-up server followed, else its first ordinal)")
+	f.Volumes.AddProvision(fs)
+	f.Metrics.Add(fs)
 	fs.StringVar(&f.FromSet, "from-set", "", "the set's [namespace/]name in the repository, where it is not --set's")
 	q := &f.Request
 	fs.IntVar(&q.Replicas, "replicas", 0, "scale the set up to as many replicas, each new one seeded")
@@ -77,6 +81,9 @@ func (f *RestoreFlags) Job(ctx context.Context, a *App) (*job.Restore, error) {
 	if f.Server.User == "" {
 		return nil, Usage("--target-user is required (or %s): the account that fills the databases, which the image creates", EnvName("target-user"))
 	}
+	if f.Server.engine() != engineMySQL {
+		return nil, Usage("--engine %s: ordinals are seeded for the engine mysql alone; start the set and fill its server with `restore load`", f.Server.engine())
+	}
 	r := &job.Restore{
 		Cluster: client, Set: name, Request: f.Request, Lease: statefulset.LeaseOptions{Duration: f.LeaseDuration, Wait: f.LeaseWait},
 		BackupWait: f.BackupTimeout, ServerWait: f.SeedTimeout, ReadyWait: f.ReadyTimeout,
@@ -95,6 +102,9 @@ func (f *RestoreFlags) Job(ctx context.Context, a *App) (*job.Restore, error) {
 		return nil, err
 	}
 	if err := f.Server.try(a); err != nil {
+		return nil, err
+	}
+	if r.Volumes, err = f.Volumes.Opener(ctx, a, client); err != nil {
 		return nil, err
 	}
 	r.Servers = &mysqlServers{app: a, server: &f.Server, upstream: &f.Upstream, replace: f.Request.Replace, log: onceLogger(a.Log)}
@@ -140,12 +150,16 @@ func (f *RestoreFlags) seed(a *App) (statefulset.SeedSpec, error) {
 }
 
 func (f *RestoreFlags) endpoint() statefulset.DiscoverOptions {
-	return endpointOf(f.Container, f.Server.Port)
+	return endpointOf(f.Server.engine(), f.Container, f.Server.Port)
 }
 
 // endpointOf says which container of the pods is the database. MySQL and
-// MariaDB images keep their files in one and the same place.
-func endpointOf(container string, port int) statefulset.DiscoverOptions {
+// MariaDB images keep their files in one and the same place; so do those of
+// PostgreSQL, but for the version.
+func endpointOf(engine, container string, port int) statefulset.DiscoverOptions {
+	if engine == enginePostgres {
+		return statefulset.DiscoverOptions{Container: container, Port: port, PortName: "postgres", DefaultPort: 5432, DataDir: "/var/lib/postgresql/data"}
+	}
 	return statefulset.DiscoverOptions{Container: container, Port: port, PortName: "mysql", DefaultPort: 3306, DataDir: "/var/lib/mysql"}
 }
 
@@ -159,8 +173,8 @@ type mysqlServers struct {
 	log     *slog.Logger
 }
 
-func (s *mysqlServers) options(address string) (mysql.Options, error) {
-	return s.server.MySQL(s.app, Server{Engine: s.server.Engine, Address: address, User: s.server.User}, s.log)
+func (s *mysqlServers) options(address string) (EngineOptions, error) {
+	return s.server.Options(s.app, Server{Engine: engineMySQL, Address: address, User: s.server.User}, s.log)
 }
 
 // Target implements job.Servers. A seed is loaded without writing its binary
@@ -172,8 +186,8 @@ func (s *mysqlServers) Target(address string, follower bool) (dbdump.Engine, err
 	if err != nil {
 		return nil, err
 	}
-	opts.Load = mysql.LoadOptions{Follower: follower, Seed: true, Replace: s.replace, SkipBinlog: true, Isolated: true, Accounts: mysql.AccountsReplace}
-	return OpenEngine(s.server.Engine, opts)
+	opts.MySQL.Load = mysql.LoadOptions{Follower: follower, Seed: true, Replace: s.replace, SkipBinlog: true, Isolated: true, Accounts: mysql.AccountsReplace}
+	return OpenEngine(engineMySQL, opts)
 }
 
 // Ready implements job.Servers.
@@ -182,7 +196,7 @@ func (s *mysqlServers) Ready(ctx context.Context, address string) error {
 	if err != nil {
 		return err
 	}
-	engine, err := OpenEngine(s.server.Engine, opts)
+	engine, err := OpenEngine(engineMySQL, opts)
 	if err != nil {
 		return err
 	}

@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 
-	"keepset/internal/dbdump/mysql"
 	"keepset/internal/job"
 )
 
 // roleOf asks a server whether it replicates from another.
-func roleOf(ctx context.Context, e *mysql.Engine) (role string, err error) {
+func roleOf(ctx context.Context, e Engine) (role string, err error) {
 	defer func() { err = errors.Join(err, e.Close()) }()
 	replicates, err := e.Replicates(ctx)
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	"keepset/internal/record"
 )
@@ -81,6 +82,36 @@ type Leader interface {
 	// to follow up, on which Lead was called with c. ErrCoordinates when
 	// what came since has been purged.
 	Origin(ctx context.Context, c record.Coordinates, up Upstream) (record.Coordinates, error)
+}
+
+// Quiescer is the power of an engine whose server can be held still for as
+// long as its volumes are being cut.
+type Quiescer interface {
+	// Quiesce holds writers up, reads the coordinates, calls cut, and lets
+	// writers go again, whatever cut returned. The hold is never longer than
+	// bound: then cut's context ends, and so it does when the hold is lost;
+	// either is an error, whatever cut returned. The hold ends with the
+	// process and, a bounded time later, with its node. The report has the
+	// time and length of the hold, the coordinates, the consistency, and of
+	// the content no more than the names of schemas and tables.
+	Quiesce(ctx context.Context, bound time.Duration, cut func(context.Context) error) (record.Report, error)
+}
+
+// ConsistencyCommand is the consistency of a member whose server was held still
+// by a command: nobody has looked inside, so that neither its content nor its
+// coordinates are known.
+const ConsistencyCommand = "command"
+
+// Adopter is the power of an engine whose servers run on a copy of another
+// server's files.
+type Adopter interface {
+	// Adopt is called once on a server that has come up on a copy of the files
+	// of the one that c was recorded of, and has not yet replicated anything.
+	// It takes the other one's replication and identity off it, does with its
+	// events what becomes of it, and returns where replication continues, as
+	// the files say: c, or what came after it. ErrCoordinates when the files
+	// are older than c, or when the server has moved on since it came up.
+	Adopt(ctx context.Context, c record.Coordinates) (record.Coordinates, error)
 }
 
 // Prober asks a server simple questions.

@@ -10,7 +10,8 @@ import (
 // backedUpMember is a member of a backup with what its engine said of it.
 type backedUpMember struct {
 	record.PlannedMember
-	report record.Report
+	report    record.Report
+	snapshots []record.VolumeSnapshot
 }
 
 // backedUp are the valid members of a backup, by ordinal.
@@ -30,6 +31,16 @@ func (b backedUp) find(ordinal int) (record.Report, bool) {
 func (b backedUp) report(ordinal int) record.Report {
 	r, _ := b.find(ordinal)
 	return r
+}
+
+// snapshots are the volume snapshots of an ordinal.
+func (b backedUp) snapshots(ordinal int) []record.VolumeSnapshot {
+	for _, m := range b {
+		if m.Ordinal == ordinal {
+			return m.snapshots
+		}
+	}
+	return nil
 }
 
 // alone are the members that followed nobody: the primary of a set that

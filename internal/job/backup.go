@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"keepset/internal/dbdump"
+	"keepset/internal/filetree"
 	"keepset/internal/record"
 	"keepset/internal/repository"
 )
@@ -34,8 +35,13 @@ type Backup struct {
 	Discover Discover
 	Ordinals Ordinals
 	Share    Share
-	// Open makes the engine that dumps one member.
+	// Open makes the engine that dumps one member, or holds it still.
 	Open func(Member) (dbdump.Engine, error)
+	// Volumes is set for the method snapshot.
+	Volumes *VolumeCuts
+	// Files is set for the method files: members are directories, whose paths
+	// are their addresses.
+	Files *filetree.SaveOptions
 	// Role tells whether a member replicates from another; nil when roles do
 	// not matter. With FollowersOnly, members that do not are left out.
 	Role          func(context.Context, Member) (string, error)
@@ -116,6 +122,9 @@ func (b *Backup) inventory(ctx context.Context) (Inventory, error) {
 	if len(inv.Members) == 0 {
 		return inv, fmt.Errorf("%w: set %s has no member to back up", ErrConfig, b.Set)
 	}
+	if b.Volumes != nil {
+		return inv, b.Volumes.locate(ctx, b.Set, &inv)
+	}
 	return inv, nil
 }
 
@@ -125,7 +134,7 @@ func (b *Backup) inventory(ctx context.Context) (Inventory, error) {
 func (b *Backup) assignRoles(ctx context.Context, inv *Inventory) error {
 	for i := range inv.Members {
 		m := &inv.Members[i]
-		if m.Problem != nil {
+		if m.Obstacle() != nil {
 			continue
 		}
 		role, err := b.Role(ctx, *m)
@@ -133,7 +142,7 @@ func (b *Backup) assignRoles(ctx context.Context, inv *Inventory) error {
 			return ctx.Err()
 		}
 		if err != nil {
-			m.Problem = fmt.Errorf("ask for the member's role: %w", err)
+			m.Unreachable = fmt.Errorf("ask for the member's role: %w", err)
 			continue
 		}
 		m.Role = role
@@ -148,7 +157,7 @@ func (b *Backup) assignRoles(ctx context.Context, inv *Inventory) error {
 func (b *Backup) leaveOutLeaders(inv *Inventory) error {
 	var kept []Member
 	for _, m := range inv.Members {
-		if m.Problem == nil && m.Role != RoleFollower {
+		if m.Obstacle() == nil && m.Role != RoleFollower {
 			b.Log.Info("member left out: it follows no other", "ordinal", m.Ordinal, "member", m.Name, "role", m.Role)
 			continue
 		}
@@ -191,11 +200,12 @@ func (b *Backup) lastGood(ctx context.Context) (map[int]record.Commit, error) {
 		return nil, fmt.Errorf("look for the last good backup of %s: %w", b.Set, err)
 	}
 	for _, info := range infos {
-		if info.ID == b.ID || !slices.Equal(info.Plan.Databases, b.Plan.Databases) {
+		if info.ID == b.ID || info.Plan.Method != b.Plan.Method || info.Plan.Engine != b.Plan.Engine ||
+			!slices.Equal(info.Plan.Databases, b.Plan.Databases) || !slices.Equal(info.Plan.Paths, b.Plan.Paths) {
 			continue
 		}
 		for ordinal, m := range info.Members {
-			if _, have := last[ordinal]; !have && m.Valid && m.Commit.Status == record.StatusComplete {
+			if _, have := last[ordinal]; !have && m.Valid && !m.Suspect() {
 				last[ordinal] = m.Commit
 			}
 		}

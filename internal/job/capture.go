@@ -17,6 +17,8 @@ type capture struct {
 	writer  *repository.Backup
 	planned record.PlannedMember
 	last    *record.Commit
+	// snapshots that the member needs, once it is committed.
+	snapshots []record.VolumeSnapshot
 }
 
 // run captures the member and says what became of it. It never returns early
@@ -33,6 +35,7 @@ func (c *capture) run(ctx context.Context, inv Inventory) MemberResult {
 		return result
 	}
 	result.fill(commit, report)
+	result.VolumeSnapshots = c.snapshots
 	result.Resumed = resumed
 	switch {
 	case resumed:
@@ -63,7 +66,14 @@ func (c *capture) commit(ctx context.Context, inv Inventory) (commit record.Comm
 	if err != nil {
 		return commit, false, report, err
 	}
-	commit, report, err = c.dump(ctx, member)
+	take := c.dump
+	switch {
+	case c.job.Volumes != nil:
+		take = c.cut
+	case c.job.Files != nil:
+		take = c.files
+	}
+	commit, report, err = take(ctx, member)
 	return commit, false, report, err
 }
 
@@ -71,27 +81,46 @@ func (c *capture) commit(ctx context.Context, inv Inventory) (commit record.Comm
 func (c *capture) find(inv Inventory) (Member, error) {
 	for _, m := range inv.Members {
 		if m.Ordinal == c.planned.Ordinal {
-			return m, m.Problem
+			return m, c.problem(m)
 		}
 	}
 	return Member{}, fmt.Errorf("ordinal %d is in the plan and no longer in the set", c.planned.Ordinal)
 }
 
-// dump streams the member into the repository and commits it. Whatever goes
-// wrong before the commit leaves unreferenced objects, never a backup.
+// problem says why the member cannot be captured by the job's method.
+func (c *capture) problem(m Member) error {
+	if c.job.Volumes != nil && c.job.Volumes.mayBeDown() {
+		return m.Problem
+	}
+	return m.Obstacle()
+}
+
+// dump streams the member's rows into the repository and commits it.
 func (c *capture) dump(ctx context.Context, member Member) (commit record.Commit, report record.Report, err error) {
 	engine, err := c.job.Open(member)
 	if err != nil {
 		return record.Commit{}, record.Report{}, err
 	}
 	defer closeEngine(engine)
+	return c.into(ctx, member, func(ctx context.Context, w *repository.MemberWriter) (record.Report, error) {
+		report, err := engine.Dump(ctx, sink{w})
+		if err != nil {
+			err = fmt.Errorf("dump %s: %w", member.Address, err)
+		}
+		return report, err
+	})
+}
+
+// into commits what a capture writes. Whatever goes wrong before the commit
+// leaves unreferenced objects, never a backup.
+func (c *capture) into(ctx context.Context, member Member, write func(context.Context, *repository.MemberWriter) (record.Report, error)) (commit record.Commit, report record.Report, err error) {
 	w, err := c.writer.Member(ctx, member.Ordinal)
 	if err != nil {
 		return record.Commit{}, record.Report{}, fmt.Errorf("open the member in the repository: %w", err)
 	}
 	stop := c.watch(w)
 	defer func() { stop(err) }()
-	report, err = engine.Dump(ctx, sink{w})
+	report, err = write(ctx, w)
 	if err == nil {
 		err = ctx.Err()
 	}
@@ -100,7 +129,7 @@ func (c *capture) dump(ctx context.Context, member Member) (commit record.Commit
 	}
 	if err != nil {
 		w.Abort()
-		return record.Commit{}, report, fmt.Errorf("dump %s: %w", member.Address, err)
+		return record.Commit{}, report, err
 	}
 	reasons := c.job.Rules.Judge(report, c.last)
 	commit, err = w.Commit(ctx, report, repository.CommitStatus{Suspect: len(reasons) > 0, Reasons: reasons})
@@ -122,7 +151,7 @@ func (c *capture) watch(w *repository.MemberWriter) (stop func(error)) {
 	return every(time.Second, func(done, failed bool) {
 		s := w.Stats()
 		c.job.Progress(Event{
-			Ordinal: c.planned.Ordinal, Name: c.planned.Name, Bytes: s.Read, Stored: s.Stored, Expected: expected, Done: done, Failed: failed,
+			Ordinal: c.planned.Ordinal, Name: c.planned.Name, Bytes: s.Read + s.Reused, Stored: s.Stored, Expected: expected, Done: done, Failed: failed,
 		})
 	})
 }

@@ -59,6 +59,8 @@ func (c Choice) resolve(ctx context.Context, r *repository.Repository, set recor
 func (c Choice) unfit(info repository.BackupInfo) string {
 	include, exclude := info.Plan.Filter()
 	switch {
+	case c.Whole && len(info.Plan.OnlyPaths()) > 0:
+		return filtered(&info.Plan) + " (by its ID with --allow-filtered, or restore load --include-path)"
 	case c.Whole && len(include) > 0:
 		return filtered(&info.Plan) + " (by its ID with --allow-filtered, or restore load --database)"
 	case c.Whole && len(exclude) > 0 && !c.AllowFiltered:
@@ -116,6 +118,9 @@ func leftOut(p *record.Plan, ordinal int) bool {
 func filtered(p *record.Plan) string {
 	include, exclude := p.Filter()
 	var why []string
+	if paths := p.OnlyPaths(); len(paths) > 0 {
+		why = append(why, "holds only files of "+strings.Join(paths, ", "))
+	}
 	if len(include) > 0 {
 		why = append(why, "holds only "+strings.Join(include, ", ")+" and no accounts")
 	}
@@ -128,7 +133,7 @@ func filtered(p *record.Plan) string {
 // suspect also finds the suspect members of an incomplete backup.
 func suspect(info repository.BackupInfo) bool {
 	for _, m := range info.Members {
-		if m.Valid && m.Commit.Status == record.StatusSuspect {
+		if m.Valid && m.Suspect() {
 			return true
 		}
 	}

@@ -39,7 +39,7 @@ func inventoryOf(set statefulset.Set) (Inventory, error) {
 func memberOf(m statefulset.Member) Member {
 	member := Member{
 		PlannedMember: record.PlannedMember{Ordinal: m.Ordinal, Name: m.Pod.Name, Node: m.Pod.Node},
-		Address:       m.Address(),
+		Address:       m.Address(), Container: m.Container,
 	}
 	for _, c := range m.Claims {
 		member.Claims = append(member.Claims, record.Claim{
@@ -47,16 +47,21 @@ func memberOf(m statefulset.Member) Member {
 			AccessModes: c.AccessModes, Size: c.Capacity,
 		})
 	}
-	var fatal []error
+	var server, content []error
 	for _, p := range m.Problems {
-		if p.Fatal {
-			fatal = append(fatal, errors.New(p.String()))
+		switch {
+		case !p.Fatal:
+		case p.OfContent:
+			content = append(content, errors.New(p.String()))
+		default:
+			server = append(server, errors.New(p.String()))
 		}
 	}
-	member.Problem = errors.Join(fatal...)
-	if member.Problem == nil && member.Address == "" {
-		member.Problem = fmt.Errorf("pod %s has no address: %s", m.Pod.Name, m.Pod.Reason)
+	member.Unreachable = errors.Join(server...)
+	if member.Unreachable == nil && member.Address == "" {
+		member.Unreachable = fmt.Errorf("pod %s has no address: %s", m.Pod.Name, m.Pod.Reason)
 	}
+	member.Problem = errors.Join(content...)
 	return member
 }
 

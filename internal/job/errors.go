@@ -19,4 +19,6 @@ var (
 	// ErrNeedsConsent says that the job would destroy something that the user
 	// has not agreed to lose. Nothing has been touched.
 	ErrNeedsConsent = errors.New("consent needed")
+	// ErrFindings says that somebody has to look at a set's backups.
+	ErrFindings = errors.New("needs attention")
 )

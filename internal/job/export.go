@@ -181,6 +181,9 @@ func (e *Export) raw(ctx context.Context, member *repository.MemberReader, strea
 }
 
 func (e *Export) archive(ctx context.Context, member *repository.MemberReader, report *ExportReport) error {
+	if isTree(member.Report()) {
+		return e.tree(ctx, member, report.Streams)
+	}
 	w := tar.NewWriter(e.Archive)
 	prefix := strings.ReplaceAll(string(report.Backup), "/", "_")
 	for _, s := range report.Streams {
@@ -195,6 +198,16 @@ func (e *Export) archive(ctx context.Context, member *repository.MemberReader, r
 	}
 	if err := w.Close(); err != nil {
 		return fmt.Errorf("end the archive: %w", err)
+	}
+	return nil
+}
+
+// tree writes the streams of a directory, which are one archive together.
+func (e *Export) tree(ctx context.Context, member *repository.MemberReader, streams []ExportedStream) error {
+	for _, s := range streams {
+		if err := copyStream(ctx, e.Archive, member, s.Name); err != nil {
+			return fmt.Errorf("export %s: %w", s.Name, err)
+		}
 	}
 	return nil
 }

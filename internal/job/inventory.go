@@ -2,12 +2,14 @@ package job
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 
 	"keepset/internal/record"
+	"keepset/internal/snapshot"
 )
 
 // Member is one ordinal of the set as it stands now: what the plan records of
@@ -17,10 +19,21 @@ type Member struct {
 	record.PlannedMember
 	// Address is host:port.
 	Address string
-	// Problem says why the member cannot be captured: its pod is missing or
-	// not running, or one of its claims is gone. It fails this member alone.
+	// Container of the member's pod that is the database; empty without Kubernetes.
+	Container string
+	// Unreachable says why the member's server cannot be asked: its pod is
+	// missing or not running. Its volumes may still be cut.
+	Unreachable error
+	// Problem says why the member cannot be captured by any method: one of its
+	// claims is gone. Both fail this member alone.
 	Problem error
+
+	// volumes behind the claims, for the method snapshot.
+	volumes []snapshot.Volume
 }
+
+// Obstacle says why the member's rows cannot be read; nil when nothing does.
+func (m *Member) Obstacle() error { return errors.Join(m.Problem, m.Unreachable) }
 
 // Inventory is a set as it stands now.
 type Inventory struct {

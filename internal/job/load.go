@@ -34,6 +34,9 @@ type Load struct {
 	// Lead makes a target that follows nobody continue the dumped server's
 	// replication history in place of its own.
 	Lead bool
+	// Adopt says that the target has come up on a copy of the member's files:
+	// nothing is loaded, the server is made one of its own.
+	Adopt bool
 	// Part says that only some objects are loaded, so that the totals cannot
 	// be compared with the member's.
 	Part     bool
@@ -52,13 +55,18 @@ type LoadReport struct {
 	Follows    string    `json:"follows,omitempty"`
 	CapturedAt time.Time `json:"capturedAt"`
 	Rows       int64     `json:"rows"`
-	Bytes      int64     `json:"bytes"`
-	Objects    int       `json:"objects"`
-	Seconds    float64   `json:"seconds"`
-	Omitted    []string  `json:"omitted,omitempty"`
-	Warnings   []string  `json:"warnings,omitempty"`
-	DryRun     bool      `json:"dryRun,omitempty"`
+	// Entries of a directory: files, links, directories and so on.
+	Entries  int64    `json:"entries,omitempty"`
+	Bytes    int64    `json:"bytes"`
+	Objects  int      `json:"objects"`
+	Seconds  float64  `json:"seconds"`
+	Omitted  []string `json:"omitted,omitempty"`
+	Warnings []string `json:"warnings,omitempty"`
+	DryRun   bool     `json:"dryRun,omitempty"`
 }
+
+// Of is the set whose member is loaded.
+func (l *Load) Of() record.SetID { return l.Set }
 
 // Run loads the member. Nothing is touched before the backup has been found,
 // its member opened, and the upstream asked whether it can continue.
@@ -98,6 +106,12 @@ func (l *Load) prepare(ctx context.Context) (*repository.MemberReader, *LoadRepo
 	if passed != "" {
 		l.Log.Warn(passed)
 	}
+	if info.Plan.Method == record.MethodFiles {
+		return nil, nil, errTree(info.ID)
+	}
+	if info.Plan.Method == record.MethodSnapshot && !l.Adopt {
+		return nil, nil, fmt.Errorf("%w: backup %s consists of volume snapshots, which hold no rows that could be loaded; restore run makes volumes of them", ErrConfig, info.ID)
+	}
 	member, err := l.Repository.OpenMember(ctx, info, l.Ordinal)
 	if err != nil {
 		return nil, nil, fmt.Errorf("open ordinal %d of backup %s: %w", l.Ordinal, info.ID, err)
@@ -108,6 +122,9 @@ func (l *Load) prepare(ctx context.Context) (*repository.MemberReader, *LoadRepo
 	}
 	if l.Upstream != nil {
 		report.Follows = hostPort(l.Upstream)
+		if unseen(r) { // its files know where they end, nobody else does
+			return member, report, nil
+		}
 		if err := l.checkUpstream(ctx, r.Coordinates); err != nil {
 			return nil, nil, errors.Join(err, member.Close())
 		}
@@ -147,6 +164,25 @@ func (l *Load) load(ctx context.Context, member *repository.MemberReader) (recor
 	if err := l.checkAdmitted(ctx); err != nil {
 		return record.Report{}, err
 	}
+	loaded, c := member.Report(), member.Report().Coordinates
+	var err error
+	if l.Adopt {
+		c, err = l.adopt(ctx, c)
+	} else {
+		loaded, err = l.fill(ctx, member)
+	}
+	switch {
+	case err != nil:
+	case l.Upstream != nil:
+		err = l.follow(ctx, c)
+	case l.Lead:
+		err = l.lead(ctx, c)
+	}
+	return loaded, err
+}
+
+// fill brings the streams into the target and compares.
+func (l *Load) fill(ctx context.Context, member *repository.MemberReader) (record.Report, error) {
 	engine, err := l.Open()
 	if err != nil {
 		return record.Report{}, err
@@ -166,13 +202,26 @@ func (l *Load) load(ctx context.Context, member *repository.MemberReader) (recor
 		return loaded, fmt.Errorf("load ordinal %d into %s: %w: %d rows arrived of %d", l.Ordinal, l.Target, dbdump.ErrMismatch, loaded.Rows, want)
 	}
 	l.Log.Info("member loaded", "ordinal", l.Ordinal, "target", l.Target, "rows", loaded.Rows, "objects", len(loaded.Objects))
-	switch {
-	case l.Upstream != nil:
-		err = l.follow(ctx, member.Report().Coordinates)
-	case l.Lead:
-		err = l.lead(ctx, member.Report().Coordinates)
+	return loaded, nil
+}
+
+// adopt takes the dumped server's identity off the target, and returns where
+// its files end.
+func (l *Load) adopt(ctx context.Context, c record.Coordinates) (record.Coordinates, error) {
+	engine, err := l.Open()
+	if err != nil {
+		return c, err
 	}
-	return loaded, err
+	defer closeEngine(engine)
+	adopter, ok := engine.(dbdump.Adopter)
+	if !ok {
+		return c, fmt.Errorf("%w: this engine cannot take over the files of another server", ErrConfig)
+	}
+	if c, err = adopter.Adopt(ctx, c); err != nil {
+		return c, fmt.Errorf("adopt the files of ordinal %d at %s: %w", l.Ordinal, l.Target, err)
+	}
+	l.Log.Info("files adopted", "ordinal", l.Ordinal, "target", l.Target)
+	return c, nil
 }
 
 func (l *Load) follow(ctx context.Context, c record.Coordinates) error {
@@ -256,7 +305,7 @@ func hostPort(up *dbdump.Upstream) string { return net.JoinHostPort(up.Host, str
 
 // closeEngine gives back an engine's connections. What it was opened for has
 // been decided by then; an error here has nobody left to change its mind.
-func closeEngine(e dbdump.Engine) {
+func closeEngine(e any) {
 	if c, ok := e.(io.Closer); ok {
 		_ = c.Close()
 	}

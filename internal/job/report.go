@@ -68,6 +68,10 @@ type MemberResult struct {
 	LockSeconds float64   `json:"lockSeconds,omitempty"`
 	Omitted     []string  `json:"omitted,omitempty"`
 	Warnings    []string  `json:"warnings,omitempty"`
+	// Consistency names what made the capture one point in time.
+	Consistency string `json:"consistency,omitempty"`
+	// VolumeSnapshots that the member needs, by the method snapshot.
+	VolumeSnapshots []record.VolumeSnapshot `json:"volumeSnapshots,omitempty"`
 
 	err error
 }
@@ -76,7 +80,7 @@ type MemberResult struct {
 func (m *MemberResult) fill(c record.Commit, r record.Report) {
 	m.Status, m.Reasons = c.Status, c.Reasons
 	m.Rows, m.Bytes, m.Stored, m.Objects, m.CapturedAt = c.Rows, c.Bytes, c.Stored, c.Objects, c.CapturedAt
-	m.LockSeconds, m.Omitted, m.Warnings = r.LockSeconds, r.Omitted, r.Warnings
+	m.LockSeconds, m.Omitted, m.Warnings, m.Consistency = r.LockSeconds, r.Omitted, r.Warnings, r.Consistency
 }
 
 // finish sets the status of the whole from its members.

@@ -12,6 +12,7 @@ import (
 	"keepset/internal/dbdump"
 	"keepset/internal/record"
 	"keepset/internal/repository"
+	"keepset/internal/snapshot"
 	"keepset/internal/statefulset"
 )
 
@@ -39,6 +40,9 @@ type Restore struct {
 	// Seed is the form of every seed; its ordinal and consent are filled in.
 	Seed    statefulset.SeedSpec
 	Servers Servers
+	// Volumes is how claims are made of volume snapshots; nil where the backup
+	// is of another method.
+	Volumes *VolumeRestore
 	Lease   statefulset.LeaseOptions
 	// BackupWait bounds the wait for a running backup, ServerWait that for a
 	// seed's database to accept connections, ReadyWait that for the real pod.
@@ -46,6 +50,10 @@ type Restore struct {
 	Clock                             func() time.Time
 	Log                               *slog.Logger
 	Progress                          Progress
+
+	// made are snapshots of the repository's blocks, by the ID of the one that
+	// they stand for.
+	made map[string]snapshot.Ref
 }
 
 // RestoreReport is what a Restore did.
@@ -95,6 +103,7 @@ func (r *Restore) Execute(ctx context.Context) (report *RestoreReport, err error
 			}
 			report.Members = append(report.Members, result)
 		}
+		r.deleteMade(ctx, plan)
 		return nil
 	})
 	report.Seconds = r.Clock().Sub(start).Seconds()

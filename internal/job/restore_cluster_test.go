@@ -159,6 +159,7 @@ func (c *cluster) react(a core.Action) (bool, runtime.Object, error) {
 		if err == nil && a.GetVerb() == "patch" {
 			c.letGo(a, object)
 		}
+		c.reclaim()
 		c.control()
 		return handled, object, err
 	}

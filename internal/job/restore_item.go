@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"keepset/internal/dbdump"
+	"keepset/internal/record"
 	"keepset/internal/repository"
 	"keepset/internal/statefulset"
 )
@@ -31,7 +33,11 @@ func (r *Restore) item(ctx context.Context, hold *statefulset.Hold, plan *Restor
 	if set.UID != plan.SetUID {
 		return result, fmt.Errorf("%w: the StatefulSet was deleted and made anew since this restore was planned; start a new restore", ErrConfig)
 	}
-	seed, err := r.Cluster.NewSeed(set, r.spec(item), r.Run, hold.Check)
+	spec, err := r.spec(plan, item)
+	if err != nil {
+		return result, err
+	}
+	seed, err := r.Cluster.NewSeed(set, spec, r.Run, hold.Check)
 	if err != nil {
 		return result, err
 	}
@@ -47,15 +53,34 @@ func (r *Restore) item(ctx context.Context, hold *statefulset.Hold, plan *Restor
 	if err := r.Cluster.WaitReady(ctx, set, item.Ordinal, r.ReadyWait); err != nil {
 		return result, err
 	}
+	r.returnVolumes(ctx, item.Ordinal)
+	if err := r.scrapVolumes(ctx, seed, plan, item); err != nil { // of an ordinal that is ready without it
+		r.Log.Warn("something stays behind; restore abort --snapshotter removes it", "ordinal", item.Ordinal, "error", err)
+	}
 	result.Seconds = r.Clock().Sub(start).Seconds()
 	r.Log.Info("ordinal is ready", "ordinal", item.Ordinal, "action", result.Action, "seconds", int(result.Seconds))
 	return result, nil
 }
 
-func (r *Restore) spec(item RestoreItem) statefulset.SeedSpec {
+func (r *Restore) spec(plan *RestorePlan, item RestoreItem) (statefulset.SeedSpec, error) {
 	spec := r.Seed
 	spec.Ordinal, spec.Replace = item.Ordinal, item.Replace
-	return spec
+	if plan.Method == record.MethodSnapshot {
+		return r.volumeSpec(spec, plan, item)
+	}
+	return spec, nil
+}
+
+// returnVolumes lets go of the volume that the ordinal had before. The replica
+// is Ready without it, so that a volume that stays is only a warning.
+func (r *Restore) returnVolumes(ctx context.Context, ordinal int) {
+	names, err := r.Cluster.ReturnVolumes(ctx, r.Set, ordinal)
+	if err != nil {
+		r.Log.Warn("a volume that the ordinal had before stays kept; restore status names it", "ordinal", ordinal, "error", err)
+	}
+	if len(names) > 0 {
+		r.Log.Info("volumes that the ordinal had before go by their reclaim policies", "ordinal", ordinal, "volumes", strings.Join(names, ","))
+	}
 }
 
 // fill brings the ordinal's claims to a loaded database, as far as an earlier
@@ -75,8 +100,12 @@ func (r *Restore) fill(ctx context.Context, seed *statefulset.Seed, plan *Restor
 	case status.State == statefulset.SeedLoaded && ours:
 		return ActionReleased, 0, seed.Release(ctx)
 	}
+	if err := r.prepareVolumes(ctx, seed, plan, item); err != nil {
+		err = fmt.Errorf("%w; nothing of ordinal %d was touched by this attempt", err, item.Ordinal)
+		return "", 0, errors.Join(err, r.scrapVolumes(ctx, seed, plan, item))
+	}
 	if err := r.place(ctx, seed, plan, item, status.State == statefulset.SeedLoaded); err != nil {
-		return "", 0, err
+		return "", 0, errors.Join(err, r.scrapVolumes(ctx, seed, plan, item))
 	}
 	for _, note := range seed.Notes() {
 		r.Log.Info("seed pod", "ordinal", item.Ordinal, "note", note)
@@ -137,7 +166,7 @@ func (r *Restore) loadSeed(ctx context.Context, seed *statefulset.Seed, plan *Re
 	if err != nil {
 		return 0, err
 	}
-	if err := r.waitServer(ctx, seed, address); err != nil {
+	if err := r.waitServer(ctx, seed, plan, address); err != nil {
 		return 0, err
 	}
 	load, err := r.load(plan, item, address)
@@ -164,7 +193,7 @@ func (r *Restore) load(plan *RestorePlan, item RestoreItem, address string) (*Lo
 		// The plan has been frozen: its backup was allowed when it was chosen.
 		Choice:    Choice{Selector: repository.Selector{ID: plan.Backup}, AllowIncomplete: plan.Incomplete, AllowSuspect: plan.Suspect},
 		Open:      func() (dbdump.Engine, error) { return r.Servers.Target(address, item.Follow != "") },
-		Beginning: item.Beginning, Lead: item.Follow == "",
+		Beginning: item.Beginning, Lead: item.Follow == "", Adopt: plan.Method == record.MethodSnapshot,
 		Clock: r.Clock, Log: r.Log, Progress: r.Progress,
 	}
 	if item.Follow != "" {
@@ -180,7 +209,7 @@ func (r *Restore) load(plan *RestorePlan, item RestoreItem, address string) (*Lo
 // waitServer waits until the database accepts our account. While an image
 // initialises its database nothing listens; a refused password may be the
 // image's doing for a moment as well, but not for long.
-func (r *Restore) waitServer(ctx context.Context, seed *statefulset.Seed, address string) error {
+func (r *Restore) waitServer(ctx context.Context, seed *statefulset.Seed, plan *RestorePlan, address string) error {
 	const refusedFor = 30 * time.Second
 	start := r.Clock()
 	for {
@@ -196,6 +225,8 @@ func (r *Restore) waitServer(ctx context.Context, seed *statefulset.Seed, addres
 		case err == nil:
 			return nil
 		case errors.Is(err, dbdump.ErrAccess) && waited < refusedFor, errors.Is(err, dbdump.ErrUnreachable) && waited < r.ServerWait:
+		case errors.Is(err, dbdump.ErrAccess) && plan.Method == record.MethodSnapshot:
+			return fmt.Errorf("log in to the seed's database: %w; the volume has the accounts and passwords of the time when it was cut, so --target-user must be one of those", err)
 		case errors.Is(err, dbdump.ErrAccess):
 			return fmt.Errorf("log in to the seed's database: %w; a fresh volume has the accounts that the image makes, so --target-user must be one of those (root)", err)
 		default:

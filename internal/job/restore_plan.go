@@ -27,6 +27,8 @@ type RestorePlan struct {
 	From       record.SetID    `json:"from"`
 	Backup     record.BackupID `json:"backup"`
 	CapturedAt time.Time       `json:"capturedAt"`
+	// Method by which the backup was captured.
+	Method string `json:"method"`
 	// Incomplete and Suspect: the user allowed a backup that is.
 	Incomplete bool `json:"incomplete,omitempty"`
 	Suspect    bool `json:"suspect,omitempty"`
@@ -48,6 +50,12 @@ type RestoreItem struct {
 	// Beginning: the upstream is itself restored from Base by this restore, so
 	// that the follower starts at the beginning of its binary log.
 	Beginning bool `json:"beginning,omitempty"`
+	// Snapshots are the volume snapshots that the ordinal's claims are made of,
+	// and Zone where; for the method snapshot.
+	Snapshots []record.VolumeSnapshot `json:"snapshots,omitempty"`
+	Zone      string                  `json:"zone,omitempty"`
+	// FromCopy: they are made anew of their blocks in the repository.
+	FromCopy bool `json:"fromCopy,omitempty"`
 	// Replace and Keep are the user's consent, see Request.
 	Replace bool `json:"replace,omitempty"`
 	Keep    bool `json:"keep,omitempty"`
@@ -75,6 +83,9 @@ func (r *Restore) resolve(ctx context.Context, mayBeUnreachable bool) (*RestoreP
 	if err != nil {
 		return nil, err
 	}
+	if err := checkSeedable(&info.Plan); err != nil {
+		return nil, err
+	}
 	ordinals, replicas, err := r.Request.targets(set, info.Plan.Replicas)
 	if err != nil {
 		return nil, err
@@ -86,7 +97,7 @@ func (r *Restore) resolve(ctx context.Context, mayBeUnreachable bool) (*RestoreP
 	plan := &RestorePlan{
 		Format: restorePlanFormat, Run: r.Run.ID, Mode: mode, Set: set.Namespace + "/" + set.Name, SetUID: set.UID,
 		From: r.From, Backup: info.ID, Incomplete: info.Status == repository.StatusIncomplete, Suspect: suspect(info),
-		ReplicasNow: set.Replicas, ReplicasThen: replicas,
+		Method: info.Plan.Method, ReplicasNow: set.Replicas, ReplicasThen: replicas,
 	}
 	if passed != "" {
 		plan.note("%s", passed)
@@ -119,7 +130,13 @@ func (r *Restore) resolve(ctx context.Context, mayBeUnreachable bool) (*RestoreP
 	if err := r.checkUpstreams(ctx, set, plan, members, mayBeUnreachable); err != nil {
 		return nil, err
 	}
+	plan.noteClaims(set)
 	plan.noteWarnings(members)
+	if plan.Method == record.MethodSnapshot {
+		if err := r.planVolumes(ctx, set, plan, members); err != nil {
+			return nil, err
+		}
+	}
 	return plan, r.addSteps(ctx, set, plan)
 }
 
@@ -134,7 +151,7 @@ func (r *Restore) members(ctx context.Context, info repository.BackupInfo) (back
 		if err != nil {
 			return nil, fmt.Errorf("open ordinal %d of backup %s: %w", planned.Ordinal, info.ID, err)
 		}
-		found = append(found, backedUpMember{planned, reader.Report()})
+		found = append(found, backedUpMember{planned, reader.Report(), reader.VolumeSnapshots()})
 		if err := reader.Close(); err != nil {
 			return nil, err
 		}
@@ -149,7 +166,7 @@ func (r *Restore) members(ctx context.Context, info repository.BackupInfo) (back
 func (r *Restore) resolveItem(set statefulset.Set, members backedUp, mode string, ordinal int) (RestoreItem, error) {
 	item := RestoreItem{Ordinal: ordinal, Replace: r.Request.Replace, Keep: r.Request.Keep}
 	follows := r.Request.Follow != "none" && ordinal != set.Start
-	if own, ok := members.find(ordinal); ok && r.Request.Follow == "" {
+	if own, ok := members.find(ordinal); ok && r.Request.Follow == "" && !unseen(own) {
 		// What the ordinal was when it was backed up, it becomes again; the
 		// first ordinal may follow as well, when another is the primary.
 		follows = own.Coordinates.Upstream != nil
@@ -239,7 +256,11 @@ func hostOf(set statefulset.Set, ordinal int, host string) bool {
 func (r *Restore) addSteps(ctx context.Context, set statefulset.Set, plan *RestorePlan) error {
 	for i := range plan.Items {
 		item := &plan.Items[i]
-		seed, err := r.Cluster.NewSeed(set, r.spec(*item), r.Run, func(context.Context) error { return nil })
+		spec, err := r.spec(plan, *item)
+		if err != nil {
+			return err
+		}
+		seed, err := r.Cluster.NewSeed(set, spec, r.Run, func(context.Context) error { return nil })
 		if err != nil {
 			return err
 		}

@@ -8,9 +8,24 @@ import (
 	"strings"
 
 	"keepset/internal/dbdump"
+	"keepset/internal/dbdump/command"
 	"keepset/internal/record"
 	"keepset/internal/statefulset"
 )
+
+// checkSeedable refuses, before anything is touched, a backup that no seed pod
+// can be filled from.
+func checkSeedable(p *record.Plan) error {
+	switch {
+	case p.Method == record.MethodFiles:
+		return errTree(p.ID)
+	case p.Engine == command.Name:
+		return fmt.Errorf("%w: backup %s was taken by a command, and only a command can bring it back, into a pod that runs: restore load --engine %s", ErrConfig, p.ID, command.Name)
+	case p.Engine == "postgres":
+		return fmt.Errorf("%w: backup %s is of PostgreSQL, whose ordinals are not seeded: start the set, and fill its server with `restore load`", ErrConfig, p.ID)
+	}
+	return nil
+}
 
 // checkKnown refuses to guess what a lost ordinal was whose member was left out
 // of the backup, when no other member followed anybody either: a follower of
@@ -64,7 +79,7 @@ func (r *Restore) checkUpstreams(ctx context.Context, set statefulset.Set, plan 
 		if err != nil {
 			return err
 		}
-		if item.Beginning {
+		if item.Beginning || unseen(members.report(item.Base)) {
 			continue
 		}
 		follows, err := r.checkUpstream(ctx, item, members.report(item.Base).Coordinates, up)

@@ -62,6 +62,33 @@ func (r *Restore) noteFollowing(plan *RestorePlan, set statefulset.Set, members 
 	}
 }
 
+// noteClaims warns of claims that were changed by hand: the new ones are made
+// as the set's templates say, as its controller does it, and may be too small for
+// what is loaded. A template cannot be changed in place.
+func (p *RestorePlan) noteClaims(set statefulset.Set) {
+	if !slices.ContainsFunc(p.Items, func(i RestoreItem) bool { return !i.Keep }) {
+		return
+	}
+	for _, t := range set.Templates {
+		for _, c := range set.ClaimsOf(t) {
+			if t.Makes(c) {
+				continue
+			}
+			p.note("claim %s asks for %s, and its template in the set for %s, which is what new claims get (not less than a volume snapshot's size); "+
+				"to change the template: kubectl delete statefulset %s --cascade=orphan, and apply the set anew, before the restore",
+				c.Name, sizeOf(c.Request, c.Class), sizeOf(t.Size, t.Class), set.Name)
+			break
+		}
+	}
+}
+
+func sizeOf(size, class string) string {
+	if class == "" {
+		class = "the default class"
+	}
+	return size + " of " + class
+}
+
 // noteWarnings repeats what was warned of when the members that are going to be
 // loaded were backed up: such as tables that a restart empties.
 func (p *RestorePlan) noteWarnings(members backedUp) {

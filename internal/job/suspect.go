@@ -21,14 +21,22 @@ type SuspectRules struct {
 }
 
 // extent is how much a member holds, as far as shrinking is judged.
-type extent struct{ rows, bytes, tables int64 }
+type extent struct {
+	rows, bytes, tables int64
+	// uncounted: the rows of its tables are not known.
+	uncounted bool
+	// opaque: nothing is known of what is in it.
+	opaque bool
+}
 
 // extentOf counts what a dump holds.
 func extentOf(r record.Report) extent {
 	e := extent{rows: r.Rows, bytes: r.Bytes}
 	for _, o := range r.Objects {
+		e.opaque = e.opaque || o.Kind == record.KindStream
 		if o.Kind == "table" {
 			e.tables++
+			e.uncounted = e.uncounted || o.Rows < 0
 		}
 	}
 	return e
@@ -38,23 +46,28 @@ func extentOf(r record.Report) extent {
 // the commit of the same ordinal in the last good backup, nil when there is
 // none.
 func (s SuspectRules) Judge(r record.Report, last *record.Commit) []string {
+	if isTree(r) {
+		return s.judgeTree(r, last)
+	}
 	reasons := s.judgeFollower(r.Coordinates.Upstream)
 	for _, other := range r.Coordinates.OtherUpstreams {
 		reasons = append(reasons, s.judgeFollower(&other)...)
 	}
 	now := extentOf(r)
-	if !s.AllowEmpty {
+	if !s.AllowEmpty && !now.opaque && !unseen(r) { // of which nobody has seen the inside
 		switch {
 		case now.tables == 0:
 			reasons = append(reasons, "it holds no table")
-		case now.rows == 0:
+		case now.rows == 0 && !now.uncounted:
 			reasons = append(reasons, "none of its tables holds a row")
 		}
 	}
-	if last != nil && s.ShrinkPercent > 0 {
+	if last != nil && s.ShrinkPercent > 0 && !unseen(r) {
 		was := extent{rows: last.Rows, bytes: last.Bytes, tables: last.Objects}
-		reasons = append(reasons, s.shrunk("rows", was.rows, now.rows)...)
-		reasons = append(reasons, s.shrunk("bytes", was.bytes, now.bytes)...)
+		if !now.uncounted { // of volumes neither is known
+			reasons = append(reasons, s.shrunk("rows", was.rows, now.rows)...)
+			reasons = append(reasons, s.shrunk("bytes", was.bytes, now.bytes)...)
+		}
 		reasons = append(reasons, s.shrunk("objects", was.tables, int64(len(r.Objects)))...)
 	}
 	return reasons

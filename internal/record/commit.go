@@ -25,6 +25,11 @@ type Refs struct {
 	Maps  []ObjectRef `json:"maps"`
 	Parts []ObjectRef `json:"parts"`
 	Packs []ObjectRef `json:"packs"`
+	// Memos lie with the parts, and tell the next backup what each remembered
+	// stream consisted of.
+	Memos []ObjectRef `json:"memos,omitempty"`
+	// VolumeSnapshots are what the member needs outside of the repository.
+	VolumeSnapshots []VolumeSnapshot `json:"volumeSnapshots,omitempty"`
 }
 
 // RecordKind is KindRefs.
@@ -38,8 +43,13 @@ func (r *Refs) Validate() error {
 	if err := r.Set.Validate(); err != nil {
 		return err
 	}
-	for _, list := range [][]ObjectRef{r.Maps, r.Parts, r.Packs} {
+	for _, list := range [][]ObjectRef{r.Maps, r.Parts, r.Packs, r.Memos} {
 		if err := validateObjects(list); err != nil {
+			return err
+		}
+	}
+	for i := range r.VolumeSnapshots {
+		if err := r.VolumeSnapshots[i].validate(); err != nil {
 			return err
 		}
 	}
@@ -135,6 +145,14 @@ type Checkpoint struct {
 	Sequence   int       `json:"sequence"`
 	// Parts that this attempt has written, all of them, by name.
 	Parts []ObjectRef `json:"parts"`
+	// Memos that it has written, by the ordinals of their members.
+	Memos []MemberMemos `json:"memos,omitempty"`
+}
+
+// MemberMemos are the memos of one member.
+type MemberMemos struct {
+	Ordinal int         `json:"ordinal"`
+	Objects []ObjectRef `json:"objects"`
 }
 
 // RecordKind is KindCheckpoint.
@@ -148,6 +166,14 @@ func (c *Checkpoint) Validate() error {
 	if c.Sequence < 0 {
 		return fmt.Errorf("%w: checkpoint %d", ErrInvalid, c.Sequence)
 	}
+	for i, m := range c.Memos {
+		if m.Ordinal < 0 || i > 0 && c.Memos[i-1].Ordinal >= m.Ordinal {
+			return fmt.Errorf("%w: checkpoint with memos of ordinal %d, the %d. in it", ErrInvalid, m.Ordinal, i+1)
+		}
+		if err := validateObjects(m.Objects); err != nil {
+			return err
+		}
+	}
 	return validateObjects(c.Parts)
 }
 
@@ -159,9 +185,10 @@ type Prune struct {
 	Set        SetID      `json:"set"`
 	Backups    []BackupID `json:"backups,omitempty"`
 	Packs      []Hash     `json:"packs,omitempty"`
-	Parts      []Hash     `json:"parts,omitempty"`
-	Maps       []Hash     `json:"maps,omitempty"`
-	Refs       []Hash     `json:"refs,omitempty"`
+	// Parts and memos, which lie side by side.
+	Parts []Hash `json:"parts,omitempty"`
+	Maps  []Hash `json:"maps,omitempty"`
+	Refs  []Hash `json:"refs,omitempty"`
 }
 
 // RecordKind is KindPrune.

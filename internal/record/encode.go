@@ -47,6 +47,8 @@ const (
 	KindRefs       Kind = "refs"
 	KindCommit     Kind = "commit"
 	KindPrune      Kind = "prune"
+	KindPin        Kind = "pin"
+	KindAccept     Kind = "accept"
 )
 
 // Header begins every record.

@@ -2,6 +2,7 @@ package record
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -27,6 +28,9 @@ type Plan struct {
 	// Databases that were asked for, and with a "!" those that were left out;
 	// empty means all. See Filter.
 	Databases []string `json:"databases,omitempty"`
+	// Paths of directories that were asked for, and with a "!" those that were
+	// left out; empty means all.
+	Paths []string `json:"paths,omitempty"`
 	// Ordinals is the choice of members that was asked for, such as "0,2-4";
 	// empty means all.
 	Ordinals string `json:"ordinals,omitempty"`
@@ -125,6 +129,12 @@ func (p *Plan) Filter() (include, exclude []string) {
 		}
 	}
 	return include, exclude
+}
+
+// OnlyPaths are the paths that were asked for; none when directories are whole,
+// but for what was left out of them, as it mostly is of every backup.
+func (p *Plan) OnlyPaths() []string {
+	return slices.DeleteFunc(slices.Clone(p.Paths), func(path string) bool { return strings.HasPrefix(path, "!") })
 }
 
 // Narrowed tells whether members of the set were left out on purpose.

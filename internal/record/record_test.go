@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -74,6 +75,7 @@ func samples() map[string]record.Record {
 		"checkpoint": &record.Checkpoint{
 			Header: header(record.KindCheckpoint), Repository: "r1", Backup: id, Set: set, Ordinal: 2, Attempt: attempt, Sequence: 1,
 			Parts: []record.ObjectRef{{SHA256: sum("p"), Size: 7}},
+			Memos: []record.MemberMemos{{Ordinal: 2, Objects: []record.ObjectRef{{SHA256: sum("memo"), Size: 9}}}},
 		},
 		"map": &record.Map{
 			Header: header(record.KindMap), Repository: "r1", Backup: id, Set: set, Ordinal: 2, Attempt: attempt, Member: member, Report: report,
@@ -90,7 +92,12 @@ func samples() map[string]record.Record {
 		"refs": &record.Refs{
 			Header: header(record.KindRefs), Repository: "r1", Backup: id, Set: set, Ordinal: 2, Attempt: attempt, Map: sum("map"),
 			Maps: []record.ObjectRef{{SHA256: sum("map"), Size: 5}}, Parts: []record.ObjectRef{{SHA256: sum("part"), Size: 6}},
-			Packs: []record.ObjectRef{{SHA256: sum("pack"), Size: 7}},
+			Packs: []record.ObjectRef{{SHA256: sum("pack"), Size: 7}}, Memos: []record.ObjectRef{{SHA256: sum("memo"), Size: 9}},
+			VolumeSnapshots: []record.VolumeSnapshot{{
+				Provider: record.ProviderEBS, ID: "snap-0a1b", Cut: "20261120T131730Z-1a2b3c4d.2.p1", Driver: "ebs.csi.aws.com", Region: "eu-central-1",
+				Claim: "data-mysql-2", Template: "data", Volume: "vol-0c1d", Zone: "eu-central-1a", Size: 8 << 30, FSType: "ext4",
+				Encrypted: true, KMSKey: "arn:aws:kms:eu-central-1:1:key/1", CutAt: at, Stream: "volumes/data-mysql-2",
+			}},
 		},
 		"commit": &record.Commit{
 			Header: header(record.KindCommit), Repository: "r1", Backup: id, Set: set, Ordinal: 2, Attempt: attempt, PlanSHA256: sum("plan"),
@@ -98,6 +105,11 @@ func samples() map[string]record.Record {
 			Stored: 50, Streams: 2, Objects: 1, StartedAt: at, CapturedAt: at, FinishedAt: at,
 		},
 		"prune": &record.Prune{Header: header(record.KindPrune), Repository: "r1", Set: set, Backups: []record.BackupID{id}, Packs: []record.Hash{sum("pack")}},
+		"accept": &record.Accept{
+			Header: header(record.KindAccept), Repository: "r1", Set: set, Backup: id, Doubt: record.DoubtSuspect,
+			PlanSHA256: sum("plan"), Commits: []record.Hash{sum("1"), sum("2")}, CreatedAt: at, Reason: "archived",
+		},
+		"pin": &record.Pin{Header: header(record.KindPin), Repository: "r1", Set: set, Backup: id, CreatedAt: at, Reason: "before the migration"},
 	}
 }
 
@@ -203,27 +215,45 @@ func TestInvalid(t *testing.T) {
 			p := as[*record.Plan](s, "plan")
 			p.Members = append(p.Members, p.Members[0])
 		},
-		"commit status":     func(s map[string]record.Record) { as[*record.Commit](s, "commit").Status = "fine" },
-		"commit reasons":    func(s map[string]record.Record) { as[*record.Commit](s, "commit").Reasons = nil },
-		"commit refs":       func(s map[string]record.Record) { as[*record.Commit](s, "commit").Refs = record.Hash{} },
-		"commit totals":     func(s map[string]record.Record) { as[*record.Commit](s, "commit").Rows = -1 },
-		"commit attempt":    func(s map[string]record.Record) { as[*record.Commit](s, "commit").Attempt = "a.b" },
-		"refs without map":  func(s map[string]record.Record) { as[*record.Refs](s, "refs").Maps = nil },
-		"refs empty object": func(s map[string]record.Record) { as[*record.Refs](s, "refs").Packs[0].Size = 0 },
-		"map order":         func(s map[string]record.Record) { m := as[*record.Map](s, "map"); m.Streams[0].Name = "z" },
-		"map range":         func(s map[string]record.Record) { as[*record.Map](s, "map").Streams[1].Ranges[0].Count = 3 },
-		"map range piece":   func(s map[string]record.Record) { as[*record.Map](s, "map").Streams[1].Ranges[0].Piece = 1 },
-		"piece pack":        func(s map[string]record.Record) { as[*record.Piece](s, "piece").Segments[0].Pack = 1 },
-		"piece hole":        func(s map[string]record.Record) { as[*record.Piece](s, "piece").Segments[1].Length = 1 },
-		"piece frame":       func(s map[string]record.Record) { as[*record.Piece](s, "piece").Segments[0].Length = 1 << 31 },
-		"piece at":          func(s map[string]record.Record) { as[*record.Piece](s, "piece").Segments[0].At = 1 << 31 },
-		"config chunker":    func(s map[string]record.Record) { as[*record.Config](s, "config").Chunker.Average = 3 },
-		"config epochs":     func(s map[string]record.Record) { as[*record.Config](s, "config").Epochs[0].Number = 2 },
-		"config limits":     func(s map[string]record.Record) { as[*record.Config](s, "config").LongestBackup = 0 },
-		"checkpoint seq":    func(s map[string]record.Record) { as[*record.Checkpoint](s, "checkpoint").Sequence = -1 },
-		"prune id":          func(s map[string]record.Record) { as[*record.Prune](s, "prune").Backups[0] = "x" },
-		"key epoch":         func(s map[string]record.Record) { as[*record.KeyFile](s, "key").Epoch = 0 },
-		"origin set":        func(s map[string]record.Record) { as[*record.Origin](s, "origin").Set.Namespace = "" },
+		"commit status":        func(s map[string]record.Record) { as[*record.Commit](s, "commit").Status = "fine" },
+		"commit reasons":       func(s map[string]record.Record) { as[*record.Commit](s, "commit").Reasons = nil },
+		"commit refs":          func(s map[string]record.Record) { as[*record.Commit](s, "commit").Refs = record.Hash{} },
+		"commit totals":        func(s map[string]record.Record) { as[*record.Commit](s, "commit").Rows = -1 },
+		"commit attempt":       func(s map[string]record.Record) { as[*record.Commit](s, "commit").Attempt = "a.b" },
+		"refs without map":     func(s map[string]record.Record) { as[*record.Refs](s, "refs").Maps = nil },
+		"refs empty object":    func(s map[string]record.Record) { as[*record.Refs](s, "refs").Packs[0].Size = 0 },
+		"refs memo of no size": func(s map[string]record.Record) { as[*record.Refs](s, "refs").Memos[0].Size = 0 },
+		"checkpoint memos": func(s map[string]record.Record) {
+			c := as[*record.Checkpoint](s, "checkpoint")
+			c.Memos = append(c.Memos, c.Memos[0])
+		},
+		"checkpoint memo of no size": func(s map[string]record.Record) {
+			as[*record.Checkpoint](s, "checkpoint").Memos[0].Objects[0].Size = 0
+		},
+		"refs volume snapshot": func(s map[string]record.Record) {
+			as[*record.Refs](s, "refs").VolumeSnapshots[0].Provider = "tape"
+		},
+		"map order":        func(s map[string]record.Record) { m := as[*record.Map](s, "map"); m.Streams[0].Name = "z" },
+		"map range":        func(s map[string]record.Record) { as[*record.Map](s, "map").Streams[1].Ranges[0].Count = 3 },
+		"map range piece":  func(s map[string]record.Record) { as[*record.Map](s, "map").Streams[1].Ranges[0].Piece = 1 },
+		"piece pack":       func(s map[string]record.Record) { as[*record.Piece](s, "piece").Segments[0].Pack = 1 },
+		"piece hole":       func(s map[string]record.Record) { as[*record.Piece](s, "piece").Segments[1].Length = 1 },
+		"piece frame":      func(s map[string]record.Record) { as[*record.Piece](s, "piece").Segments[0].Length = 1 << 31 },
+		"piece at":         func(s map[string]record.Record) { as[*record.Piece](s, "piece").Segments[0].At = 1 << 31 },
+		"config chunker":   func(s map[string]record.Record) { as[*record.Config](s, "config").Chunker.Average = 3 },
+		"config epochs":    func(s map[string]record.Record) { as[*record.Config](s, "config").Epochs[0].Number = 2 },
+		"config limits":    func(s map[string]record.Record) { as[*record.Config](s, "config").LongestBackup = 0 },
+		"checkpoint seq":   func(s map[string]record.Record) { as[*record.Checkpoint](s, "checkpoint").Sequence = -1 },
+		"prune id":         func(s map[string]record.Record) { as[*record.Prune](s, "prune").Backups[0] = "x" },
+		"pin id":           func(s map[string]record.Record) { as[*record.Pin](s, "pin").Backup = "x" },
+		"accept id":        func(s map[string]record.Record) { as[*record.Accept](s, "accept").Backup = "x" },
+		"accept time":      func(s map[string]record.Record) { as[*record.Accept](s, "accept").CreatedAt = time.Time{} },
+		"accept nothing":   func(s map[string]record.Record) { as[*record.Accept](s, "accept").Commits = nil },
+		"accept no plan":   func(s map[string]record.Record) { as[*record.Accept](s, "accept").PlanSHA256 = record.Hash{} },
+		"accept order":     func(s map[string]record.Record) { slices.Reverse(as[*record.Accept](s, "accept").Commits) },
+		"pin without time": func(s map[string]record.Record) { as[*record.Pin](s, "pin").CreatedAt = time.Time{} },
+		"key epoch":        func(s map[string]record.Record) { as[*record.KeyFile](s, "key").Epoch = 0 },
+		"origin set":       func(s map[string]record.Record) { as[*record.Origin](s, "origin").Set.Namespace = "" },
 	} {
 		s := samples()
 		change(s)

@@ -26,10 +26,16 @@ type Report struct {
 	// Omitted lists every class of object that the dump left out, and why. Never silent.
 	Omitted  []string `json:"omitted,omitempty"`
 	Warnings []string `json:"warnings,omitempty"`
-	Rows     int64    `json:"rows"`
+	// Doubts are what keeps the capture from being good, although it was made: a
+	// file that could not be read, say.
+	Doubts []string `json:"doubts,omitempty"`
+	Rows   int64    `json:"rows"`
 	// Bytes of the streams before compression.
 	Bytes int64 `json:"bytes"`
 }
+
+// KindStream is the kind of an object of which nothing is known but its bytes.
+const KindStream = "stream"
 
 // Object is one thing in a dump: a schema, a table, a view, a user.
 type Object struct {

@@ -33,12 +33,16 @@ type Backup struct {
 
 	// The rest belongs to whoever loads the index, and then to the
 	// goroutine that writes checkpoints.
-	condemned *condemned
-	started   bool
-	absorbed  map[writerName]int
-	previous  []record.ObjectRef
-	sequence  int
-	noted     int
+	condemned  *condemned
+	agedParts  map[hash]struct{} // see Options.ReuseWithin
+	started    bool
+	absorbed   map[writerName]int
+	previous   []record.ObjectRef
+	remembered map[int][]record.ObjectRef // memos of an earlier container of this pod
+	sequence   int
+	noted      int
+
+	recall *recall
 }
 
 // Begin writes the plan, or adopts the one that an earlier attempt at the same
@@ -64,7 +68,10 @@ func (r *Repository) Begin(ctx context.Context, plan record.Plan, attempt record
 	if err := r.claimOrigin(ctx, l, plan.Origin); err != nil {
 		return nil, err
 	}
-	b := &Backup{r: r, layout: l, attempt: attempt, absorbed: make(map[writerName]int)}
+	b := &Backup{
+		r: r, layout: l, attempt: attempt, absorbed: make(map[writerName]int), remembered: make(map[int][]record.ObjectRef),
+		recall: newRecall(r, l),
+	}
 	if err := b.storePlan(ctx, &plan); err != nil {
 		return nil, err
 	}
@@ -89,7 +96,7 @@ func (b *Backup) storePlan(ctx context.Context, plan *record.Plan) error {
 	if err != nil {
 		return fmt.Errorf("look at the stored plan: %w", err)
 	}
-	stored, sum, err := b.r.readPlan(ctx, b.layout, plan.ID, object.LastModified)
+	stored, sum, err := b.r.readPlan(ctx, b.layout, plan.ID, object.LastModified, nil)
 	if err != nil {
 		return fmt.Errorf("read the stored plan %s: %w", key, err)
 	}

@@ -26,6 +26,9 @@ func (b *Backup) loadIndex(ctx context.Context) error {
 	if condemned.all {
 		return nil
 	}
+	if err := b.findAged(ctx); err != nil {
+		return err
+	}
 	parts, err := b.baseParts(ctx)
 	if err != nil {
 		return err
@@ -53,6 +56,7 @@ func (b *Backup) baseParts(ctx context.Context) ([]record.ObjectRef, error) {
 	}
 	slices.SortFunc(ids, func(x, y record.BackupID) int { return cmp.Compare(y, x) })
 	var parts []record.ObjectRef
+	rank := rankBases
 	wanted := newWanted(&b.plan)
 	for _, id := range ids {
 		own := id == b.plan.ID
@@ -66,7 +70,12 @@ func (b *Backup) baseParts(ctx context.Context) ([]record.ObjectRef, error) {
 		if !own && (ineligible(&info) != "" || !wanted.take(&info.Plan)) {
 			continue
 		}
-		list, err := b.partsOf(ctx, &info)
+		of := rankCommits
+		if !own {
+			of = rank
+			rank++
+		}
+		list, err := b.partsOf(ctx, &info, of)
 		if err != nil {
 			return nil, err
 		}
@@ -81,18 +90,25 @@ func (b *Backup) baseParts(ctx context.Context) ([]record.ObjectRef, error) {
 // baseLimit is how many good backups are looked at for bases.
 const baseLimit = 16
 
+// otherLimit is how many of another method are passed over meanwhile.
+const otherLimit = 64
+
 // wanted chooses the bases of a backup, going from the newest backup to older
-// ones: the newest of all, and, where that one was taken of fewer ordinals or
-// databases, the newest ones that hold the rest. Otherwise a backup of one
-// database, taken by hand, would have the next one store everything again.
+// ones: the newest of all, and, where that one was taken of fewer ordinals,
+// databases or paths or by another method, the newest ones that hold the rest. Otherwise
+// a backup of one database, taken by hand, or a dump that is taken every hour
+// between daily copies of volumes, would have the next one store everything again.
 type wanted struct {
+	method    string
 	databases []string
+	paths     []string
 	ordinals  map[int]bool // planned and in no base yet
 	looked    int
+	others    int // of another method, among the good ones
 }
 
 func newWanted(plan *record.Plan) *wanted {
-	w := &wanted{databases: plan.Databases, ordinals: make(map[int]bool)}
+	w := &wanted{method: plan.Method, databases: plan.Databases, paths: plan.Paths, ordinals: make(map[int]bool)}
 	for _, m := range plan.Members {
 		w.ordinals[m.Ordinal] = true
 	}
@@ -100,13 +116,19 @@ func newWanted(plan *record.Plan) *wanted {
 }
 
 // more says whether to look further.
-func (w *wanted) more() bool { return len(w.ordinals) > 0 && w.looked < baseLimit }
+func (w *wanted) more() bool {
+	return len(w.ordinals) > 0 && w.looked < baseLimit && w.others < otherLimit
+}
 
 // take says whether the backup of that plan becomes a base.
 func (w *wanted) take(plan *record.Plan) bool {
-	newest := w.looked == 0
+	newest := w.looked+w.others == 0
+	if plan.Method != w.method {
+		w.others++
+		return newest
+	}
 	w.looked++
-	if len(plan.Databases) > 0 && !slices.Equal(plan.Databases, w.databases) {
+	if len(plan.Databases) > 0 && !slices.Equal(plan.Databases, w.databases) || len(plan.Paths) > 0 && !slices.Equal(plan.Paths, w.paths) {
 		return newest
 	}
 	before := len(w.ordinals)
@@ -116,7 +138,16 @@ func (w *wanted) take(plan *record.Plan) bool {
 	return newest || len(w.ordinals) < before
 }
 
-func (b *Backup) partsOf(ctx context.Context, info *BackupInfo) ([]record.ObjectRef, error) {
+// The order in which memos are asked: what this very backup has written knows
+// most of what it is to write now.
+const (
+	rankCheckpoints = iota
+	rankCommits
+	rankBases
+)
+
+// partsOf also notes where the memos are.
+func (b *Backup) partsOf(ctx context.Context, info *BackupInfo, rank int) ([]record.ObjectRef, error) {
 	var parts []record.ObjectRef
 	for ordinal, member := range info.Members {
 		if !member.Valid {
@@ -131,8 +162,16 @@ func (b *Backup) partsOf(ctx context.Context, info *BackupInfo) ([]record.Object
 			return nil, err
 		}
 		parts = append(parts, refs.Parts...)
+		b.noteMemos(ordinal, rank, refs.Memos)
 	}
 	return parts, nil
+}
+
+// noteMemos lets memos be asked, but for condemned ones. Their age does not matter:
+// a backup writes its own.
+func (b *Backup) noteMemos(ordinal, rank int, refs []record.ObjectRef) {
+	refs = slices.DeleteFunc(slices.Clone(refs), func(ref record.ObjectRef) bool { return b.condemned.hasPart(ref.SHA256) })
+	b.recall.add(ordinal, rank, refs)
 }
 
 // partReads is how many parts are read at the same time.
@@ -164,7 +203,8 @@ func (b *Backup) addParts(ctx context.Context, refs []record.ObjectRef) error {
 			}
 			x.mu.Lock()
 			defer x.mu.Unlock()
-			x.add(ref, rows, false, b.condemned.hasPart(ref.SHA256))
+			_, aged := b.agedParts[ref.SHA256]
+			x.add(ref, rows, false, aged || b.condemned.hasPart(ref.SHA256))
 			return nil
 		})
 	}
@@ -185,20 +225,37 @@ func (b *Backup) absorb(ctx context.Context) error {
 		if last, seen := b.absorbed[name]; seen && last >= sequence {
 			continue
 		}
-		key := b.layout.checkpoint(b.plan.ID, name.ordinal, name.attempt, sequence)
-		parts, err := b.readCheckpoint(ctx, key)
-		if err != nil {
-			if !isNotExist(err) && !unreadable(err) {
-				return err
-			}
-			b.r.log.Warn("checkpoint cannot be used", "key", key, "error", err)
-		} else if err := b.addParts(ctx, parts); err != nil {
+		if err := b.absorbOne(ctx, name, sequence); err != nil {
 			return err
 		}
-		if name.attempt == b.attempt {
-			b.previous = append(b.previous, parts...)
-		}
 		b.absorbed[name] = sequence
+	}
+	return nil
+}
+
+func (b *Backup) absorbOne(ctx context.Context, name writerName, sequence int) error {
+	key := b.layout.checkpoint(b.plan.ID, name.ordinal, name.attempt, sequence)
+	c, err := b.readCheckpoint(ctx, key)
+	if err != nil {
+		if !isNotExist(err) && !unreadable(err) {
+			return err
+		}
+		b.r.log.Warn("checkpoint cannot be used", "key", key, "error", err)
+		return nil
+	}
+	if err := b.addParts(ctx, c.Parts); err != nil {
+		return err
+	}
+	if !b.started { // the pods that run beside this one write other members
+		for _, m := range c.Memos {
+			b.noteMemos(m.Ordinal, rankCheckpoints, m.Objects)
+		}
+	}
+	if name.attempt == b.attempt {
+		b.previous = append(b.previous, c.Parts...)
+		for _, m := range c.Memos {
+			b.remembered[m.Ordinal] = mergeRefs(b.remembered[m.Ordinal], m.Objects)
+		}
 	}
 	return nil
 }
@@ -231,23 +288,23 @@ func (b *Backup) newestCheckpoints(ctx context.Context) (map[writerName]int, err
 	return newest, nil
 }
 
-func (b *Backup) readCheckpoint(ctx context.Context, key string) ([]record.ObjectRef, error) {
+func (b *Backup) readCheckpoint(ctx context.Context, key string) (record.Checkpoint, error) {
 	data, err := getAll(ctx, b.r.store, key)
 	if err != nil {
-		return nil, err
+		return record.Checkpoint{}, err
 	}
 	var c record.Checkpoint
 	if _, err := record.Decode(data, &c, b.r.trusted()); err != nil {
-		return nil, err
+		return record.Checkpoint{}, err
 	}
 	if c.Backup != b.plan.ID || c.Set != b.layout.set || c.Repository != b.r.config.Repository {
-		return nil, fmt.Errorf("%w: it is a checkpoint of %s of %s", ErrForged, c.Backup, c.Set)
+		return record.Checkpoint{}, fmt.Errorf("%w: it is a checkpoint of %s of %s", ErrForged, c.Backup, c.Set)
 	}
-	return c.Parts, nil
+	return c, nil
 }
 
 // listPacks lets the listing judge all packs that the index names: only those
-// that are there in their right size, and not condemned, are reused.
+// that are there in their right size, not condemned and not too old are reused.
 func (b *Backup) listPacks(ctx context.Context) error {
 	table, prefix := b.pipeline.index.packs, b.layout.packs()
 	for object, err := range b.r.store.List(ctx, prefix) {
@@ -255,7 +312,7 @@ func (b *Backup) listPacks(ctx context.Context) error {
 			return fmt.Errorf("list packs: %w", err)
 		}
 		if name, ok := parseHashKey(object.Key, prefix); ok {
-			table.listed(name, object.Size, b.condemned.hasPack(name))
+			table.listed(name, object.Size, b.condemned.hasPack(name) || b.aged(object))
 		}
 	}
 	if missing := len(table.unlisted()); missing > 0 {
@@ -272,7 +329,7 @@ func (b *Backup) listNewPacks(ctx context.Context) error {
 			if err != nil {
 				return fmt.Errorf("look for pack %s: %w", name, err)
 			}
-			table.listed(name, object.Size, b.condemned.hasPack(name))
+			table.listed(name, object.Size, b.condemned.hasPack(name) || b.aged(object))
 		}
 	}
 	return nil

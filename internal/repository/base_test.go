@@ -99,4 +99,26 @@ func TestBasesAreBounded(t *testing.T) {
 	w = newWanted(&plan)
 	require.True(t, w.take(&plan))
 	require.False(t, w.more())
+	other := plan
+	other.Method = record.MethodSnapshot
+	w = newWanted(&plan)
+	for looked = 0; w.more(); looked++ {
+		require.Equal(t, looked == 0, w.take(&other), "the newest may have something in common")
+	}
+	require.Equal(t, otherLimit, looked)
+}
+
+// TestBaseOfTheSameMethod: dumps that are taken between two copies of the same
+// volumes do not keep the second from finding the first.
+func TestBaseOfTheSameMethod(t *testing.T) {
+	const dumps = baseLimit + 4
+	m := plainMode()
+	store := initStore(t, m)
+	members := shards(2)
+	copied := func(p *record.Plan) { p.Method = record.MethodSnapshot }
+	first := backUp(t, store, m, 0, members, copied)
+	for n := range dumps {
+		backUp(t, store, m, 1+n, map[int]content{0: {"dump": text(uint64(n), 100)}, 1: {"dump": text(uint64(n), 100)}}, func(*record.Plan) {})
+	}
+	require.Less(t, backUp(t, store, m, 1+dumps, members, copied), first/100)
 }

@@ -102,7 +102,7 @@ func BenchmarkDecompress(b *testing.B) {
 }
 
 // cpuSeconds that this process has used, which other load does not change.
-func cpuSeconds(b *testing.B) float64 {
+func cpuSeconds(b testing.TB) float64 {
 	b.Helper()
 	var u syscall.Rusage
 	require.NoError(b, syscall.Getrusage(syscall.RUSAGE_SELF, &u))

@@ -3,6 +3,7 @@ package repository
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -41,14 +42,18 @@ func (b *Backup) checkpoint(ctx context.Context) error {
 		return err
 	}
 	parts := x.own()
+	memos, count, err := b.sealMemos(ctx)
+	if err != nil {
+		return err
+	}
 	ordinal, active := b.active()
-	if len(parts) == b.noted || !active {
+	if len(parts)+count == b.noted || !active {
 		return nil
 	}
 	c := record.Checkpoint{
 		Header: record.NewHeader(record.KindCheckpoint), Repository: b.r.config.Repository,
 		Backup: b.plan.ID, Set: b.plan.Set, Ordinal: ordinal, Attempt: b.attempt, Sequence: b.sequence,
-		Parts: mergeRefs(parts, b.previous),
+		Parts: mergeRefs(parts, b.previous), Memos: memos,
 	}
 	data, err := record.Encode(&c, b.r.keys.Writer)
 	if err != nil {
@@ -58,8 +63,32 @@ func (b *Backup) checkpoint(ctx context.Context) error {
 		return fmt.Errorf("store checkpoint: %w", err)
 	}
 	b.sequence++
-	b.noted = len(parts)
+	b.noted = len(parts) + count
 	return nil
+}
+
+// sealMemos returns the memos of the members that are being written, and how
+// many objects they are.
+func (b *Backup) sealMemos(ctx context.Context) (list []record.MemberMemos, count int, err error) {
+	b.mu.Lock()
+	members := slices.Clone(b.members)
+	b.mu.Unlock()
+	all := maps.Clone(b.remembered)
+	for _, w := range members {
+		refs, err := w.memos.seal(ctx, memoWorth)
+		if err != nil {
+			return nil, 0, err
+		}
+		ordinal := w.planned.Ordinal
+		all[ordinal] = mergeRefs(all[ordinal], refs)
+	}
+	for _, ordinal := range slices.Sorted(maps.Keys(all)) {
+		if objects := all[ordinal]; len(objects) > 0 {
+			list = append(list, record.MemberMemos{Ordinal: ordinal, Objects: objects})
+			count += len(objects)
+		}
+	}
+	return list, count, nil
 }
 
 // active is the ordinal of a member that is being written.

@@ -38,7 +38,7 @@ type chunker struct {
 	strict, lax   uint64
 	hash          uint64
 	position      int // bytes of the current chunk seen so far
-	fixed         int // cut every so many bytes instead
+	fixed         int // cut at multiples of so many bytes instead
 }
 
 // normalization is by how many bits the masks differ from the average's.
@@ -60,8 +60,16 @@ func newChunker(gear *gearTable, c record.Chunker, fixed int) chunker {
 // bytes of the window.
 func topBits(n int) uint64 { return ^uint64(0) << (64 - n) }
 
-// reset begins a new chunk.
+// reset begins a new chunk where one has ended.
 func (c *chunker) reset() { c.hash, c.position = 0, 0 }
+
+// begin begins a new chunk anywhere in the stream.
+func (c *chunker) begin(at int64) {
+	c.reset()
+	if c.fixed > 0 {
+		c.position = int(at % int64(c.fixed))
+	}
+}
 
 // next takes bytes from the front of p and returns how many belong to the
 // current chunk, and whether the chunk ends there. Then the next one begins.

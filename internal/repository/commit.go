@@ -55,6 +55,10 @@ func (w *MemberWriter) commit(ctx context.Context, report record.Report, status 
 		return record.Commit{}, err
 	}
 	refs.Parts = parts
+	if refs.Memos, err = w.memos.seal(ctx, 0); err != nil {
+		return record.Commit{}, err
+	}
+	refs.VolumeSnapshots = w.volumes
 	refsRef, err := w.storeRefs(ctx, refs)
 	if err != nil {
 		return record.Commit{}, err
@@ -109,7 +113,7 @@ func (w *MemberWriter) listAll(ctx context.Context, refs *record.Refs) error {
 	for _, list := range []struct {
 		prefix string
 		refs   []record.ObjectRef
-	}{{l.packs(), refs.Packs}, {l.parts(), refs.Parts}, {l.maps(), refs.Maps}} {
+	}{{l.packs(), refs.Packs}, {l.parts(), mergeRefs(refs.Parts, refs.Memos)}, {l.maps(), refs.Maps}} {
 		for missing, err := range compareListing(ctx, store, list.prefix, list.refs) {
 			if err != nil {
 				return fmt.Errorf("list before the commit: %w", err)
@@ -127,7 +131,7 @@ func (w *MemberWriter) newCommit(report record.Report, status CommitStatus, refs
 		Backup: w.b.plan.ID, Set: w.b.plan.Set, Ordinal: w.planned.Ordinal, Attempt: w.b.attempt,
 		PlanSHA256: w.b.planHash, Refs: refs.SHA256, RefsSize: refs.Size,
 		Status: record.StatusComplete, Reasons: status.Reasons,
-		Rows: report.Rows, Bytes: stats.Read, Stored: stats.Stored,
+		Rows: report.Rows, Bytes: stats.Read + stats.Reused, Stored: stats.Stored,
 		Streams: int64(streams), Objects: int64(len(report.Objects)),
 		StartedAt: w.started, CapturedAt: report.CapturedAt.UTC(), FinishedAt: w.b.r.options.Clock().UTC(),
 	}

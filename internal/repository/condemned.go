@@ -3,6 +3,7 @@ package repository
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"keepset/internal/record"
 )
@@ -15,6 +16,22 @@ type condemned struct {
 	backups map[record.BackupID]struct{}
 	packs   map[hash]struct{}
 	parts   map[hash]struct{}
+	// records are maps, pieces and refs, which nobody reuses but a copier.
+	records map[hash]struct{}
+}
+
+// names says whether an object is about to be deleted; of is its place among
+// the stocks.
+func (c *condemned) names(of int, h hash) bool {
+	list := c.records
+	switch of {
+	case stockPacks:
+		list = c.packs
+	case stockParts:
+		list = c.parts
+	}
+	_, found := list[h]
+	return found
 }
 
 func (c *condemned) hasBackup(id record.BackupID) bool {
@@ -38,6 +55,7 @@ func (r *Repository) condemned(ctx context.Context, l layout) (*condemned, error
 		backups: make(map[record.BackupID]struct{}),
 		packs:   make(map[hash]struct{}),
 		parts:   make(map[hash]struct{}),
+		records: make(map[hash]struct{}),
 	}
 	for object, err := range r.store.List(ctx, l.prunes()) {
 		if err != nil {
@@ -64,6 +82,9 @@ func (r *Repository) condemned(ctx context.Context, l layout) (*condemned, error
 		}
 		for _, h := range p.Parts {
 			c.parts[h] = struct{}{}
+		}
+		for _, h := range slices.Concat(p.Maps, p.Refs) {
+			c.records[h] = struct{}{}
 		}
 	}
 	return c, nil

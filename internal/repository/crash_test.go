@@ -67,6 +67,17 @@ func (d *dying) List(ctx context.Context, prefix string) iter.Seq2[storage.Objec
 	return d.Store.List(ctx, prefix)
 }
 
+func (d *dying) Delete(ctx context.Context, key string) error {
+	left := d.left.Add(-1)
+	if left == -1 && d.lostReply {
+		return errors.Join(d.Store.Delete(ctx, key), errCrash)
+	}
+	if left < 0 {
+		return errCrash
+	}
+	return d.Store.Delete(ctx, key)
+}
+
 func crashContent(seed uint64) content {
 	return content{
 		"a": text(seed, 300<<10), "b": randomBytes(seed+1, 700<<10), "c": text(seed+2, 900), "d": {}, "secret": []byte("hunter2"),
@@ -81,7 +92,7 @@ func TestCrashAtEveryCall(t *testing.T) {
 			t.Run(fmt.Sprintf("%s/lostReply=%t", m.name, lostReply), func(t *testing.T) {
 				crashes := 0
 				for calls := int64(0); ; calls += crashStep {
-					died := crashOnce(t, m, calls, lostReply)
+					died := crashOnce(t, m, calls, lostReply, writeContent)
 					if !died {
 						break
 					}
@@ -93,10 +104,20 @@ func TestCrashAtEveryCall(t *testing.T) {
 	}
 }
 
-func crashOnce(t *testing.T, m mode, calls int64, lostReply bool) (died bool) {
+// writing writes a member whole.
+type writing func(context.Context, *MemberWriter, content) (record.Commit, error)
+
+func crashOnce(t *testing.T, m mode, calls int64, lostReply bool, write writing) (died bool) {
 	store := initStore(t, m)
 	old := crashContent(10)
-	writeBackup(t, open(t, store, m.writer, small()), old)
+	first := begin(t, store, m, testPlan(0, 0, 1), "attempt-1")
+	for ordinal := range 2 {
+		w, err := first.Member(t.Context(), ordinal)
+		require.NoError(t, err)
+		_, err = write(t.Context(), w, old)
+		require.NoError(t, err)
+	}
+	require.NoError(t, first.Close())
 	members := []content{crashContent(20), old}
 	o := small()
 	o.PackBytes = 64 << 10
@@ -104,12 +125,12 @@ func crashOnce(t *testing.T, m mode, calls int64, lostReply bool) (died bool) {
 
 	d := &dying{Store: store, lostReply: lostReply}
 	d.left.Store(calls)
-	err := attempt(t, d, m, o, plan, "attempt-1", members)
+	err := attempt(t, d, m, o, plan, "attempt-1", members, write)
 	died = d.left.Load() < 0
 	require.Equal(t, died, err != nil, "after %d calls: %v", calls, err)
 	requireNoLie(t, store, m, plan.ID, members)
 
-	require.NoError(t, attempt(t, store, m, o, plan, "attempt-2", members), "after %d calls", calls)
+	require.NoError(t, attempt(t, store, m, o, plan, "attempt-2", members, write), "after %d calls", calls)
 	reader := open(t, store, m.restore, Options{})
 	info, err := reader.Resolve(t.Context(), testSet, Selector{ID: plan.ID})
 	require.NoError(t, err, "after %d calls", calls)
@@ -126,7 +147,7 @@ func crashOnce(t *testing.T, m mode, calls int64, lostReply bool) (died bool) {
 }
 
 // attempt runs one attempt from Open to Close.
-func attempt(t *testing.T, store storage.Store, m mode, o Options, plan record.Plan, name record.AttemptID, members []content) error {
+func attempt(t *testing.T, store storage.Store, m mode, o Options, plan record.Plan, name record.AttemptID, members []content, write writing) error {
 	t.Helper()
 	r, err := Open(t.Context(), store, m.writer, o)
 	if err != nil {
@@ -141,7 +162,7 @@ func attempt(t *testing.T, store storage.Store, m mode, o Options, plan record.P
 		if err == nil && !done {
 			var w *MemberWriter
 			if w, err = b.Member(t.Context(), ordinal); err == nil {
-				_, err = writeContent(t.Context(), w, c)
+				_, err = write(t.Context(), w, c)
 			}
 			if err == nil && ordinal == 0 {
 				err = b.checkpoint(t.Context())

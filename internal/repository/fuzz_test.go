@@ -2,9 +2,12 @@ package repository
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"keepset/internal/record"
 )
 
 func sampleTable() []byte {
@@ -92,6 +95,10 @@ func FuzzKeys(f *testing.F) {
 	f.Add(l.checkpoint("20261120T131730Z-1a2b3c4d", 3, "attempt-1", 7))
 	f.Add(l.pack(hash{1}))
 	f.Add(keyConfig(3))
+	f.Add(l.pin("20261120T131730Z-1a2b3c4d"))
+	f.Add(l.report("20261120T131730Z-1a2b3c4d", "attempt-1"))
+	f.Add(l.accept("20261120T131730Z-1a2b3c4d", "attempt-1"))
+	f.Add(l.originAt(12))
 	f.Fuzz(func(t *testing.T, key string) {
 		if id, ordinal, attempt, ok := l.parseCommitKey(key); ok {
 			require.Equal(t, key, l.commit(id, ordinal, attempt))
@@ -100,9 +107,21 @@ func FuzzKeys(f *testing.F) {
 			if ordinal, attempt, seq, ok := parseCheckpoint(rest); ok {
 				require.Equal(t, key, l.checkpoint(id, ordinal, attempt, seq))
 			}
+			if parseAccept(rest) {
+				require.Equal(t, key, l.accept(id, record.AttemptID(strings.TrimPrefix(rest, acceptPrefix))))
+			}
 		}
 		if h, ok := parseHashKey(key, l.packs()); ok {
 			require.Equal(t, key, l.pack(h))
+		}
+		if id, ok := l.parsePinKey(key); ok {
+			require.Equal(t, key, l.pin(id))
+		}
+		if id, ok := l.parseReportKey(key); ok {
+			require.True(t, strings.HasPrefix(key, l.reports()+string(id)+"."))
+		}
+		if n, ok := l.parseOriginKey(key); ok {
+			require.Equal(t, key, l.originAt(n))
 		}
 		if n, ok := parseConfigKey(key); ok {
 			require.Equal(t, key, keyConfig(n))
@@ -141,5 +160,43 @@ func FuzzSelector(f *testing.F) {
 		if err == nil && s.ID != "" {
 			require.NoError(t, s.ID.Validate())
 		}
+	})
+}
+
+func sampleMemos() []encodedMemo {
+	var rows []encodedMemo
+	for _, m := range []memo{
+		{memoAt: memoAt{memoKey{9}, 3, 0}, fingerprint: []byte("snap-1"), segments: []memoSegment{{hole: 1 << 40}, {id: hash{1}, length: 512 << 10, crc: 5}}},
+		{memoAt: memoAt{memoKey{9}, 3, 1<<40 + 512<<10}, last: true, fingerprint: []byte("snap-1")},
+		{memoAt: memoAt{memoKey{7}, 2, 0}, last: true, segments: []memoSegment{{id: hash{2}, length: 3, crc: 6}}},
+		{memoAt: memoAt{memoKey{7}, 1, 0}, last: true, fingerprint: []byte{0}},
+	} {
+		rows = append(rows, encodedMemo{m.memoAt, appendMemo(nil, &m)})
+	}
+	return rows
+}
+
+// What is read of memos is what would be written again of its rows, each row
+// is found under its key, and its segments add up.
+func FuzzMemos(f *testing.F) {
+	f.Add(encodeMemos([nonceSize]byte{1}, 7, sampleMemos()))
+	f.Add(encodeMemos([nonceSize]byte{}, 0, nil))
+	endless := memo{memoAt: memoAt{key: memoKey{1}}, last: true, segments: []memoSegment{{hole: 1<<63 - 1}, {hole: 1}}}
+	f.Add(encodeMemos([nonceSize]byte{}, 0, []encodedMemo{{endless.memoAt, appendMemo(nil, &endless)}}))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		m, err := parseMemos(data)
+		if err != nil {
+			require.ErrorIs(t, err, ErrDamaged)
+			return
+		}
+		rows := make([]encodedMemo, len(m.rows))
+		for i := range rows {
+			row := m.row(i)
+			require.GreaterOrEqual(t, row.offset+row.size(), row.offset)
+			require.LessOrEqual(t, m.find(&row.key), i)
+			require.Equal(t, row.key, m.at(m.find(&row.key)).key)
+			rows[i] = encodedMemo{row.memoAt, appendMemo(nil, &row)}
+		}
+		require.True(t, bytes.Equal(data, encodeMemos(m.run, m.number, rows)))
 	})
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"keepset/internal/record"
+	"keepset/internal/storage"
 	"keepset/internal/storage/mem"
 )
 
@@ -34,6 +35,7 @@ func golden(t *testing.T, name string, data []byte) {
 func TestGoldenBinaryStructures(t *testing.T) {
 	golden(t, "packtable.v1.bin", sampleTable())
 	golden(t, "part.v1.bin", encodePart([nonceSize]byte{1}, sampleEntries()))
+	golden(t, "memos.v1.bin", encodeMemos([nonceSize]byte{1}, 7, sampleMemos()))
 	frames, err := parseTable(sampleTable())
 	require.NoError(t, err)
 	require.Len(t, frames, 2)
@@ -60,10 +62,14 @@ func TestGoldenKeys(t *testing.T) {
 	golden(t, "keys.v1.txt", b.Bytes())
 }
 
+// goldenRemembered is a stream that a later backup can take over.
+const goldenRemembered = "volume"
+
 // goldenRepository is a whole repository, with the keys to read it.
 type goldenRepository struct {
 	Stored  time.Time         `json:"stored"`
 	Restore []Value           `json:"restore"`
+	Writer  []Value           `json:"writer"`
 	Objects map[string][]byte `json:"objects"`
 }
 
@@ -97,12 +103,41 @@ func TestGoldenRepository(t *testing.T) {
 		require.NoError(t, err)
 		got, err := readMember(t.Context(), r, info.ID, 0)
 		require.NoError(t, err)
-		requireContent(t, goldenContent(), got)
+		want := goldenContent()
+		want[goldenRemembered] = want["disk"]
+		requireContent(t, want, got)
 		report, err := r.Verify(t.Context(), VerifyOptions{ReadData: 100})
 		require.NoError(t, err)
 		require.Empty(t, report.Damages)
 		require.Empty(t, report.Problems)
+		requireReusable(t, store, g, want[goldenRemembered])
 	}
+}
+
+// requireReusable: the next backup reads nothing of the remembered stream.
+func requireReusable(t *testing.T, store storage.Store, g goldenRepository, want []byte) {
+	t.Helper()
+	o := small()
+	o.Clock = func() time.Time { return g.Stored }
+	b, err := open(t, store, keysOf(t, g.Writer), o).Begin(t.Context(), planAt(g.Stored.Add(time.Second), "2b3c4d5e", 0), "attempt-2")
+	require.NoError(t, err)
+	w, err := b.Member(t.Context(), 0)
+	require.NoError(t, err)
+	e, found, err := w.Recall(t.Context(), "volume", []byte("snap-1"))
+	require.NoError(t, err)
+	require.True(t, found)
+	s, err := w.Create(t.Context(), "disk", StreamOptions{})
+	require.NoError(t, err)
+	n, err := s.Reuse(e, 0, e.Size())
+	require.NoError(t, err)
+	require.EqualValues(t, len(want), n)
+	require.NoError(t, s.Close())
+	_, err = w.Commit(t.Context(), testReport(), CommitStatus{})
+	require.NoError(t, err)
+	require.NoError(t, b.Close())
+	got, err := readMember(t.Context(), open(t, store, keysOf(t, g.Restore), Options{}), b.Plan().ID, 0)
+	require.NoError(t, err)
+	requireContent(t, content{"disk": want}, got)
 }
 
 func writeGolden(t *testing.T, path string, encrypted bool) {
@@ -112,7 +147,7 @@ func writeGolden(t *testing.T, path string, encrypted bool) {
 	if encrypted {
 		set, err := Keygen(nil)
 		require.NoError(t, err)
-		g.Restore = set.Restore
+		g.Restore, g.Writer = set.Restore, set.Writer
 		m = mode{writer: keysOf(t, set.Writer)}
 	}
 	c := newClock()
@@ -123,6 +158,11 @@ func writeGolden(t *testing.T, path string, encrypted bool) {
 	require.NoError(t, err)
 	w, err := b.Member(t.Context(), 0)
 	require.NoError(t, err)
+	remembered := goldenContent()["disk"]
+	s, err := w.Create(t.Context(), goldenRemembered, blockOptions("snap-1"))
+	require.NoError(t, err)
+	require.NoError(t, writeAll(s, remembered))
+	require.NoError(t, w.AddVolumeSnapshots([]record.VolumeSnapshot{testVolumeSnapshot("snap-1")}))
 	_, err = writeContent(t.Context(), w, goldenContent())
 	require.NoError(t, err)
 	require.NoError(t, b.Close())

@@ -26,7 +26,7 @@ func (v *verifier) attribute(ctx context.Context, info *BackupInfo, c *record.Co
 			packs[ref.SHA256] = true
 		}
 	}
-	for _, ref := range refs.Parts {
+	for _, ref := range mergeRefs(refs.Parts, refs.Memos) {
 		indexed := harm
 		indexed.Note = "index only: a restore does not need it"
 		v.harm(v.layout.part(ref.SHA256), indexed)

@@ -99,7 +99,17 @@ func (x *index) find(ctx context.Context, id hash, length uint32) (*chunk, error
 			return c, nil
 		}
 	}
-	key := hookKey(&id)
+	p, err := x.bring(ctx, &id)
+	if err != nil || p == nil {
+		return nil, err
+	}
+	return x.findIn(p, id, length), nil
+}
+
+// bring loads the part that a chunk has a hook of, if it is not loaded; nil
+// if there is nothing to load.
+func (x *index) bring(ctx context.Context, id *hash) (*part, error) {
+	key := hookKey(id)
 	if key&hookMask != 0 {
 		return nil, nil
 	}
@@ -116,7 +126,63 @@ func (x *index) find(ctx context.Context, id hash, length uint32) (*chunk, error
 		delete(x.hooks, key)
 		return nil, nil
 	}
-	return x.findIn(p, id, length), nil
+	return p, nil
+}
+
+// neighbours is how many of the chunks that follow one in its stream are
+// looked at for a hook of the part that holds it. The chance that none has one
+// is 3 in 10,000.
+const neighbours = 512
+
+// findRun returns the chunks of the first count segments, nil for holes, up to
+// the first one that is not found.
+func (x *index) findRun(ctx context.Context, segments []memoSegment, count int) ([]*chunk, error) {
+	chunks := make([]*chunk, 0, count)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for i := range count {
+		g := &segments[i]
+		if g.length == 0 {
+			chunks = append(chunks, nil)
+			continue
+		}
+		c, err := x.find(ctx, g.id, g.length)
+		if c == nil && err == nil {
+			c, err = x.findBeside(ctx, g, segments[i+1:min(len(segments), i+1+neighbours)])
+		}
+		if err != nil || c == nil {
+			return chunks, err
+		}
+		chunks = append(chunks, c)
+	}
+	return chunks, nil
+}
+
+// besideLoads is how many parts are loaded at most to find one chunk.
+const besideLoads = 2
+
+// findBeside looks for a chunk in the parts of those that follow it.
+func (x *index) findBeside(ctx context.Context, g *memoSegment, next []memoSegment) (*chunk, error) {
+	loads := 0
+	for i := range next {
+		if next[i].length == 0 {
+			continue
+		}
+		if loads == besideLoads {
+			break
+		}
+		p, err := x.bring(ctx, &next[i].id)
+		if err != nil {
+			return nil, err
+		}
+		if p != nil {
+			loads++
+			if c := x.findIn(p, g.id, g.length); c != nil {
+				return c, nil
+			}
+		}
+	}
+	return nil, nil
 }
 
 func hookKey(id *hash) uint64 { return binary.LittleEndian.Uint64(id[:]) }

@@ -21,6 +21,9 @@ func (r *Repository) judge(ctx context.Context, l layout, info *BackupInfo, f *f
 	if info.Unchecked {
 		info.Problems = append(info.Problems, "signatures were not checked: no trusted writer key is configured; set "+NameTrustedWriters)
 	}
+	if err := r.readAccepted(ctx, l, info, f.accepts); err != nil {
+		return err
+	}
 	if err := r.judgePlan(ctx, l, info, f.plan); err != nil {
 		return err
 	}
@@ -49,6 +52,8 @@ type fault struct {
 	ordinal int
 	// what is wrong with the object; problem says it in a line of the backup.
 	what, problem string
+	// err is why; nil when the object is not there.
+	err error
 	// replaced: it is a good commit for a plan that another pod overwrote.
 	replaced bool
 }
@@ -68,6 +73,9 @@ var errQuarantined = fmt.Errorf("%w: quarantined", ErrForged)
 // errOtherPlan is what a pod commits whose plan another pod has overwritten,
 // where the store cannot make writes conditional.
 var errOtherPlan = fmt.Errorf("%w: it was made for another plan", ErrForged)
+
+// errNoPlan is a commit whose signature is right, of a backup whose plan does not count.
+var errNoPlan = fmt.Errorf("%w: there is no valid plan", ErrForged)
 
 // unreadable says whether err is about the bytes of a record, not the store.
 func unreadable(err error) bool {
@@ -90,7 +98,8 @@ func (r *Repository) judgePlan(ctx context.Context, l layout, info *BackupInfo, 
 		return nil
 	}
 	info.PlanTime = object.LastModified
-	plan, sum, err := r.readPlan(ctx, l, info.ID, object.LastModified)
+	plan, sum, err := r.readPlan(ctx, l, info.ID, object.LastModified, info.accepted.times)
+	f.err = err
 	switch {
 	case err == nil:
 		info.Plan, info.planHash = plan, sum
@@ -98,7 +107,7 @@ func (r *Repository) judgePlan(ctx context.Context, l layout, info *BackupInfo, 
 	case isNotExist(err):
 		f.what, f.problem = "listed, but not there", "the plan was deleted during the listing"
 	case errors.Is(err, errQuarantined):
-		f.what = err.Error() + "; what was copied is read with --accept-copied-times"
+		f.what = err.Error() + "; what was copied is read with --accept-copied-times, and counts once it is adopted (backup adopt)"
 		f.problem = "plan: " + f.what
 	case unreadable(err):
 		f.what, f.problem = err.Error(), "plan: "+err.Error()
@@ -110,8 +119,9 @@ func (r *Repository) judgePlan(ctx context.Context, l layout, info *BackupInfo, 
 }
 
 // readPlan reads the plan of a backup, checks who wrote it and that it is
-// where and when it says it is. It also returns the hash of its bytes.
-func (r *Repository) readPlan(ctx context.Context, l layout, id record.BackupID, stored time.Time) (record.Plan, hash, error) {
+// where and when it says it is; the times of those that are adopted say nothing.
+// It also returns the hash of its bytes.
+func (r *Repository) readPlan(ctx context.Context, l layout, id record.BackupID, stored time.Time, adopted map[hash]bool) (record.Plan, hash, error) {
 	var plan record.Plan
 	data, err := getAll(ctx, r.store, l.plan(id))
 	if err != nil {
@@ -123,10 +133,11 @@ func (r *Repository) readPlan(ctx context.Context, l layout, id record.BackupID,
 	if plan.ID != id || plan.Set != l.set || plan.Repository != r.config.Repository {
 		return record.Plan{}, hash{}, fmt.Errorf("%w: it is the plan of %s of %s in repository %s", ErrForged, plan.ID, plan.Set, plan.Repository)
 	}
-	if off := stored.Sub(id.Time()).Abs(); off > r.longest() && !r.options.AcceptCopiedTimes {
+	sum := hash(sha256.Sum256(data))
+	if off := stored.Sub(id.Time()).Abs(); off > r.longest() && !r.options.AcceptCopiedTimes && !adopted[sum] {
 		return record.Plan{}, hash{}, fmt.Errorf("%w, since its ID and the time it was stored differ by %s, more than %s: copied, forged, or written with a wrong clock", errQuarantined, off.Round(time.Minute), r.longest())
 	}
-	return plan, sha256.Sum256(data), nil
+	return plan, sum, nil
 }
 
 func (r *Repository) judgeCommit(ctx context.Context, l layout, info *BackupInfo, object storage.Object) error {
@@ -135,19 +146,21 @@ func (r *Repository) judgeCommit(ctx context.Context, l layout, info *BackupInfo
 		return nil // an earlier one counts
 	}
 	member := MemberInfo{CommitTime: object.LastModified}
-	commit, err := r.readCommit(ctx, l, info, object)
+	commit, sum, err := r.readCommit(ctx, l, info, object)
 	switch {
 	case isNotExist(err):
 		return nil // deleted during the listing
 	case err == nil:
 		member.Commit, member.Valid = commit, true
+		member.sum, member.Accepted = sum, commit.Status == record.StatusSuspect && info.accepted.suspect[sum]
 	case unreadable(err):
 		member.Why = err.Error()
 		problem := fmt.Sprintf("commit of ordinal %d, attempt %s: %v", ordinal, attempt, err)
 		if info.planHash.IsZero() { // the plan is at fault, and it is named already
 			info.Problems = append(info.Problems, problem)
+			info.planLost = info.planLost || errors.Is(err, errNoPlan)
 		} else {
-			info.add(fault{key: object.Key, ordinal: ordinal, what: member.Why, problem: problem, replaced: errors.Is(err, errOtherPlan)})
+			info.add(fault{key: object.Key, ordinal: ordinal, what: member.Why, problem: problem, err: err, replaced: errors.Is(err, errOtherPlan)})
 		}
 	default:
 		return err
@@ -158,34 +171,45 @@ func (r *Repository) judgeCommit(ctx context.Context, l layout, info *BackupInfo
 	return nil
 }
 
-// readCommit reads a commit and says why it does not count, if so.
-func (r *Repository) readCommit(ctx context.Context, l layout, info *BackupInfo, object storage.Object) (record.Commit, error) {
-	_, ordinal, attempt, _ := l.parseCommitKey(object.Key)
+// readCommit reads a commit and says why it does not count, if so. It also
+// returns the hash of its bytes.
+func (r *Repository) readCommit(ctx context.Context, l layout, info *BackupInfo, object storage.Object) (record.Commit, hash, error) {
 	var c record.Commit
 	data, err := getAll(ctx, r.store, object.Key)
 	if err != nil {
-		return c, err
+		return c, hash{}, err
 	}
 	if _, err := record.Decode(data, &c, r.trusted()); err != nil {
-		return record.Commit{}, err
+		return record.Commit{}, hash{}, err
 	}
+	sum := hash(sha256.Sum256(data))
+	if err := r.checkCommit(l, info, object, &c, sum); err != nil {
+		return record.Commit{}, hash{}, err
+	}
+	return c, sum, nil
+}
+
+// checkCommit compares a commit with the place and the time at which it is
+// stored, and with its plan.
+func (r *Repository) checkCommit(l layout, info *BackupInfo, object storage.Object, c *record.Commit, sum hash) error {
+	_, ordinal, attempt, _ := l.parseCommitKey(object.Key)
 	_, planned := info.Plan.Member(ordinal)
-	timed := !r.options.AcceptCopiedTimes
+	timed := !r.options.AcceptCopiedTimes && !info.accepted.times[sum]
 	switch {
 	case c.Backup != info.ID || c.Set != l.set || c.Ordinal != ordinal || c.Attempt != attempt || c.Repository != r.config.Repository:
-		return record.Commit{}, fmt.Errorf("%w: it is the commit of ordinal %d of %s of %s in repository %s", ErrForged, c.Ordinal, c.Backup, c.Set, c.Repository)
+		return fmt.Errorf("%w: it is the commit of ordinal %d of %s of %s in repository %s", ErrForged, c.Ordinal, c.Backup, c.Set, c.Repository)
 	case info.planHash.IsZero():
-		return record.Commit{}, fmt.Errorf("%w: there is no valid plan", ErrForged)
+		return errNoPlan
 	case c.PlanSHA256 != info.planHash:
-		return record.Commit{}, errOtherPlan
+		return errOtherPlan
 	case !planned:
-		return record.Commit{}, fmt.Errorf("%w: the plan has no ordinal %d", ErrForged, ordinal)
+		return fmt.Errorf("%w: the plan has no ordinal %d", ErrForged, ordinal)
 	case timed && object.LastModified.Sub(info.PlanTime) > r.longest():
-		return record.Commit{}, fmt.Errorf("%w: stored %s after its plan, at most %s is allowed", ErrVoid, object.LastModified.Sub(info.PlanTime).Round(time.Second), r.longest())
+		return fmt.Errorf("%w: stored %s after its plan, at most %s is allowed", ErrVoid, object.LastModified.Sub(info.PlanTime).Round(time.Second), r.longest())
 	case timed && info.PlanTime.Sub(object.LastModified) > r.config.Slack.Duration():
-		return record.Commit{}, fmt.Errorf("%w: stored before its plan", ErrForged)
+		return fmt.Errorf("%w: stored before its plan", errQuarantined)
 	}
-	return c, nil
+	return nil
 }
 
 func (r *Repository) status(info *BackupInfo) Status {
@@ -202,7 +226,7 @@ func (r *Repository) status(info *BackupInfo) Status {
 			}
 			continue
 		}
-		if member.Commit.Status == record.StatusSuspect {
+		if member.Suspect() {
 			info.Problems = append(info.Problems, fmt.Sprintf("ordinal %d is suspect: %v", planned.Ordinal, member.Commit.Reasons))
 			if status == StatusComplete {
 				status = StatusSuspect

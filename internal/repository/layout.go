@@ -34,7 +34,6 @@ type layout struct{ set record.SetID }
 
 func (l layout) root() string        { return prefixSets + l.set.Namespace + "/" + l.set.Name + "/" }
 func (l layout) origin() string      { return l.root() + "origin" }
-func (l layout) adopted() string     { return l.root() + "origin.1" }
 func (l layout) backups() string     { return l.root() + "backups/" }
 func (l layout) commits() string     { return l.root() + "commits/" }
 func (l layout) packs() string       { return l.root() + "packs/" }
@@ -43,10 +42,29 @@ func (l layout) maps() string        { return l.root() + "maps/" }
 func (l layout) refs() string        { return l.root() + "refs/" }
 func (l layout) prunes() string      { return l.root() + "prune/" }
 func (l layout) reports() string     { return l.root() + "reports/" }
+func (l layout) pins() string        { return l.root() + "pins/" }
 func (l layout) pack(h hash) string  { return l.packs() + h.String() }
 func (l layout) part(h hash) string  { return l.parts() + h.String() }
 func (l layout) mapOf(h hash) string { return l.maps() + h.String() }
 func (l layout) ref(h hash) string   { return l.refs() + h.String() }
+
+// originAt is the n-th origin of the set: the highest counts.
+func (l layout) originAt(n int) string {
+	if n == 0 {
+		return l.origin()
+	}
+	return l.origin() + "." + strconv.Itoa(n)
+}
+
+// parseOriginKey returns the number of origin or origin.<n>.
+func (l layout) parseOriginKey(key string) (int, bool) {
+	if key == l.origin() {
+		return 0, true
+	}
+	text, found := strings.CutPrefix(key, l.origin()+".")
+	n, ok := parseNumber(text, found)
+	return n, ok && n > 0
+}
 
 func (l layout) backup(id record.BackupID) string { return l.backups() + string(id) + "/" }
 func (l layout) plan(id record.BackupID) string   { return l.backup(id) + "plan" }
@@ -55,12 +73,68 @@ func (l layout) checkpoint(id record.BackupID, ordinal int, attempt record.Attem
 	return fmt.Sprintf("%s%d.%s.%d", l.backup(id), ordinal, attempt, seq)
 }
 
+// accept sorts before the plan, so that whoever deletes a backup in key order
+// deletes the plan last.
+func (l layout) accept(id record.BackupID, name record.AttemptID) string {
+	return l.backup(id) + acceptPrefix + string(name)
+}
+
+const acceptPrefix = "accept."
+
+// parseAccept reads accept.<name>.
+func parseAccept(name string) bool {
+	text, found := strings.CutPrefix(name, acceptPrefix)
+	return found && record.AttemptID(text).Validate() == nil
+}
+
 func (l layout) commit(id record.BackupID, ordinal int, attempt record.AttemptID) string {
 	return fmt.Sprintf("%s%s/%d.%s", l.commits(), id, ordinal, attempt)
 }
 
 func (l layout) report(id record.BackupID, attempt record.AttemptID) string {
 	return fmt.Sprintf("%s%s.%s", l.reports(), id, attempt)
+}
+
+func (l layout) prune(name record.BackupID) string { return l.prunes() + string(name) }
+func (l layout) pin(id record.BackupID) string     { return l.pins() + string(id) }
+
+// Lasting says whether backups need the object of a key, so that a store should
+// protect it. What only steers a prune, or only a run that is under way needs, is not lasting:
+// reports, checkpoints, pins and prune records.
+func Lasting(key string) bool {
+	if strings.HasPrefix(key, prefixConfig) || strings.HasPrefix(key, prefixKeys) {
+		return true
+	}
+	set, _, ok := parseSetKey(key)
+	if !ok {
+		return false
+	}
+	l := layout{set}
+	if _, rest, ok := l.parseBackupKey(key); ok {
+		_, _, _, passing := parseCheckpoint(rest)
+		return !passing
+	}
+	for _, prefix := range []string{l.prunes(), l.pins(), l.reports()} {
+		if strings.HasPrefix(key, prefix) {
+			return false
+		}
+	}
+	return true
+}
+
+// parsePinKey returns the backup of pins/<id>.
+func (l layout) parsePinKey(key string) (record.BackupID, bool) {
+	text, found := strings.CutPrefix(key, l.pins())
+	id := record.BackupID(text)
+	return id, found && id.Validate() == nil
+}
+
+// parseReportKey takes reports/<id>.<attempt> apart.
+func (l layout) parseReportKey(key string) (record.BackupID, bool) {
+	below, found := strings.CutPrefix(key, l.reports())
+	text, _, cut := strings.Cut(below, ".")
+	id := record.BackupID(text)
+	return id, found && cut && id.Validate() == nil
 }
 
 // parseSetKey returns the set of a key below sets/, and the rest of the key.

@@ -3,6 +3,7 @@ package repository
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -31,6 +32,11 @@ const (
 	StatusInvalid Status = "invalid"
 )
 
+// Statuses lists them, the best first.
+func Statuses() []Status {
+	return []Status{StatusComplete, StatusSuspect, StatusUnchecked, StatusIncomplete, StatusInvalid}
+}
+
 // BackupInfo is what the store knows of one backup.
 type BackupInfo struct {
 	Set record.SetID
@@ -44,13 +50,36 @@ type BackupInfo struct {
 	Status  Status
 	// Condemned: a prune has marked it; it is about to go.
 	Condemned bool
+	// Pinned: no prune removes it.
+	Pinned bool
+	// Accepted are the doubts that the user has set aside.
+	Accepted []record.Accept
 	// Unchecked: the repository is signed and no trusted key was given.
 	Unchecked bool
 	// Problems, each a line for the user; empty when all is well.
 	Problems []string
 
 	planHash hash
+	accepted acceptance
 	faults   []fault
+	// planLost: there are commits whose signature is right, and the plan that
+	// they were made for is not there any more.
+	planLost bool
+}
+
+// InDoubt says why nobody knows what the backup is; empty when it is what its
+// Status says. A plan or commit that does not count is a reason, as it may be a good
+// one that was damaged, copied or overwritten, but for a commit that came too late.
+func (b *BackupInfo) InDoubt() string {
+	if b.Status == StatusUnchecked {
+		return "signatures were not checked"
+	}
+	for _, f := range b.faults {
+		if f.ordinal == everyOrdinal || !b.Members[f.ordinal].Valid && !errors.Is(f.err, ErrVoid) {
+			return f.problem
+		}
+	}
+	return ""
 }
 
 // MemberInfo is one member's commit: of several valid ones the earliest, of
@@ -62,7 +91,21 @@ type MemberInfo struct {
 	Valid      bool
 	// Why it is not valid.
 	Why string
+	// Accepted: it is suspect, and the user has said that it is good.
+	Accepted bool
+
+	sum hash // of the stored commit
 }
+
+// Suspect says whether the member is in doubt: its run found it so, and nobody
+// has accepted it.
+func (m *MemberInfo) Suspect() bool {
+	return m.Commit.Status == record.StatusSuspect && !m.Accepted
+}
+
+// Copied says that the times at which the backup was stored say nothing, as it
+// was adopted from a copy.
+func (b *BackupInfo) Copied() bool { return b.accepted.times[b.planHash] }
 
 // Sets lists the sets that have anything stored, in order.
 func (r *Repository) Sets(ctx context.Context) ([]record.SetID, error) {
@@ -108,8 +151,8 @@ func (r *Repository) Backup(ctx context.Context, set record.SetID, id record.Bac
 
 // found is what the listings say of one backup.
 type found struct {
-	plan    storage.Object
-	commits []storage.Object
+	plan             storage.Object
+	commits, accepts []storage.Object
 }
 
 // listReads is how many small records are read at the same time.
@@ -128,9 +171,13 @@ func (r *Repository) backups(ctx context.Context, set record.SetID, only record.
 	if err != nil {
 		return nil, err
 	}
+	pinned, err := r.pinned(ctx, l)
+	if err != nil {
+		return nil, err
+	}
 	infos := make([]BackupInfo, 0, len(all))
 	for id := range all {
-		infos = append(infos, BackupInfo{Set: set, ID: id, Condemned: condemned.hasBackup(id)})
+		infos = append(infos, BackupInfo{Set: set, ID: id, Condemned: condemned.hasBackup(id), Pinned: pinned[id]})
 	}
 	slices.SortFunc(infos, func(a, b BackupInfo) int { return cmp.Compare(b.ID, a.ID) })
 	group, ctx := errgroup.WithContext(ctx)
@@ -179,8 +226,11 @@ func (r *Repository) findBackups(ctx context.Context, l layout, only record.Back
 			return nil, fmt.Errorf("list plans of %s: %w", l.set, err)
 		}
 		if id, rest, ok := l.parseBackupKey(object.Key); ok {
-			if e := entry(id); rest == "plan" {
+			switch e := entry(id); {
+			case rest == "plan":
 				e.plan = object
+			case parseAccept(rest):
+				e.accepts = append(e.accepts, object)
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package repository
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -26,6 +27,8 @@ type Stats struct {
 	New int64
 	// Stored is what New took, compressed.
 	Stored int64
+	// Reused of an earlier backup, without being read; no part of the others.
+	Reused int64
 	// Streams that were closed.
 	Streams int64
 }
@@ -53,6 +56,8 @@ type MemberWriter struct {
 	pieces  []record.PieceRef
 	maps    []record.ObjectRef
 	packs   bitset
+	memos   *memoWriter
+	volumes []record.VolumeSnapshot
 }
 
 // segmentsOf are consecutive segments of one stream.
@@ -68,7 +73,7 @@ func newMemberWriter(b *Backup, planned record.PlannedMember) *MemberWriter {
 	return &MemberWriter{
 		b: b, pipeline: b.pipeline, planned: planned, started: b.r.options.Clock().UTC(),
 		castagnoli: crc32.MakeTable(crc32.Castagnoli), zeroPage: make([]byte, probe),
-		names: make(map[string]struct{}),
+		names: make(map[string]struct{}), memos: newMemoWriter(b, planned.Ordinal),
 	}
 }
 
@@ -81,6 +86,9 @@ func (w *MemberWriter) Create(ctx context.Context, name string, o StreamOptions)
 	if o.Fixed < 0 || o.Fixed > w.pipeline.config.Chunker.Max {
 		return nil, fmt.Errorf("create stream %q: chunks of %d bytes, at most %d", name, o.Fixed, w.pipeline.config.Chunker.Max)
 	}
+	if err := o.Remember.check(o.Secret); err != nil {
+		return nil, fmt.Errorf("create stream %q: %w", name, err)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err := w.usable(); err != nil {
@@ -89,13 +97,21 @@ func (w *MemberWriter) Create(ctx context.Context, name string, o StreamOptions)
 	if _, exists := w.names[name]; exists {
 		return nil, fmt.Errorf("create stream %q: the member has one of that name", name)
 	}
-	w.names[name] = struct{}{}
-	w.open++
-	return &StreamWriter{
+	s := &StreamWriter{
 		ctx: ctx, w: w, name: name, options: o,
 		entry: &record.Stream{Name: name, Secret: o.Secret, Ranges: []record.Range{}},
 		cut:   newChunker(w.pipeline.gear, w.pipeline.config.Chunker, o.Fixed),
-	}, nil
+	}
+	if o.Remember != nil {
+		s.options.Remember = &Remember{Key: o.Remember.Key, Fingerprint: bytes.Clone(o.Remember.Fingerprint)}
+		var err error
+		if s.memo, err = w.memos.begin(o.Remember.Key); err != nil {
+			return nil, fmt.Errorf("create stream %q: %w", name, err)
+		}
+	}
+	w.names[name] = struct{}{}
+	w.open++
+	return s, nil
 }
 
 // check says why the member takes no more, if so.

@@ -12,22 +12,20 @@ import (
 // that only guesses its name, is adopted by the first one that is sure. Nothing
 // is ever overwritten, so the adoption is an object of its own, and that one counts.
 func (r *Repository) claimOrigin(ctx context.Context, l layout, origin string) error {
-	stored, err := r.readOrigin(ctx, l, l.adopted())
-	if isNotExist(err) {
-		stored, err = r.readOrigin(ctx, l, l.origin())
-	}
-	if isNotExist(err) {
+	n, stored, err := r.lastOrigin(ctx, l)
+	if err == nil && n < 0 {
 		mine := origin
 		if r.options.GuessedOrigin {
 			mine = ""
 		}
 		stored, err = r.writeOrigin(ctx, l, l.origin(), mine)
+		n = 0
 	}
 	if err == nil && stored == "" && r.options.GuessedOrigin {
 		return nil
 	}
 	if err == nil && stored == "" && origin != "" {
-		stored, err = r.writeOrigin(ctx, l, l.adopted(), origin)
+		stored, err = r.writeOrigin(ctx, l, l.originAt(n+1), origin)
 	}
 	if err != nil {
 		return fmt.Errorf("claim the set: %w", err)
@@ -35,8 +33,26 @@ func (r *Repository) claimOrigin(ctx context.Context, l layout, origin string) e
 	if stored == origin {
 		return nil
 	}
-	return fmt.Errorf("%w: the backups of %s come from origin %q, and this is %q; if this cluster has taken the other's place, or is the same with another CA, give --origin %s; "+
+	return fmt.Errorf("%w: the backups of %s come from origin %q, and this is %q; if this cluster has taken the other's place, or is the same with another CA, backup adopt makes them its own, or give --origin %s to each run; "+
 		"if both live, use another set name or another repository", ErrOrigin, l.set, stored, origin, stored)
+}
+
+// lastOrigin returns the origin that counts and its number; -1 when there is none.
+func (r *Repository) lastOrigin(ctx context.Context, l layout) (n int, origin string, err error) {
+	n = -1
+	for object, err := range r.store.List(ctx, l.origin()) {
+		if err != nil {
+			return n, "", fmt.Errorf("list the origins of %s: %w", l.set, err)
+		}
+		if at, ok := l.parseOriginKey(object.Key); ok {
+			n = max(n, at)
+		}
+	}
+	if n < 0 {
+		return n, "", nil
+	}
+	origin, err = r.readOrigin(ctx, l, l.originAt(n))
+	return n, origin, err
 }
 
 func (r *Repository) readOrigin(ctx context.Context, l layout, key string) (string, error) {

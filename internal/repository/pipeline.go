@@ -278,12 +278,12 @@ func (w *worker) check(f *frame, stored []byte) error {
 
 // counters are the live form of [Stats].
 type counters struct {
-	read, holes, deduplicated, fresh, stored, streams atomic.Int64
+	read, holes, deduplicated, fresh, stored, reused, streams atomic.Int64
 }
 
 func (c *counters) stats() Stats {
 	return Stats{
 		Read: c.read.Load(), Holes: c.holes.Load(), Deduplicated: c.deduplicated.Load(),
-		New: c.fresh.Load(), Stored: c.stored.Load(), Streams: c.streams.Load(),
+		New: c.fresh.Load(), Stored: c.stored.Load(), Reused: c.reused.Load(), Streams: c.streams.Load(),
 	}
 }

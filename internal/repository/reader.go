@@ -27,6 +27,7 @@ type MemberReader struct {
 	crc     *crc32.Table
 	buffers buffers
 	bundles bundles
+	volumes []record.VolumeSnapshot
 
 	mu     sync.Mutex
 	pieces []*loadedPiece // most recently used first
@@ -74,7 +75,7 @@ func (r *Repository) openMember(ctx context.Context, info *BackupInfo, ordinal i
 	}
 	m := &MemberReader{
 		r: r, layout: l, decoder: decoder, crc: crc32.MakeTable(crc32.Castagnoli),
-		fetcher: newFetcher(r, l, refs.Packs),
+		fetcher: newFetcher(r, l, refs.Packs), volumes: refs.VolumeSnapshots,
 	}
 	if err := m.readMap(ctx, &member.Commit, &refs); err != nil {
 		decoder.Close()
@@ -135,12 +136,29 @@ func (m *MemberReader) Close() error {
 // comes only after the whole stream has been delivered and its checksum has
 // matched.
 func (m *MemberReader) Open(ctx context.Context, name string) (io.ReadCloser, error) {
+	s, err := m.OpenStream(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// OpenStream is Open for who does not want to be handed the zeros of holes.
+func (m *MemberReader) OpenStream(ctx context.Context, name string) (*StreamReader, error) {
+	stream, err := m.stream(name)
+	if err != nil {
+		return nil, err
+	}
+	return newStreamReader(ctx, m, stream), nil
+}
+
+func (m *MemberReader) stream(name string) (*record.Stream, error) {
 	streams := m.m.Streams
 	i, found := sort.Find(len(streams), func(i int) int { return strings.Compare(name, streams[i].Name) })
 	if !found {
 		return nil, fmt.Errorf("%w: %q in ordinal %d of %s", ErrNoStream, name, m.m.Ordinal, m.m.Backup)
 	}
-	return newStreamReader(ctx, m, &streams[i]), nil
+	return &streams[i], nil
 }
 
 // piece returns a piece of the map, from memory or from the store.

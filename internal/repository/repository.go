@@ -15,7 +15,8 @@
 //     chunk. A mismatch is an error naming the stream, the pack and the backup.
 //   - The writer of an encrypted repository cannot read what it wrote.
 //   - Memory is bounded whatever the volume's size; see [Options].
-//   - Nothing is ever changed or deleted here.
+//   - Nothing is ever changed, and only [Repository.Prune] and
+//     [Repository.Unpin] delete.
 //
 // The format is described in docs/format.md; layout.go owns every key.
 package repository
@@ -81,7 +82,9 @@ type hash = record.Hash
 // Memory of a backup, apart from what the caller holds: about
 // (Uploads+1) x 18 MiB of packs, Workers x 20 MiB of frames at most (6 MiB on
 // average), 4 MiB at most for each open stream, IndexBytes, 80 bytes for each
-// pack that is known, and 6 MiB for a part in the making.
+// pack that is known, and 6 MiB for a part in the making. Where streams are
+// remembered, 4 MiB more for each member; where they are recalled, RecallBytes,
+// 1 byte for each that was remembered, and 100 KiB for each TiB in chunks of 512 KiB.
 // Memory of a restore: ReadBytes, 12 MiB at most (3 MiB on average) for each
 // open stream, and the member's map.
 type Options struct {
@@ -100,6 +103,9 @@ type Options struct {
 	PackBytes int
 	// IndexBytes is what loaded index parts may take; default 48 MiB.
 	IndexBytes int
+	// RecallBytes is what loaded memos of remembered streams may take, once
+	// one is asked for; default 16 MiB.
+	RecallBytes int
 	// ReadBytes is what fetched ranges of packs may take; default 48 MiB.
 	ReadBytes int
 	// Checkpoint is how often a backup notes what it has uploaded; default
@@ -109,6 +115,9 @@ type Options struct {
 	// for reading a repository that was copied without them. Signatures count
 	// as ever. Writing is refused, and deleting must be.
 	AcceptCopiedTimes bool
+	// ReuseWithin: a backup takes over only what was stored so long before it; 0 for
+	// any time. What a store locks for a while has to be younger than that.
+	ReuseWithin time.Duration
 	// GuessedOrigin: the origin of the plans is a guess, which a set whose
 	// stored origin is empty does not adopt.
 	GuessedOrigin bool
@@ -117,11 +126,12 @@ type Options struct {
 }
 
 const (
-	defaultPackBytes  = 16 << 20
-	defaultIndexBytes = 48 << 20
-	defaultReadBytes  = 48 << 20
-	defaultUploads    = 2
-	defaultCheckpoint = time.Minute
+	defaultPackBytes   = 16 << 20
+	defaultIndexBytes  = 48 << 20
+	defaultRecallBytes = 16 << 20
+	defaultReadBytes   = 48 << 20
+	defaultUploads     = 2
+	defaultCheckpoint  = time.Minute
 )
 
 func (o Options) withDefaults() Options {
@@ -138,6 +148,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.Uploads, defaultUploads)
 	setDefault(&o.PackBytes, defaultPackBytes)
 	setDefault(&o.IndexBytes, defaultIndexBytes)
+	setDefault(&o.RecallBytes, defaultRecallBytes)
 	setDefault(&o.ReadBytes, defaultReadBytes)
 	setDefault(&o.Checkpoint, defaultCheckpoint)
 	return o
@@ -155,6 +166,7 @@ type Repository struct {
 	config  record.Config
 	keys    Keys
 	secrets secrets
+	memoMAC []byte // what keys of remembered streams are hashed with
 	codec   codec
 	options Options
 	log     *slog.Logger
@@ -172,6 +184,7 @@ func Open(ctx context.Context, store storage.Store, keys Keys, options Options) 
 	if err := r.checkKeys(ctx); err != nil {
 		return nil, err
 	}
+	r.memoMAC = r.memoSecret()
 	return r, nil
 }
 

@@ -14,9 +14,12 @@ type StreamOptions struct {
 	// Secret streams are stored under random chunk names, since the hash of
 	// a short secret gives it away, and are never deduplicated.
 	Secret bool
-	// Fixed cuts chunks of this many bytes instead of by content: right for
-	// block devices, whose content moves by blocks.
+	// Fixed has chunks end at multiples of so many bytes, instead of by
+	// content: right for block devices, whose content moves by blocks.
 	Fixed int
+	// Remember lets a later backup take the stream over without reading it;
+	// nil does not. Secret streams cannot be.
+	Remember *Remember
 }
 
 const (
@@ -35,6 +38,7 @@ type segment struct {
 	hole   int64
 	sum    hash
 	length uint32
+	crc    uint32 // CRC-32C, where the stream is remembered
 	chunk  *chunk
 }
 
@@ -48,9 +52,12 @@ type StreamWriter struct {
 	cut     chunker
 	buf     []byte
 	zeros   int64 // at the end of what was written, not yet in buf
+	at      int64 // the bytes before them
 	size    int64
 	crc     uint32
 	pending []segment
+	noted   int    // of pending, those that an ended section has had
+	memo    memoAt // of the next row, where the stream is remembered
 	entry   *record.Stream
 	err     error
 	ended   bool
@@ -137,6 +144,8 @@ func (s *StreamWriter) endZeros() error {
 			return err
 		}
 		s.w.counters.holes.Add(n)
+		s.at += n
+		s.cut.begin(s.at)
 		return s.push(segment{hole: n})
 	}
 	for n > 0 {
@@ -154,6 +163,7 @@ func (s *StreamWriter) feed(p []byte) error {
 	for len(p) > 0 {
 		n, end := s.cut.next(p)
 		s.buf = s.w.pipeline.buffers.appendTo(s.buf, p[:n])
+		s.at += int64(n)
 		p = p[n:]
 		if end {
 			if err := s.chunk(false); err != nil {
@@ -166,7 +176,7 @@ func (s *StreamWriter) feed(p []byte) error {
 
 // flush ends the current chunk before its end has come.
 func (s *StreamWriter) flush() error {
-	s.cut.reset()
+	s.cut.begin(s.at)
 	if len(s.buf) == 0 {
 		return nil
 	}
@@ -177,6 +187,10 @@ func (s *StreamWriter) chunk(small bool) error {
 	if err := s.w.check(); err != nil {
 		return err
 	}
+	var crc uint32
+	if s.options.Remember != nil {
+		crc = crc32.Checksum(s.buf, s.w.castagnoli)
+	}
 	c, took, err := s.w.pipeline.add(s.buf, small, s.options.Secret, &s.w.counters)
 	if err != nil {
 		return err
@@ -186,24 +200,31 @@ func (s *StreamWriter) chunk(small bool) error {
 		s.buf = s.w.pipeline.buffers.get(length)
 	}
 	s.buf = s.buf[:0]
-	return s.push(segment{sum: c.sum, length: uint32(length), chunk: c})
+	return s.push(segment{sum: c.sum, length: uint32(length), crc: crc, chunk: c})
 }
 
 func (s *StreamWriter) push(g segment) error {
+	if last := len(s.pending) - 1; last >= s.noted && g.hole > 0 && s.pending[last].hole > 0 {
+		s.pending[last].hole += g.hole
+		return nil
+	}
 	s.pending = append(s.pending, g)
 	if len(s.pending) < segmentBlock {
 		return nil
 	}
-	return s.hand()
+	return s.hand(false)
 }
 
-// hand gives the gathered segments to the member.
-func (s *StreamWriter) hand() error {
+// hand gives the gathered segments to the member; the last ones end the stream.
+func (s *StreamWriter) hand(last bool) error {
+	if err := s.note(last); err != nil {
+		return err
+	}
 	if len(s.pending) == 0 {
 		return nil
 	}
 	block := segmentsOf{stream: s.entry, list: s.pending}
-	s.pending = nil
+	s.pending, s.noted = nil, 0
 	return s.w.take(s.ctx, block)
 }
 
@@ -233,7 +254,25 @@ func (s *StreamWriter) finish() error {
 	if err := s.flush(); err != nil {
 		return err
 	}
-	return s.hand()
+	return s.hand(true)
+}
+
+// note remembers the gathered segments, if the stream is to be.
+func (s *StreamWriter) note(last bool) error {
+	if s.options.Remember == nil {
+		return nil
+	}
+	pending := s.pending[s.noted:]
+	m := memo{memoAt: s.memo, last: last, fingerprint: s.options.Remember.Fingerprint, segments: make([]memoSegment, len(pending))}
+	for i := range pending {
+		g := &pending[i]
+		m.segments[i] = memoSegment{hole: g.hole, length: g.length, crc: g.crc}
+		if g.length > 0 {
+			m.segments[i].id = g.chunk.id
+		}
+	}
+	s.memo.offset += m.size()
+	return s.w.memos.add(s.ctx, &m)
 }
 
 // Abort discards the stream, and with it the member: err is why.

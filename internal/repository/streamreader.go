@@ -12,9 +12,10 @@ import (
 	"keepset/internal/record"
 )
 
-// streamReader delivers one stream. A goroutine walks its segments, brings
+// StreamReader delivers one stream. It is for one goroutine, and must be closed.
+// A goroutine of its own walks its segments, brings
 // and checks the chunks, and stays at most two of them ahead of the reader.
-type streamReader struct {
+type StreamReader struct {
 	m      *MemberReader
 	stream *record.Stream
 	ctx    context.Context //nolint:containedctx // io.Reader has no room for it
@@ -49,16 +50,16 @@ const (
 	readAhead = 1
 )
 
-func newStreamReader(ctx context.Context, m *MemberReader, stream *record.Stream) *streamReader {
+func newStreamReader(ctx context.Context, m *MemberReader, stream *record.Stream) *StreamReader {
 	ctx, cancel := context.WithCancelCause(ctx)
-	s := &streamReader{m: m, stream: stream, ctx: ctx, cancel: cancel, blocks: make(chan block, readAhead)}
+	s := &StreamReader{m: m, stream: stream, ctx: ctx, cancel: cancel, blocks: make(chan block, readAhead)}
 	m.fetcher.join(1)
 	go s.run()
 	return s
 }
 
 // Read implements io.Reader.
-func (s *streamReader) Read(p []byte) (int, error) {
+func (s *StreamReader) Read(p []byte) (int, error) {
 	for s.err == nil && len(s.current.data) == 0 && s.current.zeros == 0 {
 		s.next()
 	}
@@ -79,8 +80,25 @@ func (s *streamReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// SkipHole passes over a hole that comes next, or the rest of one, at most so
+// many bytes, and returns how many: 0 where content comes next, io.EOF at the end
+// of the stream. What is passed over is zeros, and counts in the checksum.
+func (s *StreamReader) SkipHole(atMost int64) (int64, error) {
+	for s.err == nil && len(s.current.data) == 0 && s.current.zeros == 0 {
+		s.next()
+	}
+	if s.err != nil {
+		return 0, s.err
+	}
+	n := max(0, min(atMost, s.current.zeros))
+	s.current.zeros -= n
+	s.crc = zerosCRC(s.crc, n)
+	s.size += n
+	return n, nil
+}
+
 // next takes the next block, or sets the error that ends the stream.
-func (s *streamReader) next() {
+func (s *StreamReader) next() {
 	if s.current.buf != nil {
 		s.m.buffers.put(s.current.buf)
 	}
@@ -98,7 +116,7 @@ func (s *streamReader) next() {
 }
 
 // end compares the whole stream with what the map says of it.
-func (s *streamReader) end() error {
+func (s *StreamReader) end() error {
 	if err := s.ctx.Err(); err != nil {
 		return s.wrap(context.Cause(s.ctx))
 	}
@@ -108,12 +126,12 @@ func (s *streamReader) end() error {
 	return io.EOF
 }
 
-func (s *streamReader) wrap(err error) error {
+func (s *StreamReader) wrap(err error) error {
 	return fmt.Errorf("stream %q of ordinal %d of %s of %s: %w", s.stream.Name, s.m.m.Ordinal, s.m.m.Backup, s.m.m.Set, err)
 }
 
 // Close ends the stream early or after its end, and waits for its goroutine.
-func (s *streamReader) Close() error {
+func (s *StreamReader) Close() error {
 	s.cancel(ErrClosed)
 	for b := range s.blocks {
 		if b.buf != nil {
@@ -128,7 +146,7 @@ func (s *streamReader) Close() error {
 }
 
 // run walks the segments.
-func (s *streamReader) run() {
+func (s *StreamReader) run() {
 	defer close(s.blocks)
 	defer s.m.fetcher.join(-1)
 	w := &walk{m: s.m, ranges: s.stream.Ranges}
@@ -165,7 +183,7 @@ func (s *streamReader) run() {
 }
 
 // prefetch begins to bring the first extent ahead that is not there yet.
-func (s *streamReader) prefetch(ahead []frameAt) <-chan struct{} {
+func (s *StreamReader) prefetch(ahead []frameAt) <-chan struct{} {
 	for i := range ahead {
 		done := s.m.fetcher.prefetch(s.ctx, &s.wg, ahead[i], ahead[i+1:])
 		if done == nil || !isClosed(done) {
@@ -177,7 +195,7 @@ func (s *streamReader) prefetch(ahead []frameAt) <-chan struct{} {
 
 // chunk brings one chunk. What does not match is asked for once more: the
 // fault may have been on the way.
-func (s *streamReader) chunk(g *step, ahead []frameAt) block {
+func (s *StreamReader) chunk(g *step, ahead []frameAt) block {
 	data, buf, err := s.m.chunk(s.ctx, g, ahead)
 	if err != nil && errors.Is(err, ErrDamaged) && s.ctx.Err() == nil {
 		s.m.fetcher.forget(g.frame)

@@ -158,8 +158,9 @@ func TestForgery(t *testing.T) {
 	m, thief := encryptedMode(t), encryptedMode(t)
 	store := initStore(t, m)
 	good := writeBackup(t, open(t, store, m.writer, small()), crashContent(1))
+	ahead := testPlan(60, 0)
 	for name, key := range map[string]ed25519.PrivateKey{"unsigned": nil, "wrong key": thief.writer.Writer} {
-		forged := testPlan(60, 0)
+		forged := ahead // one backup, whichever second it is
 		forged.Header, forged.Repository = record.NewHeader(record.KindPlan), open(t, store, Keys{}, Options{}).config.Repository
 		data, err := record.Encode(&forged, key)
 		require.NoError(t, err)

@@ -240,7 +240,7 @@ func (v *verifier) compare(ctx context.Context, c *record.Commit, inventories []
 		return err
 	}
 	v.report.Objects++
-	for n, list := range [][]record.ObjectRef{refs.Packs, refs.Parts, refs.Maps} {
+	for n, list := range [][]record.ObjectRef{refs.Packs, mergeRefs(refs.Parts, refs.Memos), refs.Maps} {
 		i := inventories[n]
 		for _, ref := range list {
 			key := i.prefix + ref.SHA256.String()

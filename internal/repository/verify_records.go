@@ -183,13 +183,21 @@ func (v *verifier) anythingLeft(ctx context.Context) error {
 
 // withoutBackups looks at a set that had no plan and no commit. Of what a
 // backup writes the plan comes first, but for the origin, so that where anything
-// is left there has to be a plan, or one that was written since.
+// is left there has to be a plan, or one that was written since, or a prune has
+// deleted the last one by the user's word.
 func (v *verifier) withoutBackups(ctx context.Context) error {
+	for _, err := range v.r.store.List(ctx, v.layout.prunes()) {
+		if err != nil {
+			return fmt.Errorf("list prune records: %w", err)
+		}
+		v.report.Problems = append(v.report.Problems, fmt.Sprintf("%s has no backup any more, and the next prunes delete what is left of them", v.layout.set))
+		return nil
+	}
 	for object, err := range v.r.store.List(ctx, v.layout.root()) {
 		if err != nil {
 			return fmt.Errorf("list what is left: %w", err)
 		}
-		if object.Key == v.layout.origin() || object.Key == v.layout.adopted() {
+		if _, ok := v.layout.parseOriginKey(object.Key); ok {
 			continue
 		}
 		now, err := v.r.findBackups(ctx, v.layout, "")

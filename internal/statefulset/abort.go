@@ -99,6 +99,9 @@ func (a *abort) run(ctx context.Context) error {
 			a.held = append(a.held, err)
 		}
 	}
+	for _, v := range left.Volumes {
+		a.say("leave volume %s, which was ordinal %d's before (claim %s), as it is: kept, to be looked at or deleted by hand", v.Name, v.Ordinal, v.Claim)
+	}
 	if err := a.plans(ctx, left.runIDs()); err != nil {
 		return err
 	}
@@ -215,6 +218,9 @@ func (a *abort) wipe(ctx context.Context, ordinal int, claims []string) error {
 			return err
 		}
 		if pvc != nil {
+			if err := a.client.withoutRights(a.client.disposeVolume(ctx, pvc), pvc); err != nil {
+				return err
+			}
 			if err := a.client.holdAndDelete(ctx, pvc); err != nil {
 				return err
 			}

@@ -15,6 +15,7 @@ import (
 // Client speaks to one namespace of one cluster.
 type Client struct {
 	kube      kubernetes.Interface
+	config    *rest.Config
 	namespace string
 	origin    func() (string, error)
 	log       *slog.Logger
@@ -47,6 +48,7 @@ func Connect(o Options) (*Client, error) {
 		return nil, fmt.Errorf("make a Kubernetes client: %w", err)
 	}
 	client := New(kube, namespace, o.Log)
+	client.config = config
 	client.origin = func() (string, error) { return originOf(config) }
 	return client, nil
 }
@@ -83,6 +85,10 @@ func New(kube kubernetes.Interface, namespace string, log *slog.Logger) *Client 
 	unknown := func() (string, error) { return "", nil }
 	return &Client{kube: kube, namespace: namespace, origin: unknown, log: log, clock: clock.RealClock{}, poll: 500 * time.Millisecond}
 }
+
+// Connection is what other packages reach the same cluster with, as the same
+// account.
+func (c *Client) Connection() (kubernetes.Interface, *rest.Config) { return c.kube, c.config }
 
 // Namespace is the one that the Client is bound to.
 func (c *Client) Namespace() string { return c.namespace }

@@ -59,6 +59,25 @@ func (c *Client) BackupCronJobs(ctx context.Context, set string) ([]CronJob, err
 	return list, nil
 }
 
+// PruneCronJobs finds the CronJobs that prune a set: those with the component's
+// label that name the set, or none.
+func (c *Client) PruneCronJobs(ctx context.Context, set string) ([]CronJob, error) {
+	list, err := c.kube.BatchV1().CronJobs(c.namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, explain(err, "list the cronjobs of namespace "+c.namespace)
+	}
+	var found []CronJob
+	for _, o := range list.Items {
+		if o.Labels[labelComponent] != componentPrune && o.Spec.JobTemplate.Labels[labelComponent] != componentPrune {
+			continue
+		}
+		if named, ok := o.Labels[LabelSet]; !ok || named == set {
+			found = append(found, newCronJob(o))
+		}
+	}
+	return found, nil
+}
+
 func newCronJob(o batchv1.CronJob) CronJob {
 	j := CronJob{
 		Name: o.Name, Schedule: o.Spec.Schedule, TimeZone: deref(o.Spec.TimeZone), Suspended: deref(o.Spec.Suspend),
@@ -86,8 +105,10 @@ func (c *Client) backupCronJobs(ctx context.Context, set string) ([]batchv1.Cron
 // read ConfigMaps.
 func (c *Client) backsUp(o batchv1.CronJob, set string) bool {
 	template := o.Spec.JobTemplate
-	if o.Labels[labelComponent] == componentRestore || template.Labels[labelComponent] == componentRestore {
-		return false
+	for _, other := range []string{componentRestore, componentPrune} {
+		if o.Labels[labelComponent] == other || template.Labels[labelComponent] == other {
+			return false
+		}
 	}
 	if named, ok := o.Labels[LabelSet]; ok {
 		return named == set

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"net"
+	"net/url"
+	"os"
 	"testing"
 	"time"
 
@@ -175,6 +178,12 @@ func TestExplainDenial(t *testing.T) {
 	err = explain(policy, "create seed pod mysql/mysql-1")
 	require.NotErrorIs(t, err, ErrForbidden)
 	require.ErrorContains(t, err, "refused by the cluster's policy")
+
+	silence := &url.Error{Op: "Get", URL: "https://10.96.0.1:443/api", Err: &net.OpError{Op: "dial", Net: "tcp", Err: os.ErrDeadlineExceeded}}
+	err = explain(silence, "read statefulset mysql/mysql")
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	require.ErrorContains(t, err, "10.96.0.1:443")
+	require.ErrorContains(t, err, "the API server did not answer: check the network policies")
 }
 
 func TestRun(t *testing.T) {
@@ -217,7 +226,7 @@ func TestJobFromTemplate(t *testing.T) {
 	from.Spec.JobTemplate.Spec.Template.Spec.Containers = []corev1.Container{{
 		Name: "keepset", Args: []string{"run"}, Env: []corev1.EnvVar{{Name: "KEEPSET_BACKUP", Value: "latest"}, {Name: "KEEPSET_POD_NAME"}},
 	}}
-	job := jobFrom(from, "r1", map[string]string{"KEEPSET_BACKUP": "20260102T030405Z-abcdef", "KEEPSET_REPLICAS": "4"}, nil)
+	job := jobFrom(from, "r1", map[string]string{"KEEPSET_BACKUP": "20260102T030405Z-abcdef", "KEEPSET_REPLICAS": "4"})
 	require.Equal(t, "manual", job.Annotations[annotationInstantiate])
 	require.Equal(t, "mysql", job.Labels[LabelSet])
 	require.Equal(t, "keepset-restore", job.OwnerReferences[0].Name)
@@ -240,6 +249,17 @@ func TestBacksUp(t *testing.T) {
 	require.False(t, c.backsUp(cron(nil, backup), "mysql-2"))
 	require.False(t, c.backsUp(cron(map[string]string{LabelSet: "other"}, backup), "mysql"), "the label decides")
 	require.False(t, c.backsUp(cron(map[string]string{LabelSet: "mysql", labelComponent: componentRestore}, backup), "mysql"), "the restore's own template")
+	require.False(t, c.backsUp(cron(map[string]string{LabelSet: "mysql", labelComponent: componentPrune}, backup), "mysql"), "a prune is no backup, and no restore waits for it")
 	require.True(t, c.backsUp(cron(nil, corev1.Container{Command: []string{"/usr/local/bin/backup", "run"}, Env: []corev1.EnvVar{{Name: "KEEPSET_SET", Value: "mysql/mysql"}}}), "mysql"))
 	require.False(t, c.backsUp(cron(nil, corev1.Container{Command: []string{"report"}, Args: []string{"--set=mysql"}}), "mysql"), "somebody else's job")
+}
+
+// A claim that was changed by hand is not what its template makes any more.
+func TestTemplateMakesClaim(t *testing.T) {
+	template := ClaimTemplate{Name: "data", Class: "gp3", Size: "1Gi"}
+	require.True(t, template.Makes(Claim{Class: "gp3", Request: "1024Mi", Capacity: "4Gi"}), "providers round up")
+	require.False(t, template.Makes(Claim{Class: "gp3", Request: "2Gi"}))
+	require.False(t, template.Makes(Claim{Class: "io2", Request: "1Gi"}))
+	template.Class = ""
+	require.True(t, template.Makes(Claim{Class: "gp3", Request: "1Gi"}), "the cluster's default, as it was then")
 }

@@ -3,6 +3,7 @@ package statefulset
 import (
 	"errors"
 	"fmt"
+	"net"
 	"regexp"
 	"strings"
 
@@ -43,6 +44,10 @@ var denial = regexp.MustCompile(`User "([^"]+)" cannot (\S+) resource "([^"]+)" 
 func explain(err error, doing string) error {
 	if err == nil {
 		return nil
+	}
+	var network net.Error
+	if errors.As(err, &network) && network.Timeout() {
+		return fmt.Errorf("%s: %w; the API server did not answer: check the network policies, which have to let its address and port pass", doing, err)
 	}
 	if !apierrors.IsForbidden(err) {
 		return fmt.Errorf("%s: %w", doing, err)

@@ -17,15 +17,20 @@ type JobRef struct{ Name, UID string }
 
 // CreateJobFrom does what `kubectl create job NAME --from=cronjob/CRONJOB`
 // does, and sets variables of its container, which take precedence over the
-// ConfigMap that the template reads. Nil args leave the template's. ErrNotFound
-// lists the CronJobs that exist. The name stays the user's: a second Job of
-// the same name is refused.
-func (c *Client) CreateJobFrom(ctx context.Context, cronJob, name string, env map[string]string, args []string) (JobRef, error) {
+// ConfigMap that the template reads. The template has to run the subcommand for
+// which they were meant, "run" for example: another one would do something else
+// with them. ErrNotFound says what it runs, or lists the CronJobs that exist.
+// The name stays the user's: a second Job of the same name is refused.
+func (c *Client) CreateJobFrom(ctx context.Context, cronJob, name string, env map[string]string, subcommand string) (JobRef, error) {
 	from, err := c.getCronJob(ctx, cronJob)
 	if err != nil {
 		return JobRef{}, err
 	}
-	job := jobFrom(from, name, env, args)
+	if words := commandOf(from); !slices.Contains(words, subcommand) {
+		return JobRef{}, fmt.Errorf("%s: the subcommand %q: %w; its pods run %q: if that is what you want, make the Job with kubectl create job NAME --from=cronjob/%s, else name another with --cronjob",
+			c.ref("cronjob", cronJob), subcommand, ErrNotFound, words, cronJob)
+	}
+	job := jobFrom(from, name, env)
 	created, err := c.kube.BatchV1().Jobs(c.namespace).Create(ctx, job, metav1.CreateOptions{FieldManager: fieldManager})
 	if apierrors.IsAlreadyExists(err) {
 		return JobRef{}, fmt.Errorf("create %s: it exists already; choose another name or delete it", c.ref("job", name))
@@ -52,8 +57,16 @@ func (c *Client) getCronJob(ctx context.Context, name string) (*batchv1.CronJob,
 	return nil, fmt.Errorf("%s: %w; namespace %s has %v; name one with --cronjob or install deploy/cronjob", c.ref("cronjob", name), ErrNotFound, c.namespace, names)
 }
 
+// commandOf are the words that the containers of a template run.
+func commandOf(from *batchv1.CronJob) (words []string) {
+	for _, c := range from.Spec.JobTemplate.Spec.Template.Spec.Containers {
+		words = append(append(words, c.Command...), c.Args...)
+	}
+	return words
+}
+
 // jobFrom is kubectl's way to make a Job of a template.
-func jobFrom(from *batchv1.CronJob, name string, env map[string]string, args []string) *batchv1.Job {
+func jobFrom(from *batchv1.CronJob, name string, env map[string]string) *batchv1.Job {
 	template := from.Spec.JobTemplate.DeepCopy()
 	annotations := map[string]string{annotationInstantiate: "manual"}
 	maps.Copy(annotations, template.Annotations)
@@ -68,11 +81,7 @@ func jobFrom(from *batchv1.CronJob, name string, env map[string]string, args []s
 		Spec: template.Spec,
 	}
 	for i := range job.Spec.Template.Spec.Containers {
-		container := &job.Spec.Template.Spec.Containers[i]
-		setEnv(container, env)
-		if args != nil {
-			container.Args = args
-		}
+		setEnv(&job.Spec.Template.Spec.Containers[i], env)
 	}
 	return job
 }

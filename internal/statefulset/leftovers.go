@@ -23,6 +23,8 @@ type Leftovers struct {
 	Claims []HeldClaim
 	// CronJobs are those that a restore has suspended.
 	CronJobs []CronJob
+	// Volumes are those that ordinals had before, kept from their reclaim policies.
+	Volumes []KeptVolume
 }
 
 // RunInfo is a run that left something behind.
@@ -55,7 +57,7 @@ type HeldClaim struct {
 
 // Empty reports that nothing is left, and no restore is running.
 func (l Leftovers) Empty() bool {
-	return !l.Lease.Live && len(l.Seeds) == 0 && len(l.Claims) == 0 && len(l.CronJobs) == 0
+	return !l.Lease.Live && len(l.Seeds) == 0 && len(l.Claims) == 0 && len(l.CronJobs) == 0 && len(l.Volumes) == 0
 }
 
 // Leftovers reads them. It needs the rights of rbac-restore.yaml.
@@ -89,6 +91,9 @@ func (c *Client) Leftovers(ctx context.Context, set string) (Leftovers, error) {
 		return l, err
 	}
 	l.CronJobs = slices.DeleteFunc(cronJobs, func(j CronJob) bool { return j.SuspendedByRestore == "" })
+	if l.Volumes, err = c.KeptVolumes(ctx, set); err != nil {
+		return l, err
+	}
 	l.Runs, err = c.runs(ctx, l.runIDs())
 	return l, err
 }

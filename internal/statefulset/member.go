@@ -61,6 +61,9 @@ func newClaim(template, name string, pvc *corev1.PersistentVolumeClaim) Claim {
 	if size, ok := pvc.Status.Capacity[corev1.ResourceStorage]; ok {
 		c.Capacity = size.String()
 	}
+	if size, ok := pvc.Spec.Resources.Requests[corev1.ResourceStorage]; ok {
+		c.Request = size.String()
+	}
 	return c
 }
 
@@ -69,7 +72,7 @@ func newClaim(template, name string, pvc *corev1.PersistentVolumeClaim) Claim {
 func (f found) problems(m Member) []Problem {
 	var list []Problem
 	add := func(object, what string, fatal bool) {
-		list = append(list, Problem{Ordinal: m.Ordinal, Object: object, What: what, Fatal: fatal})
+		list = append(list, Problem{Ordinal: m.Ordinal, Object: object, What: what, Fatal: fatal, OfContent: m.Pod.Seed})
 	}
 	pod := "pod " + f.set.Namespace + "/" + m.Pod.Name
 	switch object := f.pods[m.Pod.Name]; {
@@ -89,19 +92,27 @@ func (f found) problems(m Member) []Problem {
 		add(pod, withReason("is not Ready", m.Pod.Reason), false)
 	}
 	for _, c := range m.Claims {
-		claim := "claim " + f.set.Namespace + "/" + c.Name
-		switch {
-		case !c.Exists:
-			add(claim, "is missing", true)
-		case c.Seeding != "" && !m.Pod.Seed:
-			add(claim, "was being filled by restore run "+c.Seeding+", which did not finish", true)
-		case c.Terminating:
-			add(claim, "is being deleted", false)
-		case c.Phase == string(corev1.ClaimLost):
-			add(claim, "has lost its volume "+c.Volume, false)
+		if what, fatal := c.problem(m.Pod.Seed); what != "" {
+			list = append(list, Problem{Ordinal: m.Ordinal, Object: "claim " + f.set.Namespace + "/" + c.Name, What: what, Fatal: fatal, OfContent: true})
 		}
 	}
 	return list
+}
+
+// problem says what is wrong with a claim; empty when nothing is.
+func (c Claim) problem(seed bool) (what string, fatal bool) {
+	switch {
+	case !c.Exists:
+		return "is missing", true
+	case c.Seeding != "" && !seed:
+		return "was being filled by restore run " + c.Seeding + ", which did not finish", true
+	case c.Terminating:
+		return "is being deleted", false
+	case c.Phase == string(corev1.ClaimLost):
+		return "has lost its volume " + c.Volume, false
+	default:
+		return "", false
+	}
 }
 
 // terminating tells a pod that is going from one whose node does not answer.

@@ -8,6 +8,7 @@ const (
 	LabelSet       = "keepset/set"
 	LabelOrdinal   = "keepset/ordinal"
 	LabelRun       = "keepset/run"
+	labelNamespace = "keepset/namespace"
 	labelName      = "app.kubernetes.io/name"
 	labelComponent = "app.kubernetes.io/component"
 	labelManagedBy = "app.kubernetes.io/managed-by"
@@ -15,6 +16,7 @@ const (
 	componentSeed    = "seed"
 	componentBackup  = "backup"
 	componentRestore = "restore"
+	componentPrune   = "prune"
 	product          = "keepset"
 )
 
@@ -43,7 +45,10 @@ const (
 	AnnotationSuspendedByUser    = "keepset/suspended-by-user"
 
 	// annotationClaims on a seed pod: the claims that it fills.
-	annotationClaims      = "keepset/claims"
+	annotationClaims = "keepset/claims"
+	// annotationReclaim on a volume: the reclaim policy that it had before it
+	// was kept.
+	annotationReclaim     = "keepset/reclaim-policy"
 	annotationPlan        = "keepset/plan"
 	annotationLabelPrefix = "keepset-label/"
 	annotationScheduled   = "batch.kubernetes.io/cronjob-scheduled-timestamp"
@@ -51,6 +56,13 @@ const (
 
 	fieldManager = "keepset"
 )
+
+// schedulingGate keeps a seed pod from being scheduled until its claims are
+// those that it shall have.
+const schedulingGate = "keepset/claims"
+
+// adoptContainer is the init container that makes files ready to be adopted.
+const adoptContainer = "keepset-adopt"
 
 // LeaseName is the Lease by which runs over one set exclude each other.
 func LeaseName(set string) string { return "keepset-" + set }
@@ -60,6 +72,9 @@ func planName(runID string) string { return "keepset-restore-" + runID }
 
 // podName is the name the controller gives to an ordinal's pod.
 func podName(set string, ordinal int) string { return fmt.Sprintf("%s-%d", set, ordinal) }
+
+// ClaimName is the name the controller gives to an ordinal's claim.
+func ClaimName(template, set string, ordinal int) string { return claimName(template, set, ordinal) }
 
 // claimName is the name the controller gives to an ordinal's claim.
 func claimName(template, set string, ordinal int) string {

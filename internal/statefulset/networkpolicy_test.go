@@ -88,7 +88,8 @@ func enters(t *testing.T, policies []networkingv1.NetworkPolicy, from, to map[st
 
 // Where a namespace denies all traffic by default, the shipped NetworkPolicies
 // let every pod of Keepset do its work, and nothing more; and they take no pod
-// of the set, which would be cut off.
+// of the set, which would be cut off. That this is so on a network is shown by
+// test/e2e's TestDefaultDenyNetwork; here is every port, for both sets.
 func TestNetworkPoliciesFitThePods(t *testing.T) {
 	policies := shipped[networkingv1.NetworkPolicy](t, "networkpolicy.yaml")
 	backup := shipped[batchv1.CronJob](t, "cronjob-backup.yaml")[0].Spec.JobTemplate.Spec.Template.Labels
@@ -119,6 +120,26 @@ func TestNetworkPoliciesFitThePods(t *testing.T) {
 		require.True(t, enters(t, policies, restore, seed.Labels, 3306), "%s: the restore fills it", file)
 		require.False(t, enters(t, policies, backup, seed.Labels, 3306), file)
 		require.False(t, enters(t, policies, set.Spec.Template.Labels, seed.Labels, 3306), file)
+	}
+}
+
+// The pruner reaches the store and nothing else, has no token for the API
+// server, and is no backup: no restore suspends it or waits for it.
+func TestThePrunerHasNoRights(t *testing.T) {
+	const component = "../components/prune/"
+	job := shipped[batchv1.CronJob](t, component+"cronjob.yaml")[0]
+	pod := job.Spec.JobTemplate.Spec.Template
+	policies := append(shipped[networkingv1.NetworkPolicy](t, "networkpolicy.yaml"), shipped[networkingv1.NetworkPolicy](t, component+"networkpolicy.yaml")...)
+	require.Equal(t, map[string]bool{"UDP 53": true, "TCP 53": true, "TCP 443": true}, reaches(t, policies, pod.Labels))
+	require.False(t, enters(t, policies, nil, pod.Labels, 443))
+	require.False(t, *pod.Spec.AutomountServiceAccountToken)
+	account := shipped[corev1.ServiceAccount](t, component+"serviceaccount.yaml")[0]
+	require.Equal(t, account.Name, pod.Spec.ServiceAccountName)
+	require.False(t, (&Client{namespace: "mysql"}).backsUp(job, job.Labels[LabelSet]))
+	for _, container := range pod.Spec.Containers {
+		for _, from := range container.EnvFrom {
+			require.False(t, from.SecretRef != nil && from.SecretRef.Name != "keepset-prune", "it holds no key and no password")
+		}
 	}
 }
 

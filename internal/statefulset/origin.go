@@ -10,6 +10,9 @@ import (
 	"k8s.io/client-go/util/cert"
 )
 
+// OriginPrefix begins the origins that nobody has chosen.
+const OriginPrefix = "ca-"
+
 // Origin is a name for the cluster that nobody has to choose: "ca-" and 16 hex
 // digits of the SHA-256 of the public key of its certificate authority. A
 // pod's service account and a kubeconfig of the same cluster give the same
@@ -35,5 +38,5 @@ func originOf(config *rest.Config) (string, error) {
 		return "", fmt.Errorf("read the cluster's certificate authority: %w; mend the bundle, or name the cluster by --origin", err)
 	}
 	sum := sha256.Sum256(certificates[0].RawSubjectPublicKeyInfo)
-	return "ca-" + hex.EncodeToString(sum[:8]), nil
+	return OriginPrefix + hex.EncodeToString(sum[:8]), nil
 }

@@ -178,7 +178,11 @@ func (s *Seed) Plan(ctx context.Context) ([]string, error) {
 		for _, t := range s.spec.ClaimTemplates {
 			name := claimName(t, s.set.Name, s.spec.Ordinal)
 			if claim := now.claims[name]; claim != nil {
-				add("delete claim %s (volume %s goes by its reclaim policy)", name, claim.Spec.VolumeName)
+				fate := "goes by its reclaim policy"
+				if s.spec.MakeClaim != nil {
+					fate = "is kept until the replica is ready, if we may change volumes, and then goes by its reclaim policy"
+				}
+				add("delete claim %s (volume %s %s)", name, claim.Spec.VolumeName, fate)
 			}
 		}
 		if now.pod != nil {
@@ -186,9 +190,17 @@ func (s *Seed) Plan(ctx context.Context) ([]string, error) {
 		}
 		add("create seed pod %s with container %s under the ordinal's own name, which the controller then cannot take", s.pod.Name, s.at.container)
 		for _, t := range s.spec.ClaimTemplates {
-			add("create claim %s from template %s", claimName(t, s.set.Name, s.spec.Ordinal), t)
+			content := ""
+			if s.spec.MakeClaim != nil {
+				content = ", on a volume made of the backup's volume snapshot"
+			}
+			add("create claim %s from template %s%s", claimName(t, s.set.Name, s.spec.Ordinal), t, content)
 		}
-		add("load the backup into the seed pod, check it, shut the database down cleanly")
+		if s.spec.Adopt != nil {
+			add("start the database on the files in the seed pod, take the other server's identity off it, shut it down cleanly")
+		} else {
+			add("load the backup into the seed pod, check it, shut the database down cleanly")
+		}
 	}
 	add("delete seed pod %s and let its name go; the controller starts the real pod on the filled claim", s.pod.Name)
 	return steps, nil

@@ -6,8 +6,11 @@ import (
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
 )
 
 // A run that was killed between its finalizer and the deletion has not touched
@@ -62,4 +65,38 @@ func TestMarkLoadedKnowsItsClaims(t *testing.T) {
 func TestPasswordsOfImagesAreNotQuoted(t *testing.T) {
 	const log = "a\n2026 [Note] [Entrypoint]: GENERATED ROOT PASSWORD: s3cret\nA temporary password is generated for root@localhost: s3cret\nb"
 	require.Equal(t, "a\n(a line with a password)\n(a line with a password)\nb", tellsPassword.ReplaceAllString(log, "(a line with a password)"))
+}
+
+// A killed attempt has let the seed pod go, which takes its time: the next one
+// sees it loaded, and then gone, or the real pod in its place.
+func TestReleaseOfASeedThatGoes(t *testing.T) {
+	set := readSet(t, "mysql-replicated.yaml")
+	for name, then := range map[string]*corev1.Pod{
+		"gone":     nil,
+		"the real": {ObjectMeta: metav1.ObjectMeta{Name: "mysql-2", Namespace: set.Namespace, UID: "real", Labels: map[string]string{"app": "mysql"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			seed, pod := buildSeed(t, set, SeedSpec{Ordinal: 2})
+			pod = pod.DeepCopy()
+			pod.Annotations[AnnotationLoaded] = "backup-1"
+			kube := fake.NewClientset(set, pod)
+			looks := 0
+			kube.PrependReactor("get", "pods", func(clienttesting.Action) (bool, runtime.Object, error) {
+				if looks++; looks == 1 {
+					return false, nil, nil
+				}
+				if then == nil {
+					return true, nil, apierrors.NewNotFound(corev1.Resource("pods"), pod.Name)
+				}
+				return true, then, nil
+			})
+			kube.PrependReactor("delete", "pods", func(clienttesting.Action) (bool, runtime.Object, error) {
+				t.Error("a pod that is no seed was deleted")
+				return false, nil, nil
+			})
+			seed.client = New(kube, set.Namespace, nil)
+			seed.fence = func(context.Context) error { return nil }
+			require.NoError(t, seed.Release(t.Context()))
+		})
+	}
 }

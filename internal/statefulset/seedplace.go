@@ -67,8 +67,16 @@ func (s *Seed) place(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if s.spec.MakeClaim != nil {
+		if err := s.keepVolumes(ctx); err != nil {
+			return err
+		}
+	}
 	if err := s.dropClaims(ctx); err != nil {
 		return err
+	}
+	if s.spec.MakeClaim != nil {
+		return s.makeFilledClaims(ctx)
 	}
 	return s.makeClaims(ctx)
 }
@@ -161,21 +169,26 @@ func (s *Seed) dropClaims(ctx context.Context) error {
 		if claim.DeletionTimestamp == nil {
 			continue
 		}
-		if err := s.fence(ctx); err != nil {
-			return err
-		}
-		if err := s.client.dropClaimFinalizer(ctx, claim); err != nil {
-			return err
-		}
-		err := s.client.until(ctx, s.spec.StartTimeout, func(ctx context.Context) (bool, error) {
-			again, err := s.client.getClaim(ctx, name)
-			return again == nil || again.UID != claim.UID, err
-		})
-		if err := describeTimeout(err, s.spec.StartTimeout, s.client.ref("claim", name)+" does not go: some other pod still mounts it"); err != nil {
+		if err := s.dropClaim(ctx, name, claim); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// dropClaim lets one deleted claim go and waits until it is gone.
+func (s *Seed) dropClaim(ctx context.Context, name string, claim *corev1.PersistentVolumeClaim) error {
+	if err := s.fence(ctx); err != nil {
+		return err
+	}
+	if err := s.client.dropClaimFinalizer(ctx, claim); err != nil {
+		return err
+	}
+	err := s.client.until(ctx, s.spec.StartTimeout, func(ctx context.Context) (bool, error) {
+		again, err := s.client.getClaim(ctx, name)
+		return again == nil || again.UID != claim.UID, err
+	})
+	return describeTimeout(err, s.spec.StartTimeout, s.client.ref("claim", name)+" does not go: some other pod still mounts it")
 }
 
 // makeClaims sees to it that every claim exists and is marked as being filled.

@@ -57,6 +57,9 @@ func (b *builder) pod() (*corev1.Pod, error) {
 	if !slices.ContainsFunc(pod.Spec.Containers, func(c corev1.Container) bool { return c.Name == b.at.container }) {
 		return nil, fmt.Errorf("apply the seed patch: %w: it leaves out the database's container %s", ErrNotFound, b.at.container)
 	}
+	if b.spec.Adopt != nil {
+		b.adopt(&pod.Spec)
+	}
 	b.identity(pod)
 	for i := range pod.Spec.Containers {
 		quiet(&pod.Spec.Containers[i])
@@ -90,6 +93,11 @@ func (b *builder) identity(pod *corev1.Pod) {
 	pod.Spec.RestartPolicy = corev1.RestartPolicyNever
 	pod.Spec.ReadinessGates = nil
 	pod.Spec.NodeName = ""
+	if b.spec.MakeClaim != nil {
+		// Before the claims are right, no scheduler may have a volume made for the
+		// empty one that the controller may put in their place.
+		pod.Spec.SchedulingGates = append(pod.Spec.SchedulingGates, corev1.PodSchedulingGate{Name: schedulingGate})
+	}
 }
 
 // memberLabels are the labels that the controller would give the real pod.
@@ -144,6 +152,30 @@ func claimVolumes(set *appsv1.StatefulSet) []string {
 		}
 	}
 	return names
+}
+
+// adopt makes the database's container start on files that it did not make. The
+// init container comes last, when those that write configuration have run, and
+// is made after the user's patch, which may have changed the image or user.
+func (b *builder) adopt(pod *corev1.PodSpec) {
+	i := slices.IndexFunc(pod.Containers, func(c corev1.Container) bool { return c.Name == b.at.container })
+	database := &pod.Containers[i]
+	init := corev1.Container{
+		Name: adoptContainer, Image: database.Image, ImagePullPolicy: database.ImagePullPolicy,
+		SecurityContext: database.SecurityContext.DeepCopy(), Resources: *database.Resources.DeepCopy(),
+		Command: []string{"/bin/sh", "-ec", b.spec.Adopt.Script, product},
+	}
+	claims := claimVolumes(b.set)
+	for _, m := range database.VolumeMounts {
+		if slices.Contains(claims, m.Name) {
+			init.VolumeMounts = append(init.VolumeMounts, m)
+			init.Command = append(init.Command, m.MountPath)
+		}
+	}
+	pod.InitContainers = append(pod.InitContainers, init)
+	database.Args = slices.Concat(database.Args, b.spec.Adopt.Arguments)
+	b.noteIf(len(database.Command) > 0 && len(b.spec.Adopt.Arguments) > 0,
+		"container %s has a command of its own, which must pass on its arguments %s; if it does not, give them in the seed patch", database.Name, strings.Join(b.spec.Adopt.Arguments, " "))
 }
 
 // volumes are the controller's: a template's claim takes the place of a volume

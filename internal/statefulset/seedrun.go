@@ -12,7 +12,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // imageGrace is how long an image may fail to be pulled, or a container to be
@@ -223,14 +222,17 @@ func (s *Seed) Release(ctx context.Context) error {
 	return s.client.release(ctx, s.set.Name, s.pod.Name, s.spec.StartTimeout)
 }
 
-// release removes a loaded seed pod.
+// release removes a loaded seed pod. One that has gone by now was let go by an
+// attempt that did not live to see it.
 func (c *Client) release(ctx context.Context, set, name string, timeout time.Duration) error {
-	pod, err := c.kube.CoreV1().Pods(c.namespace).Get(ctx, name, metav1.GetOptions{})
+	pod, err := c.getPod(ctx, name)
 	if err != nil {
-		return explain(err, "read "+c.ref("seed pod", name))
-	}
-	if err := c.removePod(ctx, pod, false, timeout); err != nil {
 		return err
+	}
+	if pod != nil && isSeed(pod) {
+		if err := c.removePod(ctx, pod, false, timeout); err != nil {
+			return err
+		}
 	}
 	return c.enqueue(ctx, set)
 }

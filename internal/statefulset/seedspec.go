@@ -1,6 +1,7 @@
 package statefulset
 
 import (
+	"context"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -22,6 +23,12 @@ type SeedSpec struct {
 	// ClaimTemplates whose claims are replaced. Default: those that the
 	// database's container mounts.
 	ClaimTemplates []string
+	// MakeClaim makes the claims that the seed fills where they come with their
+	// content; nil for empty ones. See [ClaimMaker].
+	MakeClaim ClaimMaker
+	// Adopt says how the database starts on the files of another one, which is
+	// what such claims hold; nil for one that makes its own files.
+	Adopt *Adoption
 	// Replace consents to the loss of claims that exist.
 	Replace bool
 	// ForcePod deletes the ordinal's pod without waiting for its node, which
@@ -30,6 +37,22 @@ type SeedSpec struct {
 	// StartTimeout bounds the wait for the seed pod's database container and
 	// for each change of hands. Default 10 minutes.
 	StartTimeout time.Duration
+}
+
+// ClaimMaker makes a claim, which is handed over as the controller would make
+// it, on a volume that has its content already. It may be called again with the
+// same claim. It answers with an error that wraps ErrClaimInUse when another
+// claim of that name is in its way.
+type ClaimMaker func(ctx context.Context, claim *corev1.PersistentVolumeClaim) error
+
+// Adoption is how a database starts on the files of another one.
+type Adoption struct {
+	// Script for a POSIX shell, run before the database by an init container
+	// that is like the database's: same image, user, and mounts of claims. Its
+	// arguments are the paths at which the claims are mounted.
+	Script string
+	// Arguments for the database's container, behind those that it has.
+	Arguments []string
 }
 
 const defaultStartTimeout = 10 * time.Minute

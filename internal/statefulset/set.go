@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	appsv1 "k8s.io/api/apps/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 )
 
 // Set is a StatefulSet as it was found: its members by ordinal, and what is
@@ -41,6 +42,15 @@ type ClaimTemplate struct {
 	Block             bool
 }
 
+// Makes tells whether the claim is what the template would make today. One that
+// was enlarged, or moved to another class, is not.
+func (t ClaimTemplate) Makes(c Claim) bool {
+	want, errWant := resource.ParseQuantity(t.Size)
+	has, errHas := resource.ParseQuantity(c.Request)
+	sized := errWant != nil || errHas != nil || want.Cmp(has) == 0
+	return sized && (t.Class == "" || t.Class == c.Class)
+}
+
 // Member is one ordinal of a set.
 type Member struct {
 	Ordinal   int
@@ -67,8 +77,10 @@ type Claim struct {
 	// Template is empty for a claim that the pod template names directly and
 	// that all members share.
 	Template, Name, UID, Volume, Phase, Class, Capacity string
-	AccessModes                                         []string
-	Exists, Terminating, Shared                         bool
+	// Request is the size that the claim asks for.
+	Request                     string
+	AccessModes                 []string
+	Exists, Terminating, Shared bool
 	// Held: our finalizer is on it.
 	Held bool
 	// Seeding is the run that is filling the claim: its content is not whole.
@@ -84,6 +96,9 @@ type Problem struct {
 	What    string
 	// Fatal: the member cannot be captured.
 	Fatal bool
+	// OfContent: what the member's claims hold is missing or not whole, not just
+	// its server away.
+	OfContent bool
 }
 
 // String is one line for a log or an error.
@@ -104,6 +119,19 @@ func (s Set) Member(ordinal int) (Member, bool) {
 		return Member{}, false
 	}
 	return s.Members[i], true
+}
+
+// ClaimsOf are the claims that were made from a template, by ordinal.
+func (s Set) ClaimsOf(t ClaimTemplate) []Claim {
+	var claims []Claim
+	for _, m := range slices.Concat(s.Members, s.Beyond) {
+		for _, c := range m.Claims {
+			if c.Exists && c.Template == t.Name {
+				claims = append(claims, c)
+			}
+		}
+	}
+	return claims
 }
 
 // Host is the name under which an ordinal's pod will be found by its peers

@@ -49,6 +49,10 @@ func (l *limited) Holds(ctx context.Context, key string, body io.ReadSeeker) (sa
 	return compare(ctx, l.Store, key, body)
 }
 
+func (l *limited) Remove(ctx context.Context, key string) (kept bool, err error) {
+	return Remove(ctx, l.Store, key)
+}
+
 // meter hands out bytes at a steady rate. A nil meter has no limit.
 type meter struct {
 	limiter *rate.Limiter

@@ -127,3 +127,20 @@ func sameBytes(ctx context.Context, s Store, key string, body io.ReadSeeker, siz
 	}
 	return true, nil
 }
+
+// Remover is an optional power of a store whose deletions may leave the bytes:
+// one that keeps old versions of its objects.
+type Remover interface {
+	// Remove is Delete, and reports whether the store keeps the object's bytes,
+	// as an older version that nothing shows any more.
+	Remove(ctx context.Context, key string) (kept bool, err error)
+}
+
+// Remove deletes key from s, and reports whether its bytes stay in the store
+// all the same; see [Remover].
+func Remove(ctx context.Context, s Store, key string) (kept bool, err error) {
+	if r, ok := s.(Remover); ok {
+		return r.Remove(ctx, key)
+	}
+	return false, s.Delete(ctx, key)
+}

@@ -58,3 +58,7 @@ func (p *prefixed) Probe(ctx context.Context, key string, body io.ReadSeeker) (G
 func (p *prefixed) Holds(ctx context.Context, key string, body io.ReadSeeker) (same, known bool, err error) {
 	return compare(ctx, p.store, p.prefix+key, body)
 }
+
+func (p *prefixed) Remove(ctx context.Context, key string) (kept bool, err error) {
+	return Remove(ctx, p.store, p.prefix+key)
+}

@@ -66,7 +66,7 @@ func WithRetry(s Store, r Retry) Store {
 // Permanent says whether trying again cannot help against err.
 func Permanent(err error) bool {
 	for _, sentinel := range []error{
-		ErrExists, ErrNoContainer, ErrDenied, ErrCredentials, ErrFull, ErrInvalid, ErrRefused, ErrCorrupt,
+		ErrExists, ErrNoContainer, ErrDenied, ErrLocked, ErrCredentials, ErrFull, ErrInvalid, ErrRefused, ErrCorrupt,
 		fs.ErrNotExist, fs.ErrClosed, errBody,
 	} {
 		if errors.Is(err, sentinel) {
@@ -125,7 +125,7 @@ func (a *attempts) again(ctx context.Context, err error) error {
 	}
 	// One hung server behind a load balancer is no hung store.
 	if a.silence >= a.patience() && a.failures > 1 {
-		return fmt.Errorf("%w (given up after %s of silence, at attempt %d; check the store's address and the network)",
+		return fmt.Errorf("%w (given up after %s of silence, at attempt %d; check the store's address and the network policies)",
 			err, a.silence.Round(time.Second), a.failures)
 	}
 	if a.failures >= a.retry.Attempts {
@@ -226,6 +226,14 @@ func (r *retrying) Stat(ctx context.Context, key string) (o Object, err error) {
 
 func (r *retrying) Delete(ctx context.Context, key string) error {
 	return r.do(ctx, "delete", key, func() error { return r.store.Delete(ctx, key) })
+}
+
+func (r *retrying) Remove(ctx context.Context, key string) (kept bool, err error) {
+	err = r.do(ctx, "delete", key, func() (err error) {
+		kept, err = Remove(ctx, r.store, key)
+		return err
+	})
+	return kept, err
 }
 
 func (r *retrying) List(ctx context.Context, prefix string) iter.Seq2[Object, error] {

@@ -42,6 +42,9 @@ var (
 	ErrNoContainer = errors.New("bucket or directory does not exist")
 	// ErrDenied says that the store knows us and refuses this operation.
 	ErrDenied = errors.New("access denied")
+	// ErrLocked says that the store protects the object, so that nobody may
+	// delete it before its lock ends.
+	ErrLocked = errors.New("object is locked")
 	// ErrCredentials says that the store does not accept our credentials, or
 	// that they have expired and could not be refreshed.
 	ErrCredentials = errors.New("credentials not accepted")

@@ -1,5 +1,5 @@
 // Command bench compares Keepset with the vendors' tools on one machine, in one run: dumps of a MariaDB server that
-// sysbench filled, and loads into an empty one.
+// sysbench filled, loads into an empty one, and backups of the server's files among many small ones.
 //
 // The runs of the contenders take turns, so that a slow minute of the machine meets all of them; minimum, median and
 // maximum of each are printed, with the peak resident memory and the size of what was written. The source is read
@@ -26,6 +26,7 @@ type settings struct {
 	tables, rows, runs, threads int
 	dir, bin                    string
 	peersOnly, slow, dumpOnly   bool
+	filesOnly                   bool
 }
 
 func main() {
@@ -50,6 +51,7 @@ func run(ctx context.Context, args []string) (err error) {
 	flags.StringVar(&s.bin, "bin", "bin", "folder of our binaries, backup and restore")
 	flags.BoolVar(&s.peersOnly, "peers-only", false, "leave our binaries out")
 	flags.BoolVar(&s.dumpOnly, "dump-only", false, "leave the loads out")
+	flags.BoolVar(&s.filesOnly, "files-only", false, "compare the file tree alone")
 	flags.BoolVar(&s.slow, "slow", false, "add the mariadb client, which loads one statement after the other")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -66,12 +68,19 @@ func run(ctx context.Context, args []string) (err error) {
 	if err := b.start(ctx); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, b.source.Close()) }()
-	if err := b.dumps(ctx); err != nil {
+	if !s.filesOnly {
+		err = b.databases(ctx)
+	}
+	if err = errors.Join(err, b.source.Close()); err != nil || s.peersOnly || s.dumpOnly {
 		return err
 	}
-	if s.dumpOnly {
-		return nil
+	return b.files(ctx)
+}
+
+// databases compares dumps, and loads if they are asked for.
+func (b *bench) databases(ctx context.Context) error {
+	if err := b.dumps(ctx); err != nil || b.dumpOnly {
+		return err
 	}
 	return b.loads(ctx)
 }

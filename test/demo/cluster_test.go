@@ -52,3 +52,17 @@ func TestDemoClusterSaysWhereItRuns(t *testing.T) {
 	require.NoError(t, err)
 	assert.Empty(t, left)
 }
+
+// TestDemoClusterFillsInTheManifests: the set and the store are templates of the end-to-end tests, of which the demo
+// fills in every part.
+func TestDemoClusterFillsInTheManifests(t *testing.T) {
+	const script = `eval "$(sed -n '/^manifest()/,/^}/p' hack/demo-cluster.sh)"; database=d s3=s pull=Never; manifest "$0"`
+	for _, file := range []string{"shop.yaml", "s3.yaml"} {
+		cmd := exec.CommandContext(t.Context(), "bash", "-ec", script, file)
+		cmd.Dir = "../.."
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, string(out))
+		assert.Contains(t, string(out), "kind: ")
+		assert.NotContains(t, string(out), "{{", file)
+	}
+}

@@ -12,7 +12,7 @@ import (
 // TestDemo tells the story with our programs as they are now and little data, and looks for what it left behind.
 func TestDemo(t *testing.T) {
 	bin, scratch := t.TempDir(), t.TempDir()
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", bin+"/", "keepset/cmd/backup", "keepset/cmd/restore")
+	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", bin+"/", "keepset/cmd/backup", "keepset/cmd/restore")
 	out, err := build.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	t.Setenv("TMPDIR", scratch)

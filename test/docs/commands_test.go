@@ -21,10 +21,18 @@ const root = "../../"
 
 // followed are the pages whose commands are run word for word, by which test.
 var followed = map[string]string{
-	"docs/install.md":         "test/e2e/pages_test.go: TestPages",
-	"docs/restore.md":         "test/e2e/pages_test.go: TestPages",
-	"docs/servers.md":         "test/docs/servers_test.go: TestServersPage",
-	"docs/restore-by-hand.md": "test/byhand/byhand_test.go: TestRestoreByHand",
+	"docs/install.md":             "test/e2e/pages_test.go: TestPages",
+	"docs/restore.md":             "test/e2e/pages_test.go: TestPages",
+	"docs/ebs.md":                 "test/e2e/snapshot_proof2_test.go: TestSnapshotProof2EBS",
+	"docs/csi.md":                 "test/e2e/snapshot_proof2_test.go: TestSnapshotProof2CSI",
+	"docs/commands-engine.md":     "test/docs/commands_engine_test.go: TestCommandsEnginePage",
+	"docs/servers.md":             "test/docs/servers_test.go: TestServersPage",
+	"docs/postgres.md":            "test/docs/postgres_test.go: TestPostgresPage",
+	"docs/postgres-kubernetes.md": "test/e2e/todo_test.go: TestTodoDB",
+	"docs/files.md":               "test/docs/files_test.go: TestFilesPage",
+	"docs/monitoring.md":          "test/docs/monitoring_test.go: TestMonitoringPage",
+	"docs/restore-by-hand.md":     "test/byhand/byhand_test.go: TestRestoreByHand",
+	"docs/write-once.md":          "test/docs/writeonce_test.go: TestWriteOncePage",
 }
 
 // elsewhere are the commands that stand on other pages only, and what runs them.
@@ -67,7 +75,7 @@ func recorded(t *testing.T, code string) [][]string {
 	for _, name := range []string{"backup", "restore", "kubectl", "make"} {
 		require.NoError(t, os.WriteFile(filepath.Join(bin, name), []byte(stub), 0o700))
 	}
-	for _, name := range []string{"sed", "jq", "base64", "tar", "awk", "aws"} {
+	for _, name := range []string{"sed", "jq", "base64", "tar", "awk", "aws", "psql"} {
 		require.NoError(t, os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/bash\n"), 0o700))
 	}
 	calls := filepath.Join(dir, "calls")
@@ -157,7 +165,7 @@ var programs = sync.OnceValues(func() (string, error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return "", err
 	}
-	cmd := exec.CommandContext(context.Background(), "go", "build", "-o", dir, "keepset/cmd/backup", "keepset/cmd/restore")
+	cmd := exec.CommandContext(context.Background(), "go", "build", "-trimpath", "-o", dir, "keepset/cmd/backup", "keepset/cmd/restore")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build the programs: %w: %s", err, out)
@@ -166,6 +174,9 @@ var programs = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
+	if os.Getenv(asAWS) != "" {
+		os.Exit(awsMain(os.Args[1:]))
+	}
 	code := m.Run()
 	_ = os.RemoveAll(programsDir())
 	os.Exit(code)

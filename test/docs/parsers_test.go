@@ -21,7 +21,14 @@ import (
 var fuzzed = map[string]string{
 	"cli: ParseServerURL": "FuzzServerURL", "cli: SplitHostPort": "FuzzSplitHostPort", "cli: parseMemoryLimit": "FuzzMemoryLimit",
 	"cli: split": "FuzzSet", "cli: Secret": "FuzzSecret", "cli: writeTermination": "FuzzTerminationMessage", "cli: misspelt": "FuzzEditDistance",
-	"cli: options": "FuzzRename",
+	"cli: options": "FuzzRename", "cli: parseLocal": "FuzzLocal",
+
+	"cli: parseDirectoryURL": "FuzzDirectoryURL",
+
+	"filetree: ParsePatterns": "FuzzPattern", "filetree: parsePatterns": "FuzzPattern", "filetree: parsePattern": "FuzzPattern",
+	"filetree: next": "FuzzArchive", "filetree: parseBlock": "FuzzArchive", "filetree: parseRecords": "FuzzRecords",
+	"filetree: parseDecimal": "FuzzNumbers", "filetree: parseOctal": "FuzzNumbers", "filetree: parseID": "FuzzNumbers",
+	"filetree: parseTime": "FuzzNumbers", "filetree: aclText": "FuzzACL",
 
 	"job: ParseOrdinals": "FuzzOrdinals", "job: parseOrdinal": "FuzzOrdinals", "job: parseRestorePlan": "FuzzRestorePlan",
 
@@ -31,10 +38,16 @@ var fuzzed = map[string]string{
 	"repository: ParseSelector": "FuzzSelectorTime", "repository: LoadKeys": "FuzzKeyErrors", "repository: parseTrusted": "FuzzKeyErrors",
 	"repository: parseIndex": "FuzzKeyErrors", "repository: parseData": "FuzzKeyErrors", "repository: parseKeyFiles": "FuzzKeyErrors",
 	"repository: parseWriterSecret": "FuzzWriterKeys", "repository: parseWriterPublic": "FuzzWriterKeys", "repository: decodeKey": "FuzzWriterKeys",
-	"repository: parsePart": "FuzzPartIsCanonical", "repository: parseTable": "FuzzPackTable", "repository: parseFrame": "FuzzPackTable",
+	"repository: parsePart": "FuzzPartIsCanonical", "repository: parseMemos": "FuzzMemos", "repository: parseMemo": "FuzzMemos",
+	"repository: parseMemoSegment": "FuzzMemos", "repository: parseTable": "FuzzPackTable", "repository: parseFrame": "FuzzPackTable",
 	"repository: parseConfigKey": "FuzzKeys", "repository: parseSetKey": "FuzzKeys", "repository: parseBackupKey": "FuzzKeys",
 	"repository: parseCheckpoint": "FuzzKeys", "repository: parseCommitKey": "FuzzKeys", "repository: parseHashKey": "FuzzKeys",
 	"repository: parseNumber": "FuzzKeys", "repository: openAge": "FuzzAgeRange", "repository: open": "FuzzCodec",
+
+	"repository: parsePinKey": "FuzzKeys", "repository: parseReportKey": "FuzzKeys", "repository: parseOriginKey": "FuzzKeys",
+	"repository: parseAccept": "FuzzKeys",
+
+	"retention: ParseSpan": "FuzzParseSpan",
 
 	"schedule: Parse": "FuzzParse", "schedule: Explain": "FuzzExplain",
 
@@ -42,8 +55,15 @@ var fuzzed = map[string]string{
 	"statefulset: resolveLabels": "FuzzResolveLabels", "statefulset: setArgument": "FuzzSetArgument", "statefulset: newRun": "FuzzRun",
 	"statefulset: explain": "FuzzExplain", "statefulset: Run": "FuzzHolder", "statefulset: Event": "FuzzEvent",
 
+	"snapshot/csi: decodeRecord": "FuzzDecodeRecord", "snapshot/csi: snapshotName": "FuzzObjectName",
+	"snapshot/ebs: parse": "FuzzClassParameters", "snapshot/ebs: parseInTree": "FuzzHandle",
+
 	"storage: ParseURL": "FuzzParseURL", "storage: parseS3": "FuzzParseURL", "storage: parseFile": "FuzzParseURL", "storage: CheckKey": "FuzzCheckKey",
 	"storage: CheckRange": "FuzzCheckRange", "storage/s3: wholeSHA256": "FuzzWholeSHA256",
+
+	"dbdump/command: ParseLine": "FuzzLine", "dbdump/command: parseMark": "FuzzMark",
+	"dbdump/command/timesten: parseInstance": "FuzzInstance", "dbdump/command/timesten: parseRows": "FuzzBackupStatus",
+	"dbdump/command/timesten: parseBackupStatus": "FuzzBackupStatus", "dbdump/command/timesten: parseVersion": "FuzzVersion",
 
 	"dbdump/mysql: parseDocument": "FuzzDocument", "dbdump/mysql: typedDocument": "FuzzDocument", "dbdump/mysql: parseChannel": "FuzzChannel",
 	"dbdump/mysql: parseMariaDB": "FuzzMariaDBGTID", "dbdump/mysql: parseVersion": "FuzzVersion", "dbdump/mysql: parse": "FuzzGrants",
@@ -54,6 +74,10 @@ var fuzzed = map[string]string{
 	"dbdump/mysql: appendRow": "FuzzRowToInsert", "dbdump/mysql: appendField": "FuzzRowRoundTrip", "dbdump/mysql: appendEscaped": "FuzzEscaped",
 	"dbdump/mysql: appendDouble": "FuzzDouble", "dbdump/mysql: rows": "FuzzWireRows", "dbdump/mysql: packet": "FuzzWire",
 	"dbdump/mysql: escapeElement": "FuzzNames", "dbdump/mysql: cutPattern": "FuzzFilter",
+
+	"dbdump/postgres: parseProgramVersion": "FuzzProgramVersion", "dbdump/postgres: next": "FuzzScript", "dbdump/postgres: understand": "FuzzStatement",
+	"dbdump/postgres: tokensOf": "FuzzStatement", "dbdump/postgres: renameDatabase": "FuzzRename", "dbdump/postgres: escapeElement": "FuzzNames",
+	"dbdump/postgres: covers": "FuzzFilter", "dbdump/postgres: majorOf": "FuzzProgramVersion",
 }
 
 // looksLike is what a parser is mostly called.

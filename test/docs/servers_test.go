@@ -54,8 +54,9 @@ func follow(t *testing.T, list map[string]*servers.MySQL, dir, code string) stri
 	for name, s := range list {
 		names = append(names, name+":3306", s.Addr)
 	}
-	passwords := map[string]string{
-		"KEEPSET_SOURCE_PASSWORD": "change-me", "KEEPSET_REPLICATION_PASSWORD": "change-me", "KEEPSET_TARGET_PASSWORD": list["db2"].Password,
+	passwords := map[string]string{"KEEPSET_SOURCE_PASSWORD": "change-me", "KEEPSET_REPLICATION_PASSWORD": "change-me"}
+	if target := list["db2"]; target != nil {
+		passwords["KEEPSET_TARGET_PASSWORD"] = target.Password
 	}
 	code = dots.ReplaceAllStringFunc(strings.NewReplacer(names...).Replace(code), func(s string) string {
 		name := dots.FindStringSubmatch(s)[1]

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -179,15 +180,22 @@ func (c *cluster) as(account string) *rest.Config {
 	return config
 }
 
-// until waits for a condition.
+const patience = 2
+
+// until waits for a condition. Asking takes at most a quarter of the time, since
+// the cluster and its pods need the rest.
 func (c *cluster) until(timeout time.Duration, what string, done func() bool) {
 	c.t.Helper()
-	deadline := time.Now().Add(timeout)
-	for !done() {
-		if time.Now().After(deadline) {
-			require.FailNow(c.t, "not in time", "%s: not within %s", what, timeout)
+	deadline := time.Now().Add(patience * timeout)
+	for {
+		asked := time.Now()
+		if done() {
+			return
 		}
-		time.Sleep(200 * time.Millisecond)
+		if time.Now().After(deadline) {
+			require.FailNow(c.t, "not in time", "%s: not within %s", what, patience*timeout)
+		}
+		time.Sleep(max(200*time.Millisecond, 3*time.Since(asked)))
 	}
 }
 
@@ -215,3 +223,7 @@ func ready(pod *corev1.Pod) bool {
 
 // soak is true in `make soak`: full size instead of a sample.
 func soak() bool { return os.Getenv("KEEPSET_SOAK") != "" }
+
+// imageTag is the image of Keepset that is tested: dev, which `make
+// cluster-image` builds, or another one beside it.
+func imageTag() string { return cmp.Or(os.Getenv("KEEPSET_E2E_TAG"), "dev") }

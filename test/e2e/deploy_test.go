@@ -43,7 +43,7 @@ func TestOverlaysBuild(t *testing.T) {
 	c := newCluster(t, "pod-security.kubernetes.io/enforce=restricted")
 	overlays, err := filepath.Glob("../../deploy/cronjob/overlays/*")
 	require.NoError(t, err)
-	require.Len(t, overlays, 2)
+	require.Len(t, overlays, 6)
 	for _, dir := range overlays {
 		text, objects := c.kustomize(dir)
 		for _, want := range []string{
@@ -53,11 +53,14 @@ func TestOverlaysBuild(t *testing.T) {
 		} {
 			assert.Contains(t, objects, want, dir)
 		}
-		assert.NotContains(t, text, "kind: Cluster", "no right outside of the namespace")
+		wide := clusterWide[filepath.Base(dir)]
+		assert.Equal(t, wide, strings.Contains(text, "kind: Cluster"), "%s: rights outside of the namespace are opt-in", dir)
 		assert.NotContains(t, text, "secrets", "no right on Secrets")
 		for _, name := range []string{"CronJob/keepset-backup", "CronJob/keepset-restore"} {
 			job := decode[batchv1.CronJob](t, objects[name])
-			assert.Nil(t, job.Spec.Suspend, "%s: a base that says suspend undoes what somebody has suspended", name)
+			if !strings.HasSuffix(dir, "-suspended") || name != "CronJob/keepset-backup" {
+				assert.Nil(t, job.Spec.Suspend, "%s: %s: what says suspend undoes what somebody has suspended", dir, name)
+			}
 			for _, rule := range job.Spec.JobTemplate.Spec.PodFailurePolicy.Rules {
 				if rule.OnExitCodes != nil {
 					assert.NotContains(t, rule.OnExitCodes.Values, int32(2), "2 is Go's panic status")
@@ -103,4 +106,30 @@ func TestOverlayForAnotherSet(t *testing.T) {
 	assert.Nil(t, spec.BackoffLimit, "one budget for all would let an unreachable member end the healthy ones")
 	assert.NotNil(t, spec.BackoffLimitPerIndex)
 	assert.Equal(t, *spec.Completions, *spec.MaxFailedIndexes)
+}
+
+// TestOptInComponents: the overlay csi with all that is commented out in it
+// builds, the API server takes it, and its bindings, which belong to the whole
+// cluster, are for the service accounts of its namespace, under its name.
+func TestOptInComponents(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	root := t.TempDir()
+	require.NoError(t, os.CopyFS(root, os.DirFS("../../deploy/cronjob")))
+	kustomization := filepath.Join(root, "overlays/csi/kustomization.yaml")
+	text := strings.ReplaceAll(readFile(t, kustomization), "  # - ../../components/", "  - ../../components/")
+	text = strings.Replace(text, "namespace: mysql", "namespace: "+c.ns, 1)
+	require.NoError(t, os.WriteFile(kustomization, []byte(text), 0o600))
+	built, objects := c.kustomize(filepath.Dir(kustomization))
+	for _, want := range []string{
+		"Role/keepset-backup-snapshots", "Role/keepset-restore-snapshots", "Role/keepset-backup-exec", "RoleBinding/keepset-backup-snapshots", "RoleBinding/keepset-restore-snapshots",
+		"ClusterRole/keepset-snapshot-look", "ClusterRole/keepset-snapshot-restore", "ClusterRole/keepset-snapshot-backup", "ClusterRole/keepset-volume-restore",
+	} {
+		require.Contains(t, objects, want)
+		if role, ok := strings.CutPrefix(want, "ClusterRole/"); ok {
+			require.Contains(t, objects["ClusterRoleBinding/"+role+":"+c.ns], "namespace: "+c.ns)
+		}
+	}
+	out, err := c.tryInput(built, "apply", "--dry-run=server", "--warnings-as-errors", "-f", "-")
+	require.NoError(t, err, out)
 }

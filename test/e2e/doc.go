@@ -8,21 +8,20 @@
 //     TestSeedScaleUp, TestSeedKilledBetweenSteps, TestProof2Growth,
 //     TestProof2Accidents.
 //  2. A kill between the steps of a volume's hand-over, and
-//  3. a volume that does not fit: they need rights on PersistentVolumes, which
-//     the method dump does without. Its own steps are in TestSeedKilledBetweenSteps.
+//  3. a volume that does not fit: TestSnapshotProof4KillHandOver. The steps of a
+//     seed that is loaded are in TestSeedKilledBetweenSteps.
 //  4. Backups and two restores at once, a killed holder: TestLeaseHasOneWinner,
 //     TestLeaseOfKilledHolderExpires, TestCronJobsAreSuspendedAndResumed, TestProof3Recovery.
 //  5. Edited parameters and a newer backup in the middle of a restore:
 //     TestPlanIsFrozen, TestProof2Growth.
 //  6. A user changed and an event fired after the backup: TestProof2Growth.
 //  7. A set that configures its followers and clones from neighbours:
-//     TestProof2ReplicatedMySQL, whose set is that of the EBS document, and
-//     TestProof2Growth.
+//     TestProof2ReplicatedMySQL, whose set is that of the EBS document, on dumps,
+//     TestSnapshotProof1Story, the same on volume snapshots, and TestProof2Growth.
 //  8. A purged log, a lost primary with newer followers: TestProof3Recovery.
 //  9. An Indexed Job with an unreachable ordinal, a set scaled in the middle of
 //     it: TestProof7FanOut.
-//  10. The shipped Roles, restricted pod security, denials that name the rule:
-//     TestProof2Growth, TestDenialsNameTheRule, TestOverlaysBuild. The test
-//     cluster takes NetworkPolicies but does not enforce them: what they say is
-//     held to the pods by internal/statefulset's TestNetworkPoliciesFitThePods.
+//  10. The shipped Roles and NetworkPolicies, restricted pod security, a network
+//     that denies by default, denials that name the rule: TestDefaultDenyNetwork,
+//     TestProof2Growth, TestDenialsNameTheRule, TestOverlaysBuild.
 package e2e

@@ -34,12 +34,15 @@ var secretsOfReader = map[string]string{
 
 var dots = regexp.MustCompile(`\b([A-Z_]+)=\.\.\.`)
 
-// follow runs a page's commands in order and returns what they said.
-func (r *reader) follow(page string) string {
+// follow runs a page's commands in order, or those below some headings, and
+// returns what they said.
+func (r *reader) follow(page string, headings ...string) string {
 	r.t.Helper()
 	p, err := docs.Read(page)
 	require.NoError(r.t, err)
-	code := dots.ReplaceAllStringFunc(r.names.Replace(p.In("sh")), func(s string) string {
+	shown := p.In("sh", headings...)
+	require.NotEmpty(r.t, shown, "%s: %q", page, headings)
+	code := dots.ReplaceAllStringFunc(r.names.Replace(shown), func(s string) string {
 		name := dots.FindStringSubmatch(s)[1]
 		require.Contains(r.t, secretsOfReader, name)
 		return name + "=" + secretsOfReader[name]
@@ -101,20 +104,27 @@ func TestPages(t *testing.T) {
 // programs, kubectl, and the account of the bucket.
 func (s *shopSet) reader(staging string) *reader {
 	s.t.Helper()
+	return s.readerOf("mysql-replicated", s.overlay(shopOptions{}), staging)
+}
+
+// readerOf puts the folder of a kustomization in the place of an overlay that
+// the page applies.
+func (s *shopSet) readerOf(overlay, folder, staging string) *reader {
+	s.t.Helper()
 	host := s.host()
 	bin := s.t.TempDir()
 	require.NoError(s.t, os.Symlink(s.kubectlBin, filepath.Join(bin, "kubectl")))
-	overlay := s.overlay(shopOptions{})
 	return &reader{
 		t: s.t, dir: s.t.TempDir(),
 		env: []string{
 			"HOME=" + s.t.TempDir(), "PATH=" + bin + ":" + host.dir + ":" + os.Getenv("PATH"), "KUBECONFIG=" + s.kubeconfig,
-			"AWS_ENDPOINT_URL_S3=" + s.endpoint, "AWS_ACCESS_KEY_ID=keepset", "AWS_SECRET_ACCESS_KEY=keepset-secret", "AWS_REGION=us-east-1",
+			"AWS_ENDPOINT_URL_S3=" + s.endpoint, "AWS_ENDPOINT_URL_EC2=" + ec2URL, "AWS_ENDPOINT_URL_EBS=" + ec2URL,
+			"AWS_ACCESS_KEY_ID=keepset", "AWS_SECRET_ACCESS_KEY=keepset-secret", "AWS_REGION=us-east-1",
 		},
 		names: strings.NewReplacer(
 			"s3://my-backups/mysql/mysql", s.repository, "staging/mysql", staging+"/mysql", "mysql/mysql", s.ns+"/mysql",
-			"-n mysql ", "-n "+s.ns+" ", "--namespace mysql ", "--namespace "+s.ns+" ",
-			"deploy/cronjob/overlays/mysql-replicated", overlay,
+			"-n mysql ", "-n "+s.ns+" ", "--namespace mysql ", "--namespace "+s.ns+" ", "/namespace=mysql", "/namespace="+s.ns,
+			"deploy/cronjob/overlays/"+overlay, folder,
 		),
 	}
 }

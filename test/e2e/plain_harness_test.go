@@ -21,13 +21,14 @@ import (
 	"keepset/test/servers"
 )
 
-// builtBinaries makes the product's two programs once for all tests.
+// builtBinaries makes the product's two programs once for all tests, with the
+// flags of the image, so that AWS's code for EC2 is compiled once for both.
 var builtBinaries = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "keepset-e2e-bin")
 	if err != nil {
 		return "", err
 	}
-	cmd := exec.Command("go", "build", "-o", dir, "keepset/cmd/backup", "keepset/cmd/restore")
+	cmd := exec.Command("go", "build", "-trimpath", "-o", dir, "keepset/cmd/backup", "keepset/cmd/restore")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	out, err := cmd.CombinedOutput()
 	if err != nil {

@@ -42,12 +42,12 @@ data: {KEEPSET_LOCK_TIMEOUT: 5m}
 	locked := time.Now()
 	var slow []string
 	s.until(3*time.Minute, "a run is held up by the lock", func() bool {
-		slow = s.unfinished("keepset-backup")
+		slow = s.unfinished()
 		return len(slow) == 1 && s.jobCreated(slow[0]).After(locked) && time.Since(s.jobCreated(slow[0])) > 10*time.Second
 	})
 	started := s.jobCreated(slow[0])
 	s.until(90*time.Second, "the next tick passes", func() bool {
-		require.Equal(t, slow, s.unfinished("keepset-backup"), "the slow run ended, or was joined by a second one")
+		require.Equal(t, slow, s.unfinished(), "the slow run ended, or was joined by a second one")
 		return time.Now().After(started.Truncate(time.Minute).Add(65 * time.Second))
 	})
 	_, err = conn.ExecContext(t.Context(), "BACKUP STAGE END")
@@ -56,7 +56,7 @@ data: {KEEPSET_LOCK_TIMEOUT: 5m}
 	require.True(t, s.waitJob(slow[0], time.Minute), s.logs(slow[0]))
 
 	s.kubectl("patch", "cronjob", "keepset-backup", "-p", `{"spec":{"suspend":true}}`)
-	s.until(time.Minute, "what was running ends", func() bool { return len(s.unfinished("keepset-backup")) == 0 })
+	s.until(time.Minute, "what was running ends", func() bool { return len(s.unfinished()) == 0 })
 	s.order("by hand", manyOrders)
 	for i := range 3 {
 		s.caughtUp(i)

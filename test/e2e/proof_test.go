@@ -23,15 +23,15 @@ import (
 	"keepset/internal/statefulset"
 )
 
-// unfinished are the names of a CronJob's Jobs that have not ended.
-func (s *shopSet) unfinished(cronJob string) []string {
+// unfinished are the names of the backup CronJob's Jobs that have not ended.
+func (s *shopSet) unfinished() []string {
 	s.t.Helper()
 	jobs, err := s.kube.BatchV1().Jobs(s.ns).List(s.t.Context(), metav1.ListOptions{})
 	require.NoError(s.t, err)
 	var names []string
 	for _, j := range jobs.Items {
 		owner := metav1.GetControllerOf(&j)
-		if owner != nil && owner.Name == cronJob && !jobEnded(&j) {
+		if owner != nil && owner.Name == "keepset-backup" && !jobEnded(&j) {
 			names = append(names, j.Name)
 		}
 	}

@@ -23,7 +23,7 @@ import (
 // deleted, and its volume retained, as the document does it.
 func TestProof2ReplicatedMySQL(t *testing.T) {
 	t.Parallel()
-	s := newReplicatedMySQL(t)
+	s := newReplicatedMySQL(t, shopOptions{shipped: "mysql-replicated"})
 	policies := s.reclaimPolicies()
 	require.Len(t, policies, 2)
 	s.jobOK("keepset-backup", "backup-1")
@@ -37,7 +37,7 @@ func TestProof2ReplicatedMySQL(t *testing.T) {
 	assert.NotContains(t, s.kubectl("get", "endpointslices", "-o", "yaml"), s.pod("mysql-2").Status.PodIP, "a seed serves reads")
 	s.order("while it is seeded", 500)
 	require.True(t, s.waitJob("grow", 5*time.Minute), s.logs("grow"))
-	s.follows(2)
+	s.follows()
 	first.never(t, 1, 2500)
 
 	// 3 -> 2 leaves the claim. It is not touched without a word.
@@ -49,7 +49,7 @@ func TestProof2ReplicatedMySQL(t *testing.T) {
 	require.Equal(t, 2, s.replicas())
 	s.parameters(map[string]string{"KEEPSET_REPLICAS": "3", "KEEPSET_KEEP": "true"})
 	s.jobOK("keepset-restore", "kept")
-	s.follows(2)
+	s.follows()
 	require.Equal(t, left, s.claim("data-mysql-2"), "2 -> 3 on the claim that was left")
 	first.never(t, 2, 2500)
 
@@ -65,7 +65,7 @@ func TestProof2ReplicatedMySQL(t *testing.T) {
 	third := s.guard(2)
 	s.parameters(map[string]string{"KEEPSET_REPLICAS": "3"})
 	s.jobOK("keepset-restore", "again")
-	s.follows(2)
+	s.follows()
 	third.never(t, 1, rows)
 	require.NotEqual(t, left.volume, s.claim("data-mysql-2").volume)
 
@@ -83,12 +83,13 @@ func TestProof2ReplicatedMySQL(t *testing.T) {
 
 // newReplicatedMySQL is the document's set with its first follower, and with
 // the accounts of docs/mysql.md.
-func newReplicatedMySQL(t *testing.T) *shopSet {
+func newReplicatedMySQL(t *testing.T, o shopOptions) *shopSet {
 	t.Helper()
 	s := bareShop(t)
 	s.password = "" // MYSQL_ALLOW_EMPTY_PASSWORD, as in the document
 	s.startS3()
-	s.install(shopOptions{yaml: "ebs.yaml", shipped: "mysql-replicated", replicas: 2})
+	o.yaml, o.replicas = "ebs.yaml", 2
+	s.install(o)
 	s.waitReady(2)
 	s.account("Backup account on MySQL 8 and 9", backupAccount, "backup-secret")
 	s.account("Replication account", replAccount, "repl-secret")
@@ -114,11 +115,12 @@ func (s *shopSet) account(heading, name, password string) {
 	s.exec(0, strings.ReplaceAll(shown, "'change-me'", "'"+password+"'"))
 }
 
-// follows waits until the set is complete and the ordinal has what the leader
+// follows waits until the set is complete and ordinal 2 has what the leader
 // has, what is written from now on included; and makes sure that it runs as the
 // document's followers do.
-func (s *shopSet) follows(ordinal int) {
+func (s *shopSet) follows() {
 	s.t.Helper()
+	const ordinal = 2
 	s.waitReady(ordinal + 1)
 	s.order("to all followers", 100)
 	s.caughtUp(ordinal)

@@ -74,7 +74,7 @@ func newStandaloneMySQL(t *testing.T) *shopSet {
 func (s *shopSet) answers() {
 	s.t.Helper()
 	s.waitReady(1)
-	s.until(2*time.Minute, "the server answers", func() bool { return s.db(0).PingContext(s.t.Context()) == nil })
+	s.until(5*time.Minute, "the server answers", func() bool { return s.db(0).PingContext(s.t.Context()) == nil })
 }
 
 // contents are what is in the server: its databases, the rows, and what its

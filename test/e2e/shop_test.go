@@ -45,8 +45,10 @@ type shopOptions struct {
 	// namespace, the image and the store. By default the base is taken, with
 	// the settings that shop.yaml needs.
 	shipped string
-	// component names a component of deploy/cronjob, for example fan-out.
+	// component names components of deploy/cronjob, for example fan-out.
 	component string
+	// class and size of the claims; by default the cluster's, and 1Gi.
+	class, size string
 	// patches are more kustomize patches of Keepset's objects.
 	patches []string
 	// empty leaves the set at zero replicas, without data.
@@ -112,7 +114,7 @@ func (s *shopSet) beside(labels ...string) *shopSet {
 func (s *shopSet) startS3() {
 	s.t.Helper()
 	s.apply(readFile(s.t, "testdata/s3.yaml"))
-	s.until(time.Minute, "the S3 server comes up", func() bool { p := s.pod("s3"); return p != nil && podReady(p) })
+	s.until(5*time.Minute, "the S3 server comes up", func() bool { p := s.pod("s3"); return p != nil && podReady(p) })
 	service, err := s.kube.CoreV1().Services(s.ns).Get(s.t.Context(), "s3", metav1.GetOptions{})
 	require.NoError(s.t, err)
 	s.endpoint = "http://" + net.JoinHostPort(service.Spec.ClusterIP, "7070")
@@ -142,7 +144,7 @@ func (s *shopSet) install(o shopOptions) {
 	if o.yaml == "" {
 		o.yaml = "shop.yaml"
 	}
-	s.apply(render(s.t, "testdata/"+o.yaml, map[string]any{"Replicas": replicas, "Policy": o.policy}))
+	s.apply(render(s.t, "testdata/"+o.yaml, map[string]any{"Replicas": replicas, "Policy": o.policy, "Class": o.class, "Size": o.size}))
 	s.apply(s.secrets())
 	dir := s.overlay(o)
 	out, err := s.try("apply", "-k", dir)
@@ -165,6 +167,14 @@ stringData: {%s, KEEPSET_TARGET_PASSWORD: "%s", KEEPSET_REPLICATION_PASSWORD: re
 `, store, store, s.password)
 }
 
+// storePort lets Keepset's pods reach the S3 server, as docs/install.md shows it
+// for a store on another port than 443.
+const storePort = `
+  - target: {kind: NetworkPolicy, name: keepset}
+    patch: |
+      - {op: add, path: /spec/egress/0/ports/-, value: {port: 7070, protocol: TCP}}
+`
+
 // overlay writes a user's kustomization over what is shipped.
 func (s *shopSet) overlay(o shopOptions) string {
 	s.t.Helper()
@@ -174,8 +184,11 @@ func (s *shopSet) overlay(o shopOptions) string {
 	shipped, err = filepath.Rel(dir, shipped) // kustomize wants relative paths
 	require.NoError(s.t, err)
 	components := ""
-	if o.component != "" {
-		components = "components: [" + shipped + "/components/" + o.component + "]\n"
+	for name := range strings.FieldsSeq(o.component) {
+		components += "  - " + shipped + "/components/" + name + "\n"
+	}
+	if components != "" {
+		components = "components:\n" + components
 	}
 	patches := []string{`
 apiVersion: v1
@@ -194,7 +207,7 @@ data:
 	patches = append(patches, o.patches...)
 	var b strings.Builder
 	fmt.Fprintf(&b, "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nnamespace: %s\nresources: [%s/%s]\n%s", s.ns, shipped, from, components)
-	b.WriteString("images: [{name: keepset, newName: keepset, newTag: dev}]\npatches:\n")
+	b.WriteString("images: [{name: keepset, newName: keepset, newTag: " + imageTag() + "}]\n" + bindingsOf(o.shipped) + "patches:\n" + storePort + ec2Port(o.shipped))
 	for i, p := range patches {
 		name := fmt.Sprintf("patch-%d.yaml", i)
 		require.NoError(s.t, os.WriteFile(filepath.Join(dir, name), []byte(strings.TrimSpace(p)+"\n"), 0o600))
@@ -230,7 +243,8 @@ func (s *shopSet) waitReady(replicas int) {
 // account and a kubeconfig.
 func (s *shopSet) host() *plain {
 	s.t.Helper()
-	return newPlain(s.t, "KUBECONFIG="+s.kubeconfig, "KEEPSET_NAMESPACE="+s.ns, "AWS_ENDPOINT_URL_S3="+s.endpoint,
+	return newPlain(s.t, "KUBECONFIG="+s.kubeconfig, "KEEPSET_NAMESPACE="+s.ns,
+		"AWS_ENDPOINT_URL_S3="+s.endpoint, "AWS_ENDPOINT_URL_EC2="+ec2URL, "AWS_ENDPOINT_URL_EBS="+ec2URL,
 		"AWS_ACCESS_KEY_ID=keepset", "AWS_SECRET_ACCESS_KEY=keepset-secret", "AWS_REGION=us-east-1")
 }
 

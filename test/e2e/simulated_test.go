@@ -56,7 +56,7 @@ spec:
     - metadata: {name: data}
       spec:
         accessModes: [ReadWriteOnce]
-        resources: {requests: {storage: 1Mi}}
+        resources: {requests: {storage: 1Mi}}%s
 `
 
 // fillAt once, or when told to by a file, as a load would, and ends like a
@@ -79,11 +79,16 @@ type simulation struct {
 	client *statefulset.Client
 }
 
-func newSimulation(t *testing.T, replicas int, policy string) *simulation {
+// newSimulation makes one, on volumes of a class or of the cluster's default.
+func newSimulation(t *testing.T, replicas int, policy string, class ...string) *simulation {
 	t.Helper()
 	s := &simulation{cluster: newCluster(t)}
 	s.applyRoles("db")
-	s.apply(fmt.Sprintf(simulated, replicas, policy))
+	storage := ""
+	if len(class) > 0 {
+		storage = "\n        storageClassName: " + class[0]
+	}
+	s.apply(fmt.Sprintf(simulated, replicas, policy, storage))
 	s.until(5*time.Minute, "the set comes up", func() bool {
 		for i := range replicas {
 			if !ready(s.pod(fmt.Sprintf("db-%d", i))) {

@@ -18,6 +18,9 @@ const (
 	trixie    = "debian-trixie-1"
 	sid       = "debian-sid-1"
 	versitygw = "versitygw-v1.8.0"
+
+	postgresBookworm = "postgres-bookworm-1"
+	postgresSid      = "postgres-sid-1"
 )
 
 // ErrNotInstalled is returned when a program is missing from the cache.

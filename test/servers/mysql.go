@@ -183,13 +183,14 @@ func (s *MySQL) prepare(ctx context.Context, dir string, o mysqlOptions) error {
 	return nil
 }
 
-// Start starts the server again after Stop or Kill, on the same address, and waits until it answers.
-func (s *MySQL) Start(ctx context.Context) error {
+// Start starts the server again after Stop or Kill, on the same address, and waits until it answers. The arguments win
+// over its configuration.
+func (s *MySQL) Start(ctx context.Context, arguments ...string) error {
 	program, err := s.product.binary()
 	if err != nil {
 		return err
 	}
-	p, err := startProcess(ctx, s.LogFile, nil, program, "--defaults-file="+s.config)
+	p, err := startProcess(ctx, underUs(), s.LogFile, nil, program, append([]string{"--defaults-file=" + s.config}, arguments...)...)
 	if err != nil {
 		return err
 	}

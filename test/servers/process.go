@@ -29,8 +29,13 @@ type process struct {
 	err  error
 }
 
-// startProcess starts the program with its output appended to the file log. The kernel kills it when this process dies.
-func startProcess(ctx context.Context, log string, env []string, program string, args ...string) (*process, error) {
+// underUs is how the programs of the package run: the kernel kills them when this process dies.
+func underUs() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+}
+
+// startProcess starts the program with its output appended to the file log.
+func startProcess(ctx context.Context, attr *syscall.SysProcAttr, log string, env []string, program string, args ...string) (*process, error) {
 	out, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", filepath.Base(program), err)
@@ -40,7 +45,7 @@ func startProcess(ctx context.Context, log string, env []string, program string,
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), program, args...)
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdout, cmd.Stderr = out, out
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	cmd.SysProcAttr = attr
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", filepath.Base(program), err)
 	}

@@ -39,6 +39,7 @@ type S3Server struct {
 type s3Options struct {
 	tls        bool
 	versioning bool
+	sidecar    bool
 	buckets    []string
 	accounts   []account
 }
@@ -58,6 +59,10 @@ func WithS3TLS() S3Option { return func(o *s3Options) { o.tls = true } }
 
 // WithVersioning lets buckets keep versions, which object lock needs too. Each bucket still has to be told to.
 func WithVersioning() S3Option { return func(o *s3Options) { o.versioning = true } }
+
+// WithLongPolicies lets the server keep what it knows of buckets and objects in files. In extended attributes, as it does by itself, a policy
+// of more than about 4 KB does not fit: those of two roles together.
+func WithLongPolicies() S3Option { return func(o *s3Options) { o.sidecar = true } }
 
 // WithAccount adds an account that owns nothing. The role is one of versitygw's: user (needs a bucket policy or ACL for
 // everything), userplus (may create buckets too) or admin.
@@ -100,8 +105,8 @@ func StartS3(ctx context.Context, dir string, options ...S3Option) (*S3Server, e
 		Dir: filepath.Join(dir, "buckets"), LogFile: filepath.Join(dir, "server.log"),
 		client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}},
 	}
-	iam, versions := filepath.Join(dir, "accounts"), filepath.Join(dir, "versions")
-	for _, d := range []string{s.Dir, iam, versions} {
+	iam, versions, sidecar := filepath.Join(dir, "accounts"), filepath.Join(dir, "versions"), filepath.Join(dir, "sidecar")
+	for _, d := range []string{s.Dir, iam, versions, sidecar} {
 		if err := os.Mkdir(d, 0o700); err != nil {
 			return nil, fmt.Errorf("start the S3 server: %w", err)
 		}
@@ -116,6 +121,9 @@ func StartS3(ctx context.Context, dir string, options ...S3Option) (*S3Server, e
 	s.args = append(s.args, "posix")
 	if o.versioning {
 		s.args = append(s.args, "--versioning-dir", versions)
+	}
+	if o.sidecar {
+		s.args = append(s.args, "--sidecar", sidecar)
 	}
 	s.args = append(s.args, s.Dir)
 	if err := s.StartServer(ctx); err != nil {
@@ -186,7 +194,7 @@ func (s *S3Server) StartServer(ctx context.Context) error {
 		return err
 	}
 	env := []string{"ROOT_ACCESS_KEY=" + s.AccessKey, "ROOT_SECRET_KEY=" + s.SecretKey}
-	if s.process, err = startProcess(ctx, s.LogFile, env, program, s.args...); err != nil {
+	if s.process, err = startProcess(ctx, underUs(), s.LogFile, env, program, s.args...); err != nil {
 		return err
 	}
 	if err := s.process.waitReady(ctx, s.ping); err != nil {

@@ -30,10 +30,10 @@ import (
 type Cluster struct {
 	// Kubeconfig is the file that names it.
 	Kubeconfig string
-
-	mu      sync.Mutex
-	objects map[string]map[string]any
-	changes int
+	mu         sync.Mutex
+	exec       http.Handler // nil: nothing runs in the pods
+	objects    map[string]map[string]any
+	changes    int
 }
 
 // set is a small StatefulSet. Each object says in the annotation "url" where it is.
@@ -63,6 +63,22 @@ func NewCluster(t *testing.T) *Cluster {
 	return c
 }
 
+// Run has the set's container run, and its programs served by exec.
+func (c *Cluster) Run(exec http.Handler) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.exec = exec
+	running := map[string]any{"name": "mysql", "ready": true, "state": map[string]any{"running": map[string]any{}}}
+	part(c.objects["/api/v1/namespaces/mysql/pods/mysql-0"], "status")["containerStatuses"] = []any{running}
+}
+
+// programs is what runs in the pods.
+func (c *Cluster) programs() http.Handler {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.exec
+}
+
 // Changes counts what was changed so far.
 func (c *Cluster) Changes() int {
 	c.mu.Lock()
@@ -72,6 +88,10 @@ func (c *Cluster) Changes() int {
 
 // ServeHTTP implements http.Handler.
 func (c *Cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if exec := c.programs(); exec != nil && path.Base(r.URL.Path) == "exec" {
+		exec.ServeHTTP(w, r)
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	body, err := io.ReadAll(r.Body)
@@ -127,10 +147,14 @@ func (c *Cluster) answer(r *http.Request, body []byte) (any, error) {
 	return nil, fmt.Errorf("this cluster does not know %s", r.Method)
 }
 
-// isCollection tells .../namespaces/NS/pods from .../namespaces/NS/pods/NAME.
+// isCollection tells .../namespaces/NS/pods from .../namespaces/NS/pods/NAME,
+// and /api/v1/nodes from /api/v1/nodes/NAME.
 func isCollection(url string) bool {
-	_, rest, _ := strings.Cut(url, "/namespaces/")
-	return strings.Count(rest, "/") == 1
+	if _, rest, ok := strings.Cut(url, "/namespaces/"); ok {
+		return strings.Count(rest, "/") == 1
+	}
+	rest, ok := strings.CutPrefix(url, "/api/v1/")
+	return ok && !strings.Contains(rest, "/")
 }
 
 func (c *Cluster) list(url, selector string) (any, error) {

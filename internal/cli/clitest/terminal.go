@@ -124,7 +124,7 @@ func (x *Terminal) End(columns int) (code int, last string) {
 		before := text
 		text = x.Text()
 		return text != "" && before == text
-	}, 10*time.Second, 50*time.Millisecond)
+	}, 2*time.Minute, 50*time.Millisecond)
 	require.True(x.t, strings.HasSuffix(text, "\n"), "the cursor is left within a line: %q", text)
 	frames := drawn.Split(text, -1)
 	for _, frame := range frames {

@@ -3,6 +3,7 @@ package clitest
 import (
 	"encoding/json"
 	"io"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -73,12 +74,31 @@ func (p Program) Tree(t *testing.T, w World, order []string, commands Commands) 
 func (p Program) document(t *testing.T, w World, path, args []string, unchanged bool) string {
 	t.Helper()
 	before := w.State(t)
-	r := p.run(t, w.Env, slices.Concat(path, args, []string{"--json"}))
+	r := p.run(t, w.Env, slices.Concat(path, w.named(t, args), []string{"--json"}))
 	require.Zero(t, r.code, "%v %v\nstdout: %s\nstderr: %s", path, args, r.stdout, r.stderr)
 	if unchanged {
 		assert.Equal(t, before, w.State(t), "%v %v changed something", path, args)
 	}
 	return strings.Join(append(append([]string{p.Name}, path...), given(args)...), " ") + "\n" + shapeOf(t, r.stdout)
+}
+
+// NewestBackup in a case stands for the ID of the newest backup.
+const NewestBackup = "NEWEST"
+
+// named puts the newest backup's ID where it is meant.
+func (w World) named(t *testing.T, args []string) []string {
+	t.Helper()
+	args = slices.Clone(args)
+	for i, arg := range args {
+		if arg != NewestBackup {
+			continue
+		}
+		plans, err := filepath.Glob(filepath.Join(w.Repository, "sets/*/*/backups/*/plan"))
+		require.NoError(t, err)
+		require.NotEmpty(t, plans, "there is no backup")
+		args[i] = filepath.Base(filepath.Dir(slices.Max(plans)))
+	}
+	return args
 }
 
 // given are the flags of a case without their values, which differ from run to

@@ -14,6 +14,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	mysqldriver "github.com/go-sql-driver/mysql"
@@ -140,6 +141,9 @@ type session struct {
 	wire *bufferedConn
 }
 
+// errNoAnswer is connect's timeout.
+var errNoAnswer = errors.New("no answer")
+
 // connect dials and shakes hands within ConnectTimeout. The driver bounds only the dialling: a server that is stopped
 // but whose kernel still accepts connections would be waited for as long as a read may take.
 func (e *Engine) connect(ctx context.Context) (*sql.Conn, error) {
@@ -147,7 +151,7 @@ func (e *Engine) connect(ctx context.Context) (*sql.Conn, error) {
 	defer cancel()
 	conn, err := e.db.Conn(bounded)
 	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
-		return nil, fmt.Errorf("no answer within %s", e.opts.ConnectTimeout)
+		return nil, fmt.Errorf("%w within %s", errNoAnswer, e.opts.ConnectTimeout)
 	}
 	return conn, err
 }
@@ -305,7 +309,20 @@ func connectError(address, user string, err error) error {
 	if untrusted, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return fmt.Errorf("connect to %s: %w: %w; name the file of its authority in --source-tls-ca-file or --target-tls-ca-file", address, dbdump.ErrUntrusted, untrusted.Err)
 	}
-	return fmt.Errorf("connect to %s: %w: %w", address, dbdump.ErrUnreachable, err)
+	return fmt.Errorf("connect to %s: %w: %w%s", address, dbdump.ErrUnreachable, err, unreachableHint(err))
+}
+
+// unreachableHint says what to look at where the network's own words leave it open.
+func unreachableHint(err error) string {
+	var network net.Error
+	switch {
+	case errors.Is(err, errNoAnswer), errors.As(err, &network) && network.Timeout():
+		return "; check the address, and the network policies of both ends"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "; either no server listens there, or a network policy refuses the connection"
+	default:
+		return ""
+	}
 }
 
 // lost tells whether the connection is gone, as opposed to a statement refused.

@@ -1,9 +1,11 @@
 package mysql
 
 import (
+	"net"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -53,6 +55,22 @@ func TestASocketIsAnAddress(t *testing.T) {
 		_, report := dumpWith(t, o)
 		require.Contains(t, report.Warnings, "the server holds no database apart from its own")
 	})
+}
+
+// Networks that keep pods apart do so in silence or by a refusal; neither's own words lead there.
+func TestAnUnreachableServerMayBeThePoliciesDoing(t *testing.T) {
+	t.Parallel()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	o := Options{Address: listener.Addr().String(), User: "anybody", ConnectTimeout: 300 * time.Millisecond}
+	_, err = newEngine(t, o).openSession(t.Context()) // the kernel takes the connection, and nobody answers
+	require.ErrorIs(t, err, dbdump.ErrUnreachable)
+	require.ErrorContains(t, err, "no answer within 300ms; check the address, and the network policies of both ends")
+	require.NoError(t, listener.Close())
+	_, err = newEngine(t, o).openSession(t.Context())
+	require.ErrorIs(t, err, dbdump.ErrUnreachable)
+	require.ErrorContains(t, err, "either no server listens there, or a network policy refuses the connection")
+	require.ErrorContains(t, err, o.Address)
 }
 
 // When the connection that holds the lock or one that reads is killed in the

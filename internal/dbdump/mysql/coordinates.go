@@ -1,8 +1,8 @@
 package mysql
 
 import (
-	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -173,16 +173,10 @@ func (d *dump) appliedMariaDB(ctx context.Context, s *session, variable string) 
 	}
 	err = s.each(ctx, strings.Join(tables, " UNION ALL ")+" ORDER BY sub_id", func(r row) error {
 		g := mariaGTID{domain: unsigned(r.at(0)), server: unsigned(r.at(1)), sequence: unsigned(r.at(2))}
-		list = slices.DeleteFunc(list, func(o mariaGTID) bool { return o.domain == g.domain })
 		list = append(list, g)
 		return nil
 	})
-	slices.SortFunc(list, func(a, b mariaGTID) int { return cmp.Compare(a.domain, b.domain) })
-	position := make([]string, len(list))
-	for i, g := range list {
-		position[i] = fmt.Sprintf("%d-%d-%d", g.domain, g.server, g.sequence)
-	}
-	return strings.Join(position, ","), err
+	return formatMariaDB(lastOfDomains(list)), err
 }
 
 // parseChannel reads one line of the replication status. words is what this
@@ -240,21 +234,29 @@ func (d *dump) settleReplica(ctx context.Context, s *session) (restart func(cont
 	case d.server.AtLeast(8, 0, 22):
 		stop, start = "STOP REPLICA SQL_THREAD", "START REPLICA SQL_THREAD"
 	}
-	if err := s.exec(ctx, stop); err != nil {
-		return nothing, fmt.Errorf("stop the appliers: %w", err)
-	}
-	d.log.Info("appliers stopped while the coordinates are read")
-	return func(ctx context.Context) error {
+	restart = func(ctx context.Context) error {
 		if err := d.startAppliers(ctx, start); err != nil {
 			return fmt.Errorf("start the appliers again (run %s on the server): %w", start, err)
 		}
 		return nil
-	}, nil
+	}
+	if err := s.exec(ctx, stop); err != nil {
+		// The server stops them whether or not we wait for it.
+		return nothing, errors.Join(fmt.Errorf("stop the appliers: %w", err), restart(context.WithoutCancel(ctx)))
+	}
+	d.log.Info("appliers stopped while the coordinates are read")
+	return restart, nil
 }
+
+// startWait is how long the appliers may take to start: not before those that
+// were told to stop have ended what they do.
+const startWait = time.Minute
 
 // startAppliers starts them on a connection of its own: what ended the dump may
 // have ended its connections as well.
 func (d *dump) startAppliers(ctx context.Context, start string) error {
+	ctx, cancel := context.WithTimeout(ctx, startWait)
+	defer cancel()
 	s, err := d.sessions.engine.openSession(ctx)
 	if err != nil {
 		return err

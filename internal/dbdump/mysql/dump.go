@@ -34,6 +34,9 @@ type dump struct {
 	// catalogTook is how long the last reading of the catalog took.
 	catalogTook     time.Duration
 	definitionsHeld bool
+	// idle is after how much silence the server ends the coordinator by itself; zero: when a lock may not be held any
+	// longer, and lockGrace.
+	idle time.Duration
 
 	buffers sync.Pool
 	mu      sync.Mutex
@@ -236,12 +239,8 @@ func (d *dump) openReads(ctx context.Context, l *lock) error {
 				return fmt.Errorf("open a consistent read: %w", err)
 			}
 		}
-		var now string
-		if err := d.coordinator.queryRow(ctx, "SELECT UTC_TIMESTAMP(6)", &now); err != nil {
+		if d.report.CapturedAt, err = serverClock(ctx, d.coordinator); err != nil {
 			return err
-		}
-		if d.report.CapturedAt, err = time.Parse("2006-01-02 15:04:05.999999", now); err != nil {
-			return fmt.Errorf("read the server's clock: %w", err)
 		}
 		d.report.Coordinates = before
 		if l.global {
@@ -269,10 +268,22 @@ func (d *dump) openReads(ctx context.Context, l *lock) error {
 // keepAlive shows the server that the coordinator lives, so that its lock on
 // definitions stays, and ends the dump when it does not.
 func (d *dump) keepAlive(ctx context.Context, cancel context.CancelCauseFunc) (stop func()) {
+	return repeat(ctx, lockGrace/3, func() bool {
+		err := d.coordinator.exec(ctx, "DO 1")
+		if err != nil {
+			cancel(fmt.Errorf("the connection that holds the lock was lost: %w", err))
+		}
+		return err == nil
+	})
+}
+
+// repeat calls f every so often until it returns false, the context ends, or stop is called, which waits for the call
+// that is under way.
+func repeat(ctx context.Context, every time.Duration, f func() bool) (stop func()) {
 	done, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
-		tick := time.NewTicker(lockGrace / 3)
+		tick := time.NewTicker(every)
 		defer tick.Stop()
 		for {
 			select {
@@ -282,8 +293,7 @@ func (d *dump) keepAlive(ctx context.Context, cancel context.CancelCauseFunc) (s
 				return
 			case <-tick.C:
 			}
-			if err := d.coordinator.exec(ctx, "DO 1"); err != nil {
-				cancel(fmt.Errorf("the connection that holds the lock was lost: %w", err))
+			if !f() {
 				return
 			}
 		}

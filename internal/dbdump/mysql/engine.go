@@ -7,11 +7,13 @@ import (
 	mysqldriver "github.com/go-sql-driver/mysql"
 )
 
-// Engine dumps or loads one server. A value serves one Dump or one Load.
+// Engine dumps or loads one server. A value serves one Dump or one Load, or one
+// Quiesce, or one Adopt.
 type Engine struct {
 	opts     Options
 	db       *sql.DB
 	patience patience
+	holding  holding
 }
 
 // New checks the options. It does not connect.
@@ -32,7 +34,7 @@ func New(opts Options) (*Engine, error) {
 	// Connections are never shared between uses: a session carries locks,
 	// transactions and settings.
 	db.SetMaxIdleConns(-1)
-	return &Engine{opts: opts, db: db, patience: defaultPatience}, nil
+	return &Engine{opts: opts, db: db, patience: defaultPatience, holding: defaultHolding}, nil
 }
 
 // Close releases what the engine holds. Safe to call more than once.

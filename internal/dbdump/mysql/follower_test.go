@@ -29,6 +29,11 @@ func upstreamAt(s *servers.MySQL) dbdump.Upstream {
 func primary(t testing.TB, f flavour) (*servers.MySQL, dbdump.Upstream) {
 	t.Helper()
 	s := f.server(t)
+	return s, fillPrimary(t, s)
+}
+
+func fillPrimary(t testing.TB, s *servers.MySQL) dbdump.Upstream {
+	t.Helper()
 	up := replicationAccount(t, s)
 	s.Exec(t,
 		"SET GLOBAL event_scheduler=ON",
@@ -38,7 +43,7 @@ func primary(t testing.TB, f flavour) (*servers.MySQL, dbdump.Upstream) {
 		"CREATE TABLE d.ticks (n INT NOT NULL AUTO_INCREMENT PRIMARY KEY, server VARCHAR(40))",
 		"CREATE EVENT d.tick ON SCHEDULE EVERY 1 SECOND DO INSERT INTO d.ticks (server) VALUES (@@server_id)",
 	)
-	return s, up
+	return up
 }
 
 // seed loads a dump into a new server and makes it follow.
@@ -51,7 +56,7 @@ func seed(t testing.TB, f flavour, m dbdump.Source, up dbdump.Upstream, extra ..
 	require.NoError(t, e.Check(t.Context(), m.Report().Coordinates, up))
 	_, err := e.Load(t.Context(), m)
 	require.NoError(t, err)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	require.NoError(t, e.Follow(ctx, m.Report().Coordinates, up))
 	return s
@@ -62,7 +67,7 @@ func sameRows(t testing.TB, a, b *servers.MySQL) {
 	t.Helper()
 	const query = "SELECT CONCAT(COUNT(*), ' ', COALESCE(GROUP_CONCAT(v ORDER BY id), '')) FROM d.t"
 	want := a.Value(t, query)
-	require.Eventually(t, func() bool { return b.Value(t, query) == want }, 20*time.Second, 100*time.Millisecond, want)
+	require.Eventually(t, func() bool { return b.Value(t, query) == want }, 2*time.Minute, 100*time.Millisecond, want)
 }
 
 // A new follower continues where the dump ends: what was written between the dump and the load arrives, accounts can
@@ -190,7 +195,7 @@ func TestCheckRefuses(t *testing.T) {
 				p.Exec(t, "SET GLOBAL innodb_flush_log_at_trx_commit=1", "INSERT INTO d.t (v) VALUES ('x')", "FLUSH BINARY LOGS",
 					"PURGE BINARY LOGS TO '"+slices.Max(logs(t, p))+"'")
 				return logs(t, p)[0] > report.Coordinates.File
-			}, 20*time.Second, 100*time.Millisecond)
+			}, 2*time.Minute, 100*time.Millisecond)
 			err := e.Check(t.Context(), c, up)
 			require.ErrorIs(t, err, dbdump.ErrCoordinates)
 			require.ErrorContains(t, err, "purged")
@@ -329,7 +334,7 @@ func TestEventsOfAFollowerRunOnItsCopy(t *testing.T) {
 			require.Contains(t, strings.Join(loaded.Warnings, "\n"), "event `d`.`tick`")
 			copied.Exec(t, "SET GLOBAL event_scheduler=ON")
 			id := copied.Value(t, "SELECT @@server_id")
-			require.Eventually(t, func() bool { return copied.Value(t, "SELECT COUNT(*) FROM d.ticks WHERE server="+id) != "0" }, 20*time.Second, 100*time.Millisecond)
+			require.Eventually(t, func() bool { return copied.Value(t, "SELECT COUNT(*) FROM d.ticks WHERE server="+id) != "0" }, 2*time.Minute, 100*time.Millisecond)
 		})
 	}
 }

@@ -1,6 +1,7 @@
 package mysql
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -47,6 +48,41 @@ func newest(list []mariaGTID) map[uint64]uint64 {
 		sequences[g.domain] = max(sequences[g.domain], g.sequence)
 	}
 	return sequences
+}
+
+// formatMariaDB writes a position, its domains in ascending order.
+func formatMariaDB(list []mariaGTID) string {
+	list = slices.Clone(list)
+	slices.SortFunc(list, func(a, b mariaGTID) int { return cmp.Compare(a.domain, b.domain) })
+	position := make([]string, len(list))
+	for i, g := range list {
+		position[i] = fmt.Sprintf("%d-%d-%d", g.domain, g.server, g.sequence)
+	}
+	return strings.Join(position, ",")
+}
+
+// lastOfDomains keeps the last element of each domain.
+func lastOfDomains(list []mariaGTID) []mariaGTID {
+	var kept []mariaGTID
+	for _, g := range list {
+		kept = append(slices.DeleteFunc(kept, func(o mariaGTID) bool { return o.domain == g.domain }), g)
+	}
+	return kept
+}
+
+// furthest keeps the element with the highest sequence number of each domain; of equal ones the first.
+func furthest(list []mariaGTID) []mariaGTID {
+	var kept []mariaGTID
+	for _, g := range list {
+		i := slices.IndexFunc(kept, func(o mariaGTID) bool { return o.domain == g.domain })
+		switch {
+		case i < 0:
+			kept = append(kept, g)
+		case kept[i].sequence < g.sequence:
+			kept[i] = g
+		}
+	}
+	return kept
 }
 
 // includesMariaDB tells whether the position has reached the goal in every domain.
@@ -130,7 +166,7 @@ func (u *upstream) checkMariaDBPurged(ctx context.Context, from []mariaGTID) err
 	case err != nil:
 		return err
 	}
-	purged, err := u.startOfLog(ctx, first)
+	purged, err := startOfLog(ctx, u.session, first)
 	if err != nil {
 		return err
 	}
@@ -144,12 +180,13 @@ func (u *upstream) checkMariaDBPurged(ctx context.Context, from []mariaGTID) err
 	return nil
 }
 
-// startOfLog returns the position that the upstream had when it began the log: what came before is in older ones.
-func (u *upstream) startOfLog(ctx context.Context, file string) ([]mariaGTID, error) {
+// startOfLog returns the position that a server had when it began the log: what came before is in older ones. Of several
+// elements of one domain the last one is the newest.
+func startOfLog(ctx context.Context, s *session, file string) ([]mariaGTID, error) {
 	found := false
 	var list []mariaGTID
 	// The list is the first event after the description of the format, and that of the encryption if there is one.
-	err := u.each(ctx, "SHOW BINLOG EVENTS IN "+quoteString(file)+" LIMIT 4", func(r row) error {
+	err := s.each(ctx, "SHOW BINLOG EVENTS IN "+quoteString(file)+" LIMIT 4", func(r row) error {
 		if found || r.get("Event_type") != "Gtid_list" {
 			return nil
 		}
@@ -159,7 +196,7 @@ func (u *upstream) startOfLog(ctx context.Context, file string) ([]mariaGTID, er
 		return err
 	})
 	if err == nil && !found {
-		err = fmt.Errorf("binary log %s of the upstream does not begin with a list of GTIDs", file)
+		err = fmt.Errorf("binary log %s does not begin with a list of GTIDs", file)
 	}
 	return list, err
 }

@@ -135,11 +135,7 @@ func (l *loader) disableOnFollower(statement string, quote quoting) (string, err
 	if err != nil || at < 0 || !tokens[at].is(statement, "ENABLE") {
 		return statement, err
 	}
-	status := "DISABLE ON SLAVE"
-	if !l.server.MariaDB() && l.server.AtLeast(8, 2, 0) {
-		status = "DISABLE ON REPLICA"
-	}
-	return statement[:tokens[at].start] + status + statement[tokens[at].end:], nil
+	return statement[:tokens[at].start] + disabledOnFollower(l.server) + statement[tokens[at].end:], nil
 }
 
 // enableOnPrimary changes the status that events have on a follower into ENABLE. An event that somebody disabled

@@ -47,6 +47,9 @@ func (l *loader) insertRows(ctx context.Context, s *session, o loadObject, r io.
 // packetRoom is what a packet holds beside the statement, generously.
 const packetRoom = 64
 
+// insertKeep is the most memory that is kept for the next row or statement: one long row must not hold its for good.
+const insertKeep = 8 << 20
+
 // insertPrefix writes INSERT up to and with VALUES.
 func insertPrefix(o loadObject) []byte {
 	b := []byte("INSERT INTO " + quoteQualified(o.Target, o.Name) + " (")
@@ -110,6 +113,9 @@ func (in *inserter) add(ctx context.Context, line []byte, encodings []string) er
 	}
 	in.buf = append(in.buf, in.row...)
 	in.pending++
+	if cap(in.row) > insertKeep {
+		in.row = nil
+	}
 	return nil
 }
 
@@ -134,9 +140,8 @@ func (in *inserter) flush(ctx context.Context) error {
 	}
 	in.rows += n
 	in.pending = 0
-	const keep = 8 << 20
-	if cap(in.buf) > keep { // one long row must not hold its memory for good
-		in.buf, in.row = nil, nil
+	if cap(in.buf) > insertKeep {
+		in.buf = nil
 	}
 	return nil
 }

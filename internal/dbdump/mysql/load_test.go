@@ -184,11 +184,11 @@ func TestLoadCancelledWhileTheServerWaits(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() {
 			defer cancel()
-			assert.Eventually(t, func() bool { return source.Value(t, waiting) == "1" }, 30*time.Second, 50*time.Millisecond)
+			assert.Eventually(t, func() bool { return source.Value(t, waiting) == "1" }, 2*time.Minute, 50*time.Millisecond)
 		}()
 		_, err = newEngine(t, o).Load(ctx, m.Source(report))
 		require.ErrorIs(t, err, context.Canceled)
-		require.Eventually(t, func() bool { return source.Value(t, waiting) == "0" }, 10*time.Second, 50*time.Millisecond)
+		require.Eventually(t, func() bool { return source.Value(t, waiting) == "0" }, 2*time.Minute, 50*time.Millisecond)
 		require.NoError(t, locker.Close())
 	})
 }

@@ -1,6 +1,7 @@
 package mysql
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -112,7 +113,7 @@ func (d *dump) acquireAny(ctx context.Context, mode LockMode) (*lock, error) {
 
 // acquire takes the lock on the coordinator.
 func (d *dump) acquire(ctx context.Context, mode LockMode) (*lock, error) {
-	idle := seconds(d.opts.LockHold + lockGrace)
+	idle := seconds(cmp.Or(d.idle, d.opts.LockHold+lockGrace))
 	if err := d.coordinator.exec(ctx, fmt.Sprintf("SET SESSION wait_timeout = %d", idle)); err != nil {
 		return nil, err
 	}

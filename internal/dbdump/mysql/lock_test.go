@@ -23,7 +23,7 @@ import (
 // waitFor polls until the condition holds.
 func waitFor(t testing.TB, what string, condition func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for !condition() {
 		if time.Now().After(deadline) {
 			require.FailNow(t, "did not happen in time", what)

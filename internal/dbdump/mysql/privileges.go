@@ -93,18 +93,12 @@ func (d *dump) needs() []need {
 		{[]string{"TRIGGER"}, "see triggers"},
 		{[]string{"EVENT"}, "see events"},
 	}
+	list = append(list, d.positionNeeds()...)
 	switch {
-	case d.server.MariaDB():
-		list = append(list, need{[]string{"BINLOG MONITOR", "REPLICATION CLIENT", "SUPER"}, "read the server's own binary log position"},
-			need{[]string{"SLAVE MONITOR", "REPLICA MONITOR", "REPLICATION SLAVE ADMIN", "SUPER"}, "read the position in its upstream"})
-		if d.server.AtLeast(11, 3, 0) {
-			list = append(list, need{[]string{"SHOW CREATE ROUTINE"}, "read the definitions of routines"})
-		}
-	default:
-		list = append(list, need{[]string{"REPLICATION CLIENT", "SUPER"}, "read the replication positions"})
-		if d.server.AtLeast(8, 0, 20) {
-			list = append(list, need{[]string{"SHOW_ROUTINE"}, "read the definitions of routines"})
-		}
+	case d.server.MariaDB() && d.server.AtLeast(11, 3, 0):
+		list = append(list, need{[]string{"SHOW CREATE ROUTINE"}, "read the definitions of routines"})
+	case !d.server.MariaDB() && d.server.AtLeast(8, 0, 20):
+		list = append(list, need{[]string{"SHOW_ROUTINE"}, "read the definitions of routines"})
 	}
 	list = append(list, need{[]string{"PROCESS"}, "read tablespaces, and see what holds up the lock"})
 	switch d.opts.LockMode {
@@ -120,10 +114,21 @@ func (d *dump) needs() []need {
 	return list
 }
 
-// checkPrivileges fails with one error that names everything that is missing.
-func (d *dump) checkPrivileges() error {
+// positionNeeds are the privileges for the coordinates.
+func (d *dump) positionNeeds() []need {
+	if d.server.MariaDB() {
+		return []need{
+			{[]string{"BINLOG MONITOR", "REPLICATION CLIENT", "SUPER"}, "read the server's own binary log position"},
+			{[]string{"SLAVE MONITOR", "REPLICA MONITOR", "REPLICATION SLAVE ADMIN", "SUPER"}, "read the position in its upstream"},
+		}
+	}
+	return []need{{[]string{"REPLICATION CLIENT", "SUPER"}, "read the replication positions"}}
+}
+
+// require fails with one error that names everything that is missing.
+func (d *dump) require(needs []need) error {
 	var missing, why []string
-	for _, n := range d.needs() {
+	for _, n := range needs {
 		if !slices.ContainsFunc(n.names, d.grants.has) {
 			missing = append(missing, n.names[0])
 			why = append(why, n.names[0]+" to "+n.what)
@@ -132,6 +137,14 @@ func (d *dump) checkPrivileges() error {
 	if len(missing) > 0 {
 		return fmt.Errorf("account %s on %s: %w: %s; run: GRANT %s ON *.* TO %s",
 			d.grants.account, d.opts.Address, dbdump.ErrPrivilege, strings.Join(why, ", "), strings.Join(missing, ", "), grantee(d.grants.account))
+	}
+	return nil
+}
+
+// checkPrivileges makes sure that a dump can see everything.
+func (d *dump) checkPrivileges() error {
+	if err := d.require(d.needs()); err != nil {
+		return err
 	}
 	for _, r := range d.grants.restricted {
 		for _, p := range []string{"SELECT", "SHOW VIEW", "TRIGGER", "EVENT"} {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"regexp"
 	"slices"
@@ -75,6 +76,15 @@ func newerKeeps(t testing.TB, s *servers.MySQL) map[string]string {
 // shownDifferently are the lines of SHOW GRANTS that some versions do not quote.
 var shownDifferently = regexp.MustCompile(`GRANT (?:PROXY|USAGE) .*\n?`)
 
+// holdsMinusZero tells whether the server keeps the sign of a zero that is written to a DOUBLE. MariaDB does up to
+// 10.5 at least, and of the versions that the tests ran 10.11.19 and 11.8.9 do not, however it is written.
+func holdsMinusZero(t testing.TB, s *servers.MySQL) bool {
+	t.Helper()
+	s.Exec(t, "CREATE DATABASE minus_zero", "CREATE TABLE minus_zero.t (d DOUBLE)", "INSERT INTO minus_zero.t VALUES (-5e-324 * 0.1)")
+	defer s.Exec(t, "DROP DATABASE minus_zero")
+	return s.Value(t, "SELECT ATAN2(d, -1) < 0 FROM minus_zero.t") == "1"
+}
+
 // A backup of an older version is loaded into a newer one without a change of meaning, whatever the newer one's
 // defaults have become.
 func TestLoadIntoANewerVersion(t *testing.T) {
@@ -95,6 +105,11 @@ func TestLoadIntoANewerVersion(t *testing.T) {
 				o.Load = LoadOptions{Accounts: AccountsReplace, Rows: rows}
 				_, err := loadWith(t, o, m, report)
 				require.NoError(t, err)
+				want := want
+				if !holdsMinusZero(t, s) {
+					want = maps.Clone(want)
+					want["rows `shop`.`numbers`"] = strings.ReplaceAll(want["rows `shop`.`numbers`"], "| -0 |", "| 0 |")
+				}
 				if diff := difference(want, newerKeeps(t, s)); diff != "" {
 					t.Errorf("%s: the copy differs:\n%s", rows, diff)
 				}

@@ -21,6 +21,7 @@ const (
 	codePrecondition = "PreconditionFailed"
 	codeConflict     = "ConditionalRequestConflict"
 	codeNoKey        = "NoSuchKey"
+	codeNoLock       = "NoSuchObjectLockConfiguration"
 )
 
 // errAbsent says that a listing does not show the key.
@@ -80,7 +81,8 @@ var kinds = map[string]kind{
 // rights name what each operation needs to be granted.
 var rights = map[string]string{
 	"put": "s3:PutObject", "probe with": "s3:PutObject", "get": "s3:GetObject", "compare": "s3:GetObject",
-	"stat": "s3:ListBucket", "list": "s3:ListBucket", "delete": "s3:DeleteObject",
+	"look at the lock of": "s3:GetObjectRetention",
+	"stat":                "s3:ListBucket", "list": "s3:ListBucket", "delete": "s3:DeleteObject",
 }
 
 // describe returns err in the terms of package storage: the operation, the
@@ -136,6 +138,9 @@ func classify(operation string, err error) (kind, error) {
 	said := reply(err)
 	if said == nil {
 		return kind{}, nil
+	}
+	if k, ok := aboutLocks(said); ok {
+		return k, said
 	}
 	if k, ok := kinds[said.code]; ok {
 		return k, said

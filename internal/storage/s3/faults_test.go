@@ -14,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	toxiproxy "github.com/Shopify/toxiproxy/v2"
@@ -71,6 +72,29 @@ func (l *line) add(toxic string) {
 	require.NoError(l.t, err)
 }
 
+// addWhileReading adds a toxic while somebody reads, and returns what is read.
+// toxiproxy adds one once what it has taken in has gone on, for ever if nobody
+// reads that. It is read slowly, so that most is still to come then.
+func (l *line) addWhileReading(toxic string, r io.Reader) io.Reader {
+	added := make(chan error, 1)
+	go func() {
+		_, err := l.proxy.Toxics.AddToxicJson(strings.NewReader(toxic))
+		added <- err
+	}()
+	var read bytes.Buffer
+	for {
+		select {
+		case err := <-added:
+			require.NoError(l.t, err)
+			return io.MultiReader(&read, r)
+		case <-time.After(time.Millisecond):
+		}
+		if _, err := io.CopyN(&read, r, 16<<10); err != nil {
+			return io.MultiReader(&read, iotest.ErrReader(err))
+		}
+	}
+}
+
 func (l *line) heal() { l.proxy.Toxics.ResetToxics(context.Background()) }
 
 const (
@@ -78,7 +102,9 @@ const (
 	attempts = 8
 )
 
-func data() []byte {
+func data() []byte { return dataOf(size) }
+
+func dataOf(size int) []byte {
 	b := make([]byte, size)
 	_, _ = rand.NewChaCha8([32]byte{1}).Read(b)
 	return b
@@ -170,6 +196,8 @@ func TestUploadOverABadLine(t *testing.T) {
 }
 
 func TestDownloadOverABadLine(t *testing.T) {
+	const size = 48 << 20 // more than the kernel takes in before it is read
+	data := dataOf(size)
 	for name, toxic := range map[string]string{
 		"reset":                  resetDown,
 		"silent":                 silentDown,
@@ -177,15 +205,14 @@ func TestDownloadOverABadLine(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			l, bare, retried := newLine(t, 2*time.Second)
-			require.NoError(t, bare.Put(t.Context(), "k", bytes.NewReader(data())))
+			require.NoError(t, bare.Put(t.Context(), "k", bytes.NewReader(data)))
 			download := func(s storage.Store) ([]byte, error) {
 				r, err := s.Get(t.Context(), "k", 0, -1)
 				require.NoError(t, err)
 				first := make([]byte, size/4)
 				_, err = io.ReadFull(r, first)
 				require.NoError(t, err)
-				l.add(toxic)
-				rest, err := io.ReadAll(r)
+				rest, err := io.ReadAll(l.addWhileReading(toxic, r))
 				return append(first, rest...), errors.Join(err, r.Close())
 			}
 			got, err := download(bare)
@@ -193,14 +220,14 @@ func TestDownloadOverABadLine(t *testing.T) {
 			require.False(t, storage.Permanent(err), "%v", err)
 			require.ErrorContains(t, err, `get object "k" in bucket "bucket"`)
 			require.Less(t, len(got), size)
-			require.True(t, bytes.Equal(data()[:len(got)], got), "what came is right")
+			require.True(t, bytes.Equal(data[:len(got)], got), "what came is right")
 			t.Log(err)
 			l.heal()
 
 			l.onRetry = l.heal
 			got, err = download(retried)
 			require.NoError(t, err)
-			require.True(t, bytes.Equal(data(), got))
+			require.True(t, bytes.Equal(data, got))
 			require.Positive(t, l.retries.Load())
 		})
 	}

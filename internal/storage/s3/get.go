@@ -224,21 +224,6 @@ func describeObject(key string, o types.Object) storage.Object {
 	}
 }
 
-// Delete implements [storage.Store].
-func (s *Store) Delete(ctx context.Context, key string) error {
-	if err := check(ctx, key); err != nil {
-		return fmt.Errorf("delete object %q: %w", key, err)
-	}
-	err := s.again(ctx, func() error {
-		_, err := s.client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &s.bucket, Key: s.name(key)})
-		return err
-	})
-	if code(err) == codeNoKey {
-		return nil
-	}
-	return s.describe(ctx, "delete", key, err)
-}
-
 func check(ctx context.Context, key string) error {
 	if err := storage.CheckKey(key); err != nil {
 		return err

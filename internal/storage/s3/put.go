@@ -36,10 +36,16 @@ func (s *Store) Put(ctx context.Context, key string, body io.ReadSeeker) error {
 	}
 	p := upload{store: s, key: key, body: body, sum: sum, form: s.form()}
 	err = p.send(ctx)
-	if err == nil || !notImplemented(err) {
+	if err != nil && notImplemented(err) {
+		err = p.sendPlainer(ctx, err)
+	}
+	if err != nil {
 		return s.describe(ctx, "put", key, err)
 	}
-	return s.describe(ctx, "put", key, p.sendPlainer(ctx, err))
+	if !p.until.IsZero() && !s.locks.proven.Load() {
+		return s.proveLock(ctx, key, p.until)
+	}
+	return nil
 }
 
 // form is how much a request asks of the store.
@@ -61,6 +67,8 @@ type upload struct {
 	body  io.ReadSeeker
 	sum   [sha256.Size]byte
 	form  form
+	// until is when the lock of the last request ends.
+	until time.Time
 }
 
 // sendPlainer repeats the upload in simpler forms until the store
@@ -125,6 +133,9 @@ func (u *upload) request(ctx context.Context) error {
 	}
 	if u.form.checksum {
 		in.ChecksumSHA256 = aws.String(base64.StdEncoding.EncodeToString(u.sum[:]))
+	}
+	if s.locks.wants(u.key) {
+		u.until = s.locks.on(in, s.clock.now())
 	}
 	_, err := s.client.PutObject(ctx, in, withPayloadHash(hex.EncodeToString(u.sum[:])))
 	return err
@@ -249,6 +260,14 @@ func sumOf(ctx context.Context, body io.ReadSeeker) (sum [sha256.Size]byte, err 
 // a header of ours. Stores word it in many ways, so this is broad, and the
 // simpler forms decide.
 func notImplemented(err error) bool {
+	if err == nil {
+		return false
+	}
+	if said := reply(err); said != nil {
+		if _, ok := aboutLocks(said); ok {
+			return false
+		}
+	}
 	switch status(err) {
 	case http.StatusNotImplemented:
 		return true

@@ -21,6 +21,10 @@
 // [Store.Probe] finds out, once and in advance, also about stores that ignore
 // the condition silently.
 //
+// With a [Lock] new objects cannot be deleted before a time that the Put names, and the
+// first one of a process is looked at, as a store may take the object and drop the lock. A deletion in a
+// bucket with versions only hides: [Store.Remove] says so.
+//
 // Rights are kept small on purpose. Stat is a listing of one key, because listing is a
 // right that every role has, and reading is not.
 package s3
@@ -69,6 +73,10 @@ type Options struct {
 	// Credentials are empty for the SDK's chain: environment, files, web
 	// identity (IRSA), Pod Identity, instance role; renewed as they expire.
 	Credentials Credentials
+	// Profile of the shared configuration files, which says account, region and
+	// endpoint; empty for the environment's (AWS_PROFILE). Variables that name an
+	// endpoint or a region win over it.
+	Profile string
 	// IdleTimeout is how long a connection may carry no byte in either
 	// direction before it counts as dead; 0 is a minute. Until the store has
 	// answered for the first time it is half of that.
@@ -76,6 +84,8 @@ type Options struct {
 	// LookBeforePut makes every Put look first, for a store of which Probe
 	// found that it ignores conditions.
 	LookBeforePut bool
+	// Lock protects new objects; its zero value does not.
+	Lock Lock
 }
 
 // Credentials are fixed ones.
@@ -98,6 +108,8 @@ type Store struct {
 	class      types.StorageClass
 	encryption types.ServerSideEncryption
 	kmsKey     string
+	locks      locks
+	clock      *storeClock
 
 	// What the store turned out not to support.
 	noCondition atomic.Bool
@@ -108,6 +120,7 @@ var _ interface {
 	storage.Store
 	storage.Prober
 	storage.Comparer
+	storage.Remover
 } = (*Store)(nil)
 
 // New returns the store in a bucket. It reads the environment and
@@ -129,7 +142,8 @@ func New(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load the S3 configuration: %w: %w", storage.ErrInvalid, err)
 	}
-	idle, err := freeze(&cfg)
+	clock := &storeClock{}
+	idle, err := freeze(&cfg, clock)
 	if err != nil {
 		return nil, err
 	}
@@ -137,12 +151,14 @@ func New(ctx context.Context, o Options) (*Store, error) {
 	creds := aws.NewCredentialsCache(tagged)
 	s := &Store{
 		patience: p,
+		clock:    clock,
 		renew:    func() { tagged.Invalidate(); creds.Invalidate() },
 		idle:     idle, bucket: o.Bucket, class: types.StorageClass(o.StorageClass), encryption: types.ServerSideEncryption(o.Encryption), kmsKey: o.KMSKeyID,
 	}
 	if o.Prefix != "" {
 		s.prefix = o.Prefix + "/"
 	}
+	s.locks.Lock = o.Lock
 	s.noCondition.Store(o.LookBeforePut)
 	s.client = s3.NewFromConfig(cfg, func(c *s3.Options) {
 		c.Credentials = creds
@@ -189,6 +205,9 @@ func (o Options) check() error {
 	if o.Encryption != "" && !slices.Contains(known, types.ServerSideEncryption(o.Encryption)) {
 		return fmt.Errorf("open bucket %q: encryption %q is none of %v: %w", o.Bucket, o.Encryption, known, storage.ErrInvalid)
 	}
+	if err := o.Lock.check(); err != nil {
+		return fmt.Errorf("open bucket %q: %w", o.Bucket, err)
+	}
 	if o.KMSKeyID != "" && !strings.HasPrefix(o.Encryption, "aws:kms") {
 		return fmt.Errorf("open bucket %q: a KMS key needs the encryption aws:kms: %w", o.Bucket, storage.ErrInvalid)
 	}
@@ -199,6 +218,9 @@ func loadOptions(o Options, client config.HTTPClient) []func(*config.LoadOptions
 	options := []func(*config.LoadOptions) error{
 		config.WithHTTPClient(client),
 		config.WithLogger(logging.Nop{}),
+	}
+	if o.Profile != "" {
+		options = append(options, config.WithSharedConfigProfile(o.Profile))
 	}
 	if o.Region != "" {
 		options = append(options, config.WithRegion(o.Region))

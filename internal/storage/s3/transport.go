@@ -78,15 +78,15 @@ func newHTTPClient(o Options, p *patience) (*awshttp.BuildableClient, error) {
 
 // freeze replaces the client that the SDK has put its configuration into by a
 // plain one, whose dialer it leaves alone and whose idle connections can be
-// closed, which the function returned does.
-func freeze(cfg *aws.Config) (func(), error) {
+// closed, which the function returned does. What answers say of the time goes to clock.
+func freeze(cfg *aws.Config, clock *storeClock) (func(), error) {
 	buildable, ok := cfg.HTTPClient.(*awshttp.BuildableClient)
 	if !ok {
 		return nil, fmt.Errorf("load the S3 configuration: unexpected HTTP client %T", cfg.HTTPClient)
 	}
 	transport := buildable.GetTransport()
 	cfg.HTTPClient = &http.Client{
-		Transport: transport,
+		Transport: &dated{next: transport, clock: clock},
 		// A signature holds for one host only.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}

@@ -1,0 +1,63 @@
+package cli
+
+import (
+	"strings"
+
+	"keepset/internal/dbdump"
+	"keepset/internal/dbdump/command"
+	"keepset/internal/job"
+)
+
+// command fills the job for a load by a command, here or in a pod.
+func (f *LoadFlags) command(a *App) (*job.Load, error) {
+	if err := f.checkCommand(); err != nil {
+		return nil, err
+	}
+	o, err := f.Command.options(a)
+	if err != nil {
+		return nil, err
+	}
+	if pod, ok := strings.CutPrefix(f.Target, "pod/"); ok {
+		if err := f.Command.remote(true); err != nil {
+			return nil, err
+		}
+		if f.Container == "" {
+			return nil, Usage("--target %s needs --container, the one that the command runs in", f.Target)
+		}
+		client, _, err := f.Set.Cluster(a)
+		if err != nil {
+			return nil, err
+		}
+		o.Exec = inContainer(client, pod, f.Container)
+	} else {
+		name, err := parseLocal("target", f.Target)
+		if err != nil {
+			return nil, err
+		}
+		o.Exec = here(a, f.Ordinal, name)
+	}
+	l := &job.Load{Ordinal: f.Ordinal, Target: f.Target, Clock: a.Clock, Log: a.Log}
+	if l.Choice, err = f.Choice.Choice(); err != nil {
+		return nil, err
+	}
+	l.Choice.Whole, l.Choice.Ordinals = true, []int{f.Ordinal}
+	l.Open = func() (dbdump.Engine, error) { return f.Command.engine(o, l.Set.Name) }
+	return l, nil
+}
+
+// checkCommand refuses what a command knows nothing of.
+func (f *LoadFlags) checkCommand() error {
+	switch {
+	case f.Target == "" || f.Target == "pod/":
+		return Usage("--target is required (or %s): pod/NAME, or local", EnvName("target"))
+	case f.Command.Preset.Name == presetAltibase:
+		return Usage("--command-preset %s is for backups: a restore takes the steps of docs/commands-engine.md", presetAltibase)
+	case f.Upstream.Follow != "":
+		return Usage("--engine %s knows no replication: --as-follower-of is for its command to do", command.Name)
+	case len(f.Objects.Databases)+len(f.Objects.Tables)+len(f.Rename) > 0:
+		return Usage("--engine %s knows no databases: --database, --table and --rename are for its command to do", command.Name)
+	case f.Replace || f.WithUsers || f.SkipBinlog:
+		return Usage("--engine %s hands its command the whole backup: --replace, --with-users and --skip-binlog are for the command to do", command.Name)
+	}
+	return nil
+}

@@ -1,0 +1,110 @@
+package postgres
+
+import (
+	"fmt"
+	"slices"
+
+	"keepset/internal/record"
+)
+
+// loadPlan is what a load is going to create.
+type loadPlan struct {
+	roles     []record.Object
+	databases []*loadDatabase
+}
+
+// loadDatabase is one database of the dump.
+type loadDatabase struct {
+	name, target string
+	self         record.Object
+	// whole tells that the database is made anew, with everything in it; else
+	// what is selected is added to a database that may be there already.
+	whole   bool
+	objects []record.Object // all that are selected, the database first
+	chosen  *selection
+}
+
+// planLoad selects from the report what the options ask for.
+func planLoad(report record.Report, o LoadOptions) (*loadPlan, error) {
+	if report.Engine != "postgres" || report.Layout != Layout {
+		return nil, fmt.Errorf("the dump was written by engine %q with layout %q: want postgres with %s", report.Engine, report.Layout, Layout)
+	}
+	p := &loadPlan{}
+	byName := map[string]*loadDatabase{}
+	for _, object := range report.Objects {
+		switch object.Kind {
+		case KindRole, KindTablespace:
+			if o.Roles != RolesSkip && object.Kind == KindRole {
+				p.roles = append(p.roles, object)
+			}
+		case KindDatabase:
+			if o.Filter.Database(object.Name) {
+				db := &loadDatabase{name: object.Name, target: o.target(object.Name), self: object, objects: []record.Object{object}}
+				db.whole = o.Filter.WholeDatabase(object.Name) && object.Attributes[AttrPartial] == ""
+				db.chosen = newSelection(o.Filter, object.Name)
+				byName[object.Name] = db
+				p.databases = append(p.databases, db)
+			}
+		case KindExtension, KindSchema, KindRoutine, KindSequence, KindTable, KindView, KindForeignTable, KindLargeObjects:
+			if db := byName[object.Attributes[AttrDatabase]]; db != nil {
+				db.add(object, o.Filter)
+			}
+		default:
+			return nil, fmt.Errorf("the dump holds an object of the unknown kind %q: it was written by a later version", object.Kind)
+		}
+	}
+	return p, p.check(report, o)
+}
+
+// add takes an object when the filter selects it.
+func (db *loadDatabase) add(o record.Object, f Filter) {
+	selected := f.Object(o)
+	if owner := tokensOf([]byte(o.Attributes[AttrOwnedBy]), 3); o.Kind == KindSequence && len(owner) == 3 {
+		table := [2]string{owner[0].text, owner[2].text}
+		db.chosen.owners[[2]string{o.Attributes[AttrSchema], o.Name}] = table
+		selected = selected || f.Table(db.name, table[0], table[1])
+	}
+	if selected {
+		db.objects = append(db.objects, o)
+	}
+}
+
+// of are the selected objects of a kind.
+func (db *loadDatabase) of(kind string) []record.Object {
+	return slices.DeleteFunc(slices.Clone(db.objects), func(o record.Object) bool { return o.Kind != kind })
+}
+
+// has tells whether a schema is among what is selected.
+func (db *loadDatabase) has(schema string) bool {
+	return slices.ContainsFunc(db.of(KindSchema), func(o record.Object) bool { return o.Name == schema })
+}
+
+// check refuses a plan that cannot be meant.
+func (p *loadPlan) check(report record.Report, o LoadOptions) error {
+	targets := map[string]bool{}
+	selected := 0
+	for _, db := range p.databases {
+		if targets[db.target] {
+			return fmt.Errorf("two databases of the backup would both become %q: rename one of them", db.target)
+		}
+		targets[db.target] = true
+		if db.whole || slices.ContainsFunc(db.objects[1:], func(x record.Object) bool {
+			// The schema of a table that is not there is no more than where it would be.
+			return x.Kind != KindSchema || o.Filter.WholeSchema(db.name, x.Name)
+		}) {
+			selected++
+		}
+	}
+	if selected == 0 && !o.Filter.Empty() {
+		return fmt.Errorf("nothing in the backup is selected by %v without %v (%d objects are there)", o.Filter.Include, o.Filter.Exclude, len(report.Objects))
+	}
+	for old := range o.Rename {
+		if !slices.ContainsFunc(report.Objects, func(x record.Object) bool { return x.Kind == KindDatabase && x.Name == old }) {
+			return fmt.Errorf("rename: the backup holds no database %q", old)
+		}
+	}
+	return nil
+}
+
+// qualifiedName is an object's name in its database, quoted.
+func qualifiedName(o record.Object) string { return quoteQualified(o.Attributes[AttrSchema], o.Name) }

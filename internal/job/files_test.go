@@ -1,0 +1,270 @@
+package job_test
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"keepset/internal/filetree"
+	"keepset/internal/job"
+	"keepset/internal/record"
+	"keepset/internal/repository"
+	"keepset/internal/storage"
+	"keepset/internal/storage/storagetest"
+)
+
+// soaking says that tests run at full size.
+func soaking() bool { return os.Getenv("KEEPSET_SOAK") != "" }
+
+// plant makes a tree of so many small files, 100 in a directory, the same for
+// the same seed.
+func plant(t *testing.T, seed uint64, files int) string {
+	t.Helper()
+	root := t.TempDir()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 2))
+	for i := range files {
+		dir := fmt.Sprintf("%s/%d/%d", root, i/10_000, i/100)
+		if i%100 == 0 {
+			require.NoError(t, os.MkdirAll(dir, 0o755))
+		}
+		content := fmt.Sprintf("file %d\n%s", i, strings.Repeat("line of text\n", r.IntN(300)))
+		require.NoError(t, os.WriteFile(fmt.Sprintf("%s/%d", dir, i), []byte(content), 0o644))
+	}
+	return root
+}
+
+// content is a tree as WalkDir and ReadFile show it; everything else that a tree
+// consists of is compared by the tests of filetree.
+func content(t *testing.T, root string) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	require.NoError(t, filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		text := fmt.Sprintf("%s %s", info.Mode(), info.ModTime().Format(time.RFC3339Nano))
+		if d.Type().IsRegular() {
+			data, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			text += " " + string(data)
+		}
+		all[strings.TrimPrefix(path, root)] = text
+		return nil
+	}))
+	return all
+}
+
+// requireTree compares two trees without printing them.
+func requireTree(t *testing.T, want map[string]string, root string) {
+	t.Helper()
+	got := content(t, root)
+	require.Equal(t, len(want), len(got))
+	for name, text := range want {
+		require.True(t, text == got[name], "%q differs", name)
+	}
+}
+
+// files returns a job over directories. Its clock is ahead of the files' times.
+func (w *world) files(paths ...string) *job.Backup {
+	b := w.backup()
+	b.Plan.Method, b.Plan.Engine = record.MethodFiles, ""
+	b.Discover = job.Directories(paths)
+	b.Files = &filetree.SaveOptions{Workers: 2, Clock: func() time.Time { return time.Now().Add(time.Hour) }}
+	return b
+}
+
+func (w *world) loadFiles(to string) *job.LoadFiles {
+	return &job.LoadFiles{
+		Repository: w.repo, Set: testSet, Choice: job.Choice{Whole: true, Ordinals: []int{0}}, Clock: w.clock.Now, Log: w.backup().Log,
+		Options: filetree.RestoreOptions{Path: to, Workers: 2},
+	}
+}
+
+func (w *world) restoreFiles(t *testing.T) string {
+	t.Helper()
+	to := t.TempDir() + "/restored"
+	_, err := w.loadFiles(to).Run(t.Context())
+	require.NoError(t, err)
+	return to
+}
+
+// TestFiles: directories are backed up, what has not changed is not read again,
+// and comes back all the same.
+func TestFiles(t *testing.T) {
+	files := 2_000
+	if soaking() {
+		files = 200_000
+	}
+	w := newWorld(t)
+	root := plant(t, 1, files)
+	start := time.Now()
+	report, err := w.files(root).Run(t.Context())
+	require.NoError(t, err)
+	first := report.Members[0]
+	t.Logf("measured: first backup of %d files: %d bytes, %d stored, in %.1f s", files, first.Bytes, first.Stored, time.Since(start).Seconds())
+	require.Greater(t, first.Rows, int64(files))
+
+	for i := 0; i < files; i += files / 10 {
+		path := fmt.Sprintf("%s/%d/%d/%d", root, i/10_000, i/100, i)
+		require.NoError(t, os.WriteFile(path, fmt.Appendf(nil, "changed %d", i), 0o644))
+	}
+	want := content(t, root)
+	start = time.Now()
+	report, err = w.files(root).Run(t.Context())
+	require.NoError(t, err)
+	second := report.Members[0]
+	member, counts := w.open(t)
+	t.Logf("measured: second backup: %d of %d files read, %d bytes stored, in %.1f s", counts.Files-counts.Unchanged, counts.Files, second.Stored, time.Since(start).Seconds())
+	require.EqualValues(t, files, counts.Files)
+	require.EqualValues(t, 10, counts.Files-counts.Unchanged)
+	require.Less(t, second.Stored, first.Stored/10)
+	require.Less(t, len(member.Map().Streams), 3+files*3000/(32<<20)+2, "many files share a stream")
+	require.NoError(t, member.Close())
+
+	start = time.Now()
+	to := w.restoreFiles(t)
+	t.Logf("measured: restored in %.1f s", time.Since(start).Seconds())
+	requireTree(t, want, to)
+}
+
+// open opens the newest backup.
+func (w *world) open(t *testing.T) (*repository.MemberReader, filetree.Counts) {
+	t.Helper()
+	member, err := w.repo.OpenMember(t.Context(), w.list()[0], 0)
+	require.NoError(t, err)
+	counts, err := filetree.CountsOf(member.Report())
+	require.NoError(t, err)
+	return member, counts
+}
+
+// TestFilesAfterLostPacks: what the store has lost is read and stored again.
+func TestFilesAfterLostPacks(t *testing.T) {
+	w := newWorld(t)
+	root := plant(t, 2, 500)
+	_, err := w.files(root).Run(t.Context())
+	require.NoError(t, err)
+	for o, err := range w.store.List(t.Context(), "sets/"+testSet.String()+"/packs/") {
+		require.NoError(t, err)
+		require.NoError(t, w.store.Delete(t.Context(), o.Key))
+	}
+	_, err = w.files(root).Run(t.Context())
+	require.NoError(t, err)
+	requireTree(t, content(t, root), w.restoreFiles(t))
+}
+
+// TestFilesOfOnePath: a backup of a part, taken by hand, does not have the next
+// one read everything again.
+func TestFilesOfOnePath(t *testing.T) {
+	w := newWorld(t)
+	root := plant(t, 7, 300)
+	_, err := w.files(root).Run(t.Context())
+	require.NoError(t, err)
+	part := w.files(root)
+	part.Plan.Paths = []string{"0/1"}
+	part.Files.Patterns, err = filetree.ParsePatterns(part.Plan.Paths, nil)
+	require.NoError(t, err)
+	_, err = part.Run(t.Context())
+	require.NoError(t, err)
+	member, counts := w.open(t)
+	require.NoError(t, member.Close())
+	require.EqualValues(t, 100, counts.Files)
+	require.EqualValues(t, 100, counts.Unchanged)
+	// Nor is it what a restore of the whole takes.
+	requireTree(t, content(t, root), w.restoreFiles(t))
+	_, err = w.files(root).Run(t.Context())
+	require.NoError(t, err)
+	member, counts = w.open(t)
+	require.NoError(t, member.Close())
+	require.EqualValues(t, 300, counts.Unchanged)
+	requireTree(t, content(t, root), w.restoreFiles(t))
+}
+
+// TestFilesKilled: whichever request to the store is the last one, the next
+// attempt at the same backup completes it, and it is exact.
+func TestFilesKilled(t *testing.T) {
+	files, kills := 400, 12
+	if soaking() {
+		files, kills = 20_000, 60
+	}
+	root := plant(t, 3, files)
+	want := content(t, root)
+	r := rand.New(rand.NewPCG(4, 4))
+	for range kills {
+		w := newWorld(t)
+		b := w.files(root)
+		last := r.IntN(25)
+		faulty := storagetest.NewFaulty(w.store)
+		b.Repository = w.reopen(t, faulty)
+		faulty.Inject(storagetest.Fault{Skip: last, Times: -1, Err: errors.New("killed")})
+		if _, err := b.Run(t.Context()); err == nil {
+			t.Logf("attempt with %d requests was through", last)
+		}
+		again := w.files(root)
+		again.ID = b.ID
+		_, err := again.Run(t.Context())
+		require.NoError(t, err)
+		requireTree(t, want, w.restoreFiles(t))
+	}
+}
+
+// reopen opens the world's repository over another store.
+func (w *world) reopen(t *testing.T, store storage.Store) *repository.Repository {
+	t.Helper()
+	r, err := repository.Open(t.Context(), store, repository.Keys{}, repository.Options{Clock: w.clock.Now})
+	require.NoError(t, err)
+	return r
+}
+
+// TestFilesSuspect: an empty directory, one that has lost most of its entries,
+// and one that could not be read whole.
+func TestFilesSuspect(t *testing.T) {
+	w := newWorld(t)
+	root := plant(t, 5, 300)
+	empty := t.TempDir()
+	_, err := w.files(empty).Run(t.Context())
+	require.ErrorIs(t, err, job.ErrSuspect)
+	require.ErrorContains(t, err, "the directory is empty")
+
+	_, err = w.files(root).Run(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, os.RemoveAll(root+"/0/0"))
+	require.NoError(t, os.RemoveAll(root+"/0/1"))
+	_, err = w.files(root).Run(t.Context())
+	require.ErrorIs(t, err, job.ErrSuspect)
+	require.ErrorContains(t, err, "entries fell from 305 to 103")
+
+	reasons := job.SuspectRules{}.Judge(record.Report{Layout: filetree.Layout, Rows: 9, Doubts: []string{"1 entries could not be read"}}, nil)
+	require.Equal(t, []string{"1 entries could not be read"}, reasons)
+}
+
+// TestFilesOfAnotherMethod: a server's dump is not unpacked as files, nor files
+// loaded into a server.
+func TestFilesOfAnotherMethod(t *testing.T) {
+	w := newWorld(t, 10)
+	_, err := w.backup().Run(t.Context())
+	require.NoError(t, err)
+	_, err = w.loadFiles(t.TempDir()).Run(t.Context())
+	require.ErrorIs(t, err, job.ErrConfig)
+
+	_, err = w.files(plant(t, 6, 10)).Run(t.Context())
+	require.NoError(t, err)
+	l := &job.Load{Repository: w.repo, Set: testSet, Choice: job.Choice{Ordinals: []int{0}}, Clock: w.clock.Now, Log: w.backup().Log}
+	_, err = l.Run(t.Context())
+	require.ErrorIs(t, err, job.ErrConfig)
+	require.ErrorContains(t, err, "restore load --target file:///dir")
+}

@@ -1,0 +1,58 @@
+package docs
+
+import (
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"keepset/test/servers"
+)
+
+// TestPostgresPage runs the commands of docs/postgres.md: db0 is backed up, db1 is loaded, and db2 is filled by hand.
+func TestPostgresPage(t *testing.T) {
+	bin, err := programs()
+	require.NoError(t, err)
+	page := read(t, "docs/postgres.md")
+	dir := t.TempDir()
+	db0, db1, db2 := servers.Postgres15(t), servers.Postgres15(t), servers.Postgres15(t)
+	db0.Exec(t, "postgres", "CREATE ROLE todo LOGIN PASSWORD 'secret'", "CREATE DATABASE todo OWNER todo", page.In("sql", "Accounts"))
+	db0.Exec(t, "todo", "SET ROLE todo", "CREATE TABLE public.other (id int PRIMARY KEY)", "RESET ROLE",
+		"CREATE TABLE public.tasks (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, what text, done bool DEFAULT false, twice int GENERATED ALWAYS AS (id * 2) STORED)",
+		"INSERT INTO public.tasks (what) SELECT md5(g::text) FROM generate_series(1, 1000) g", "SELECT lo_from_bytea(42, decode(repeat('00ff', 5000), 'hex'))")
+	names := []string{"file:///srv/", "file://" + dir + "/srv/", "=...", "=" + db0.Password}
+	for name, s := range map[string]*servers.Postgres{"db0": db0, "db1": db1} {
+		names = append(names, name+":5432", s.Addr)
+	}
+	names = append(names, "PGHOST=db2 PGPORT=5432", "PGHOST="+db2.Host+" PGPORT="+strconv.Itoa(db2.Port))
+	cmd := exec.CommandContext(t.Context(), "bash", "-c", "set -euo pipefail\n"+strings.NewReplacer(names...).Replace(page.In("sh")))
+	cmd.Dir, cmd.Env = dir, []string{"PATH=" + bin + ":" + db0.Programs + ":/usr/bin:/bin", "HOME=" + dir}
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	for _, c := range []struct {
+		server   *servers.Postgres
+		database string
+	}{{db1, "todo"}, {db2, "todo"}, {db0, "todo_then"}} {
+		const all = "SELECT md5(string_agg(t::text, ',' ORDER BY id)) FROM public.tasks t"
+		require.Equal(t, db0.Value(t, "todo", all), c.server.Value(t, c.database, all))
+		require.Equal(t, "1001", c.server.Value(t, c.database, "INSERT INTO public.tasks (what) VALUES ('x') RETURNING id"))
+		require.Equal(t, "10000", c.server.Value(t, c.database, "SELECT length(lo_get(42))"))
+		require.Equal(t, "todo", c.server.Value(t, c.database, "SELECT tableowner FROM pg_tables WHERE tablename = 'other'"))
+	}
+}
+
+// TestPostgresAccount: the account of the page is enough for a whole backup.
+func TestPostgresAccount(t *testing.T) {
+	bin, err := programs()
+	require.NoError(t, err)
+	dir := t.TempDir()
+	s := servers.Postgres18(t)
+	s.Exec(t, "postgres", read(t, "docs/postgres.md").In("sql", "Accounts"))
+	s.Exec(t, "postgres", "CREATE TABLE public.t (a int)", "INSERT INTO public.t VALUES (1)", "SELECT lo_from_bytea(42, 'x')")
+	cmd := exec.CommandContext(t.Context(), "bash", "-c", "set -eu\nbackup init\nbackup run --set s --source postgres://keepset_backup@"+s.Addr)
+	cmd.Env = []string{"PATH=" + bin + ":" + s.Programs + ":/usr/bin:/bin", "HOME=" + dir, "KEEPSET_REPOSITORY=file://" + dir + "/r", "KEEPSET_SOURCE_PASSWORD=change-me"}
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+}
