@@ -31,6 +31,7 @@ type values struct {
 	NetworkName, Cgroup, PauseImage         string
 	Resolvers                               string // of the machine, blank-separated; may be empty
 	PlainDriver, EBSDriver                  string
+	PlainZoneKey, EBSZoneKey, Zone          string
 	Taint                                   string // key of the node's taint; empty: none
 }
 
@@ -40,7 +41,8 @@ func (n *Node) values() values {
 		Address: n.place().address, PodNetwork: podNetwork, DNSService: dnsService, Domain: domain,
 		NetworkName: networkName, Cgroup: string(n.cgroup()), PauseImage: PauseImage,
 		Resolvers:   strings.Join(resolvers("/etc/resolv.conf"), " "),
-		PlainDriver: plainDriver, EBSDriver: ebsDriver, Taint: n.place().taint,
+		PlainDriver: plainDriver, EBSDriver: ebsDriver, PlainZoneKey: plainZoneKey, EBSZoneKey: ebsZoneKey,
+		Zone: n.place().zone, Taint: n.place().taint,
 	}
 }
 
