@@ -2,19 +2,21 @@ package main
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"keepset/test/programs"
 )
+
+func TestMain(m *testing.M) { os.Exit(programs.Main(m)) }
 
 // TestDemo tells the story with our programs as they are now and little data, and looks for what it left behind.
 func TestDemo(t *testing.T) {
-	bin, scratch := t.TempDir(), t.TempDir()
-	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", bin+"/", "keepset/cmd/backup", "keepset/cmd/restore")
-	out, err := build.CombinedOutput()
-	require.NoError(t, err, "%s", out)
+	bin, err := programs.Build()
+	require.NoError(t, err)
+	scratch := t.TempDir()
 	t.Setenv("TMPDIR", scratch)
 	require.NoError(t, run(t.Context(), []string{"-bin", bin, "-rows", "2000"}))
 	left, err := os.ReadDir(scratch)

@@ -14,6 +14,7 @@ import (
 
 	"keepset/internal/cli/clitest"
 	"keepset/internal/statefulset/exectest"
+	"keepset/test/programs"
 )
 
 // slapcat and slapadd stand in for the directory server's programs: database N
@@ -35,7 +36,7 @@ type commandWorld struct {
 
 func newCommandWorld(t *testing.T) *commandWorld {
 	t.Helper()
-	programs, err := programs()
+	bin, err := programs.Build()
 	require.NoError(t, err)
 	w := &commandWorld{t: t, dir: t.TempDir()}
 	tools, err := filepath.Abs(root + "internal/dbdump/command/altibase/testdata")
@@ -57,7 +58,7 @@ func newCommandWorld(t *testing.T) *commandWorld {
 	cluster := clitest.NewCluster(t)
 	cluster.Run(&w.server)
 	w.env = []string{
-		"PATH=" + w.dir + "/bin:" + programs + ":" + tools + ":/usr/bin:/bin", "HOME=" + w.dir, "LDAP=" + w.dir + "/ldap",
+		"PATH=" + w.dir + "/bin:" + bin + ":" + tools + ":/usr/bin:/bin", "HOME=" + w.dir, "LDAP=" + w.dir + "/ldap",
 		"ALTIBASE_SYS_PASSWORD=manager", "KEEPSET_KUBECONFIG=" + cluster.Kubeconfig,
 	}
 	w.here.Env, w.server.Run = w.env, w.run

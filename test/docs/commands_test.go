@@ -1,20 +1,18 @@
 package docs
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"keepset/test/programs"
 )
 
 const root = "../../"
@@ -154,38 +152,17 @@ func TestBlocksAreKnown(t *testing.T) {
 	}
 }
 
-// programsDir is where this process builds the programs.
-func programsDir() string {
-	return filepath.Join(os.TempDir(), "keepset-docs-bin-"+strconv.Itoa(os.Getpid()))
-}
-
-// programs builds the two programs once.
-var programs = sync.OnceValues(func() (string, error) {
-	dir := programsDir()
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return "", err
-	}
-	cmd := exec.CommandContext(context.Background(), "go", "build", "-trimpath", "-o", dir, "keepset/cmd/backup", "keepset/cmd/restore")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build the programs: %w: %s", err, out)
-	}
-	return dir, nil
-})
-
 func TestMain(m *testing.M) {
 	if os.Getenv(asAWS) != "" {
 		os.Exit(awsMain(os.Args[1:]))
 	}
-	code := m.Run()
-	_ = os.RemoveAll(programsDir())
-	os.Exit(code)
+	os.Exit(programs.Main(m))
 }
 
 // TestCommandsParse: the programs know every command and flag that a page
 // shows in a block, their own help's examples among them.
 func TestCommandsParse(t *testing.T) {
-	bin, err := programs()
+	bin, err := programs.Build()
 	require.NoError(t, err)
 	done := map[string]bool{}
 	for _, page := range append(pages(t), written...) {

@@ -9,11 +9,13 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"keepset/test/programs"
 )
 
 // TestFilesPage does what docs/files.md says, in its order, and by hand.
 func TestFilesPage(t *testing.T) {
-	bin, err := programs()
+	bin, err := programs.Build()
 	require.NoError(t, err)
 	dir := t.TempDir()
 	run := func(code string) string {

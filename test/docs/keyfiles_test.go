@@ -10,12 +10,14 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"keepset/test/programs"
 )
 
 // TestLostKeyFiles: the commands of docs/storage.md put a lost key file back
 // out of the writer's Secret, to the byte.
 func TestLostKeyFiles(t *testing.T) {
-	bin, err := programs()
+	bin, err := programs.Build()
 	require.NoError(t, err)
 	dir := t.TempDir()
 	shell := func(code string) {

@@ -8,12 +8,13 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"keepset/test/programs"
 	"keepset/test/servers"
 )
 
 // TestPostgresPage runs the commands of docs/postgres.md: db0 is backed up, db1 is loaded, and db2 is filled by hand.
 func TestPostgresPage(t *testing.T) {
-	bin, err := programs()
+	bin, err := programs.Build()
 	require.NoError(t, err)
 	page := read(t, "docs/postgres.md")
 	dir := t.TempDir()
@@ -45,7 +46,7 @@ func TestPostgresPage(t *testing.T) {
 
 // TestPostgresAccount: the account of the page is enough for a whole backup.
 func TestPostgresAccount(t *testing.T) {
-	bin, err := programs()
+	bin, err := programs.Build()
 	require.NoError(t, err)
 	dir := t.TempDir()
 	s := servers.Postgres18(t)

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"keepset/test/programs"
 	"keepset/test/servers"
 )
 
@@ -48,7 +49,7 @@ var dots = regexp.MustCompile(`\b(KEEPSET_[A-Z_]+)=\.\.\.`)
 // follow runs code in one shell, with the names of a page replaced.
 func follow(t *testing.T, list map[string]*servers.MySQL, dir, code string) string {
 	t.Helper()
-	bin, err := programs()
+	bin, err := programs.Build()
 	require.NoError(t, err)
 	names := []string{"file:///srv/", "file://" + dir + "/srv/"}
 	for name, s := range list {

@@ -11,12 +11,13 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"keepset/test/programs"
 	"keepset/test/servers"
 )
 
 // TestWriteOncePage does what docs/write-once.md says, each part with the account that it names.
 func TestWriteOncePage(t *testing.T) {
-	bin, err := programs()
+	bin, err := programs.Build()
 	require.NoError(t, err)
 	options := []servers.S3Option{servers.WithVersioning(), servers.WithLongPolicies()}
 	for _, role := range []string{"init", "backup", "prune", "restore"} {

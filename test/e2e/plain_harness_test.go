@@ -11,40 +11,17 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"keepset/internal/cli"
 	"keepset/internal/job"
+	"keepset/test/programs"
 	"keepset/test/servers"
 )
 
-// builtBinaries makes the product's two programs once for all tests, with the
-// flags of the image, so that AWS's code for EC2 is compiled once for both.
-var builtBinaries = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "keepset-e2e-bin")
-	if err != nil {
-		return "", err
-	}
-	cmd := exec.Command("go", "build", "-trimpath", "-o", dir, "keepset/cmd/backup", "keepset/cmd/restore")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		return "", errors.Join(err, errors.New(string(out)))
-	}
-	return dir, nil
-})
-
-// TestMain removes the binaries.
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if dir, err := builtBinaries(); err == nil {
-		_ = os.RemoveAll(dir)
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(programs.Main(m)) }
 
 // plain runs the product's programs against servers of this machine.
 type plain struct {
@@ -61,7 +38,7 @@ type result struct {
 
 func newPlain(t *testing.T, env ...string) *plain {
 	t.Helper()
-	dir, err := builtBinaries()
+	dir, err := programs.Build()
 	require.NoError(t, err, "build the programs")
 	return &plain{t: t, dir: dir, env: append([]string{"HOME=" + t.TempDir(), "PATH=" + os.Getenv("PATH")}, env...)}
 }

@@ -12,7 +12,6 @@
 package pains
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,38 +21,25 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"keepset/test/programs"
 	"keepset/test/servers"
 )
 
-// scratch is where this process keeps the programs and the shop.
+// scratch is where this process keeps the shop.
 func scratch() string { return filepath.Join(os.TempDir(), "keepset-pains-"+strconv.Itoa(os.Getpid())) }
 
 func TestMain(m *testing.M) {
-	code := m.Run()
+	code := programs.Main(m)
 	closeShop()
 	_ = os.RemoveAll(scratch())
 	os.Exit(code)
 }
-
-// programs builds the two programs once, with the flags with which the packages are built that the tests import.
-var programs = sync.OnceValues(func() (string, error) {
-	dir := filepath.Join(scratch(), "bin")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", err
-	}
-	cmd := exec.CommandContext(context.Background(), "go", "build", "-o", dir+"/", "keepset/cmd/backup", "keepset/cmd/restore")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build the programs: %w: %s", err, out)
-	}
-	return dir, nil
-})
 
 // site is where the programs are run: a repository in a directory, and a set of plain servers, named shop.
 type site struct {
@@ -84,7 +70,7 @@ func (s *site) set(name, value string) { s.env = append(s.env, name+"="+value) }
 // command is a program that is ready to be started. It ends with this process at the latest.
 func (s *site) command(program string, args ...string) *exec.Cmd {
 	s.t.Helper()
-	bin, err := programs()
+	bin, err := programs.Build()
 	require.NoError(s.t, err)
 	cmd := exec.CommandContext(s.t.Context(), filepath.Join(bin, program), args...)
 	cmd.Env = append([]string{"HOME=" + s.t.TempDir(), "TMPDIR=" + os.TempDir()}, s.env...)

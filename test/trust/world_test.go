@@ -2,7 +2,6 @@ package trust
 
 import (
 	"bytes"
-	"context"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -21,7 +20,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -29,6 +27,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"keepset/internal/cli"
+	"keepset/test/programs"
 	"keepset/test/servers"
 )
 
@@ -45,28 +44,8 @@ var policies = map[string]string{
 
 func secretOf(account string) string { return account + "-secret" }
 
-func programsDir() string {
-	return filepath.Join(os.TempDir(), "keepset-trust-bin-"+strconv.Itoa(os.Getpid()))
-}
-
-// programs builds the two programs once.
-var programs = sync.OnceValues(func() (string, error) {
-	dir := programsDir()
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return "", err
-	}
-	cmd := exec.CommandContext(context.Background(), "go", "build", "-trimpath", "-o", dir, "keepset/cmd/backup", "keepset/cmd/restore")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build the programs: %w: %s", err, out)
-	}
-	return dir, nil
-})
-
 func TestMain(m *testing.M) {
-	code := m.Run()
-	_ = os.RemoveAll(programsDir())
-	os.Exit(code)
+	os.Exit(programs.Main(m))
 }
 
 // world is a bucket with Object Lock, an account for each role, and a directory that is backed up.
@@ -88,7 +67,7 @@ type world struct {
 
 func newWorld(t *testing.T, days int) *world {
 	t.Helper()
-	bin, err := programs()
+	bin, err := programs.Build()
 	require.NoError(t, err)
 	options := []servers.S3Option{servers.WithVersioning(), servers.WithLongPolicies()}
 	files := map[string]string{}
