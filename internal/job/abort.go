@@ -43,7 +43,51 @@ func (a *Abort) Execute(ctx context.Context) ([]string, error) {
 		return steps, err
 	}
 	scraped, scrapErr := a.scrap(ctx, left)
-	return append(steps, scraped...), errors.Join(err, scrapErr)
+	steps = append(steps, scraped...)
+	if err != nil || scrapErr != nil {
+		return steps, errors.Join(err, scrapErr) // a restore that lives may need what it has made
+	}
+	deleted, err := a.deleteMade(ctx, left)
+	return append(steps, deleted...), err
+}
+
+// deleteMade deletes the snapshots that dead restores have made of the
+// repository's blocks.
+func (a *Abort) deleteMade(ctx context.Context, left statefulset.Leftovers) (steps []string, err error) {
+	list, err := a.planned(left)
+	if err != nil {
+		return nil, err
+	}
+	providers := map[string]bool{}
+	for _, p := range append(list, prepared{provider: a.Provider}) {
+		if p.provider == "" || providers[p.provider] {
+			continue
+		}
+		providers[p.provider] = true
+		s, err := a.Volumes.Open(p.provider)
+		if err != nil {
+			return steps, err
+		}
+		made, err := madeForRestores(ctx, s, a.owner())
+		if err != nil {
+			return steps, err
+		}
+		for _, ref := range made {
+			steps = append(steps, fmt.Sprintf("delete snapshot %s of %s, which a restore has made of the repository's blocks", ref.ID, p.provider))
+			if a.Options.DryRun {
+				continue
+			}
+			if err := s.Delete(ctx, a.owner(), ref); err != nil {
+				return steps, fmt.Errorf("delete snapshot %s: %w", ref.ID, err)
+			}
+		}
+	}
+	return steps, nil
+}
+
+// owner is what stands on the volumes and snapshots of the set.
+func (a *Abort) owner() snapshot.Owner {
+	return snapshot.Owner{Cluster: a.Volumes.Cluster, Set: record.SetID{Namespace: a.Cluster.Namespace(), Name: a.Set}}
 }
 
 // prepared is a claim for which a volume may have been prepared.
@@ -132,8 +176,7 @@ func (a *Abort) scrapClaim(ctx context.Context, p prepared) error {
 	}
 	namespace := a.Cluster.Namespace()
 	err = preparer.Scrap(ctx, snapshot.Target{
-		Owner:   snapshot.Owner{Cluster: a.Volumes.Cluster, Set: record.SetID{Namespace: namespace, Name: a.Set}},
-		Ordinal: p.ordinal, Run: a.Run.ID, Zone: p.zone,
+		Owner: a.owner(), Ordinal: p.ordinal, Run: a.Run.ID, Zone: p.zone,
 		Claim: &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: p.claim}},
 	})
 	if err != nil {

@@ -89,11 +89,17 @@ func (b *Backup) Run(ctx context.Context) (*BackupReport, error) {
 	return report, errors.Join(err, writer.Close())
 }
 
-// DryRun returns the plan that Run would write.
+// DryRun returns the plan that Run would write, and asks for the rights that a
+// cut of volumes takes.
 func (b *Backup) DryRun(ctx context.Context) (record.Plan, Inventory, error) {
 	inv, err := b.inventory(ctx)
 	if err != nil {
 		return record.Plan{}, inv, err
+	}
+	if b.Volumes != nil {
+		if err := b.Volumes.checkRights(ctx, inv); err != nil {
+			return record.Plan{}, inv, err
+		}
 	}
 	return b.planOf(inv), inv, nil
 }

@@ -60,6 +60,9 @@ func (c *capture) commit(ctx context.Context, inv Inventory) (commit record.Comm
 		return commit, false, report, fmt.Errorf("look for an earlier attempt's commit: %w", err)
 	}
 	if ok {
+		if c.job.Volumes != nil {
+			c.sweep(ctx) // the attempt that committed may have been killed before it did
+		}
 		return commit, true, report, nil
 	}
 	member, err := c.find(inv)

@@ -108,7 +108,8 @@ func (o *Orphans) sort(kept map[string]snapshot.Ref, report *OrphansReport) {
 	config := o.Repository.Config()
 	running := config.LongestBackup.Duration() + config.Slack.Duration()
 	for _, ref := range kept {
-		if o.Clock().Sub(ref.CutAt) < running {
+		// What has no time yet is being cut now.
+		if ref.CutAt.IsZero() || o.Clock().Sub(ref.CutAt) < running {
 			report.Young = append(report.Young, ref)
 		} else {
 			report.Orphans = append(report.Orphans, ref)

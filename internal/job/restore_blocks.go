@@ -46,8 +46,9 @@ func (r *Restore) available(ctx context.Context, ref record.VolumeSnapshot, zone
 	return near, true, nil
 }
 
-// madePrefix begins the names of the snapshots that a run makes for itself.
-func (r *Restore) madePrefix() string { return "restore." + r.Run.ID + "." }
+// madePrefix begins the names of the snapshots that restores make for
+// themselves; the run's ID follows.
+const madePrefix = "restore."
 
 // rewritten makes a snapshot of the copy of a volume's blocks in the
 // repository, encrypted where the volume was: of the same name in every attempt
@@ -64,7 +65,7 @@ func (r *Restore) rewritten(ctx context.Context, plan *RestorePlan, item Restore
 	if !ok {
 		return ref, fmt.Errorf("%w: this snapshotter cannot make a snapshot of the repository's blocks", ErrConfig)
 	}
-	made, err := writer.StartSnapshot(ctx, r.madePrefix()+strconv.Itoa(item.Base), snapshot.Volume{
+	made, err := writer.StartSnapshot(ctx, madePrefix+r.Run.ID+"."+strconv.Itoa(item.Base), snapshot.Volume{
 		Owner: r.owner(), Ordinal: item.Base, Namespace: r.owner().Set.Namespace,
 		Claim: statefulset.ClaimName(ref.Template, r.Set, item.Base), Template: ref.Template,
 		Driver: ref.Driver, Zone: item.Zone, Size: ref.Size, Block: ref.Block, FSType: ref.FSType, Encrypted: ref.Encrypted,
@@ -128,21 +129,21 @@ func writeBlocks(ctx context.Context, reader *repository.MemberReader, ref recor
 	return blocks, errors.Join(group.Wait(), err, body.Close(), ctx.Err())
 }
 
-// deleteMade deletes the snapshots that were made for the restore alone, by
-// whichever of its attempts. The replicas are Ready without them, so that one
-// that stays is only a warning.
+// deleteMade deletes the snapshots that were made for restores of the set alone,
+// by whichever run: we hold its Lease, so that no other one needs them. The
+// replicas are Ready without them, so that one that stays is only a warning.
 func (r *Restore) deleteMade(ctx context.Context, plan *RestorePlan) {
 	var providers []string
 	for _, item := range plan.Items {
 		for _, ref := range item.Snapshots {
-			if item.FromCopy && !slices.Contains(providers, ref.Provider) {
+			if !slices.Contains(providers, ref.Provider) {
 				providers = append(providers, ref.Provider)
 			}
 		}
 	}
 	for _, provider := range providers {
 		if err := r.deleteMadeWith(ctx, provider); err != nil {
-			r.Log.Warn("a snapshot that was made for the restore stays behind; verify --orphans lists it", "error", err)
+			r.Log.Warn("a snapshot that was made for a restore stays behind; restore abort deletes it", "error", err)
 		}
 	}
 	r.made = nil
@@ -155,24 +156,33 @@ func (r *Restore) deleteMadeWith(ctx context.Context, provider string) error {
 	if err != nil {
 		return err
 	}
-	made := map[string]snapshot.Ref{}
+	made, err := madeForRestores(ctx, s, r.owner())
+	failed := []error{err}
 	for _, ref := range r.made {
-		if ref.Provider == provider {
-			made[ref.ID] = ref
-		}
-	}
-	var failed []error
-	for ref, err := range s.List(ctx, r.owner()) {
-		if err != nil {
-			failed = append(failed, err)
-			break
-		}
-		if strings.HasPrefix(ref.Cut, r.madePrefix()) {
-			made[ref.ID] = ref
+		if ref.Provider == provider && !slices.ContainsFunc(made, func(m snapshot.Ref) bool { return m.ID == ref.ID }) {
+			made = append(made, ref) // the list may not show it yet
 		}
 	}
 	for _, ref := range made {
 		failed = append(failed, s.Delete(ctx, r.owner(), ref))
 	}
 	return errors.Join(failed...)
+}
+
+// madeForRestores are the snapshots of the owner that restores have made of the
+// repository's blocks, also beside an error.
+func madeForRestores(ctx context.Context, s snapshot.Snapshotter, owner snapshot.Owner) ([]snapshot.Ref, error) {
+	if _, ok := s.(snapshot.BlockWriter); !ok {
+		return nil, nil
+	}
+	var made []snapshot.Ref
+	for ref, err := range s.List(ctx, owner) {
+		if err != nil {
+			return made, err
+		}
+		if strings.HasPrefix(ref.Cut, madePrefix) {
+			made = append(made, ref)
+		}
+	}
+	return made, nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -14,6 +15,7 @@ import (
 	"keepset/internal/record"
 	"keepset/internal/repository"
 	"keepset/internal/snapshot"
+	"keepset/internal/statefulset"
 )
 
 // From the repository alone: the account with the snapshots is lost.
@@ -65,13 +67,41 @@ func TestSnapshotOfADeadAttemptIsDeleted(t *testing.T) {
 	_, err := first.Execute(t.Context())
 	require.NoError(t, err)
 	require.Len(t, volumes.snapshots, 1)
-	strange := snapshot.Ref{ID: "snap-strange", Cut: "restore.run-11.1"}
-	volumes.snapshots[strange.ID], volumes.owners[strange.ID] = strange, snapshot.Owner{Set: record.SetID{Namespace: namespace, Name: "db"}}
+	given := snapshot.Ref{ID: "snap-given-up", Cut: "restore.run-11.1"}
+	strange := snapshot.Ref{ID: "snap-strange", Cut: "restore.run-12.1"}
+	volumes.snapshots[given.ID], volumes.owners[given.ID] = given, snapshot.Owner{Set: record.SetID{Namespace: namespace, Name: "db"}}
+	volumes.snapshots[strange.ID], volumes.owners[strange.ID] = strange, snapshot.Owner{Set: record.SetID{Namespace: namespace, Name: "other"}}
 
 	report, err := c.restoreCopies(w, p, volumes, "pod-2").Execute(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, job.ActionBefore, report.Members[0].Action)
-	require.Equal(t, map[string]snapshot.Ref{strange.ID: strange}, volumes.snapshots, "that of another run stays")
+	require.Equal(t, map[string]snapshot.Ref{strange.ID: strange}, volumes.snapshots, "that of another set stays")
+}
+
+// What a restore has made and will never come back for, abort deletes.
+func TestAbortDeletesWhatWasMadeOfBlocks(t *testing.T) {
+	w, volumes := cutUpWithCopies(t)
+	clear(volumes.snapshots)
+	c := newCluster(t, 2)
+	p := newProvider(volumes.fakeVolumes)
+	r := c.restoreCopies(w, p, volumes, "pod-1")
+	given := snapshot.Ref{ID: "snap-given-up", Cut: "restore.run-11.1"}
+	needed := snapshot.Ref{ID: "snap-needed", Cut: "20261120T131730Z-1a2b3c4d.1.deadbeef"}
+	for _, ref := range []snapshot.Ref{given, needed} {
+		volumes.snapshots[ref.ID], volumes.owners[ref.ID] = ref, snapshot.Owner{Set: record.SetID{Namespace: namespace, Name: "db"}}
+	}
+	abort := &job.Abort{
+		Cluster: c.client(), Set: "db", Run: statefulset.Run{ID: "run-2", PodUID: "pod-2"}, Volumes: r.Volumes,
+		Provider: record.ProviderEBS, Options: statefulset.AbortOptions{DryRun: true},
+	}
+	steps, err := abort.Execute(t.Context())
+	require.NoError(t, err)
+	require.Contains(t, strings.Join(steps, "\n"), "delete snapshot snap-given-up")
+	require.Len(t, volumes.snapshots, 2)
+	abort.Options.DryRun = false
+	_, err = abort.Execute(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, map[string]snapshot.Ref{needed.ID: needed}, volumes.snapshots)
 }
 
 // A snapshot into which not all blocks were written is never completed, however

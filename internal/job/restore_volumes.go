@@ -34,6 +34,7 @@ func (r *Restore) planVolumes(ctx context.Context, set statefulset.Set, plan *Re
 	if r.Volumes == nil {
 		return fmt.Errorf("%w: backup %s consists of volume snapshots, of which this job cannot make claims", ErrConfig, plan.Backup)
 	}
+	placed := map[int]string{}
 	for i := range plan.Items {
 		item := &plan.Items[i]
 		item.Snapshots = members.snapshots(item.Base)
@@ -42,15 +43,22 @@ func (r *Restore) planVolumes(ctx context.Context, set statefulset.Set, plan *Re
 				return fmt.Errorf("%w: the set has the claim template %s, of which ordinal %d of backup %s holds no volume snapshot", ErrConfig, t.Name, item.Base, plan.Backup)
 			}
 		}
-		if item.Zone = r.Volumes.Zone; item.Zone == "" {
+		item.Zone = r.Volumes.Zone
+		if item.Zone == "" && slices.ContainsFunc(item.Snapshots, zoned) {
 			var err error
-			if item.Zone, err = r.Cluster.ZoneFor(ctx, set, item.Ordinal); err != nil {
+			if item.Zone, err = r.Cluster.ZoneFor(ctx, set, item.Ordinal, placed); err != nil {
 				return err
 			}
+			placed[item.Ordinal] = item.Zone
 		}
 	}
 	return r.checkSnapshots(ctx, plan)
 }
+
+// zoned says whether we choose the zone of a volume made of the snapshot. A CSI
+// driver and the scheduler choose themselves; only what the user demands is held
+// against it.
+func zoned(s record.VolumeSnapshot) bool { return s.Provider != record.ProviderCSI }
 
 // checkSnapshots asks the provider for every snapshot of the plan.
 func (r *Restore) checkSnapshots(ctx context.Context, plan *RestorePlan) error {

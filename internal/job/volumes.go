@@ -74,9 +74,26 @@ func (v *VolumeCuts) locate(ctx context.Context, set record.SetID, inv *Inventor
 		if len(wanted) == 0 {
 			return fmt.Errorf("%w: ordinal %d of %s has no claim of its own that could be snapshotted", ErrConfig, m.Ordinal, set)
 		}
+		if _, ok := v.Snapshotter.(snapshot.Together); len(wanted) > 1 && !ok && !v.Apart {
+			return fmt.Errorf("%w: ordinal %d of %s has %d claims, which this snapshotter cuts one after the other; %s", ErrConfig, m.Ordinal, set, len(wanted), apartWarning)
+		}
 		var err error
 		if m.volumes, err = v.Snapshotter.Locate(ctx, wanted); err != nil {
 			return fmt.Errorf("find the volumes of ordinal %d of %s: %w", m.Ordinal, set, err)
+		}
+	}
+	return nil
+}
+
+// checkRights asks the provider whether it would let us cut, where it can be asked.
+func (v *VolumeCuts) checkRights(ctx context.Context, inv Inventory) error {
+	checker, ok := v.Snapshotter.(snapshot.RightsChecker)
+	if !ok {
+		return nil
+	}
+	for _, m := range inv.Members {
+		if err := checker.CheckRights(ctx, m.volumes); err != nil {
+			return fmt.Errorf("%s: %w", m.Name, err)
 		}
 	}
 	return nil
@@ -109,9 +126,7 @@ func (c *capture) cut(ctx context.Context, member Member) (commit record.Commit,
 		return record.Commit{}, report, errors.Join(err, c.giveUp(ctx, member, refs))
 	}
 	c.snapshots = refs
-	if err := c.sweep(ctx, member); err != nil {
-		c.job.Log.Warn("volume snapshots of a killed attempt stay behind; verify --orphans lists them", "ordinal", member.Ordinal, "error", err)
-	}
+	c.sweep(ctx)
 	return commit, report, nil
 }
 
@@ -189,9 +204,11 @@ func (v *VolumeCuts) oneMoment(member Member, refs []snapshot.Ref) error {
 	if len(refs) < 2 || v.Apart || !slices.ContainsFunc(refs, func(r snapshot.Ref) bool { return !r.Together }) {
 		return nil
 	}
-	return fmt.Errorf("%w: the volumes of %s were cut one after the other, and a database that writes in the background may then not come up on them; "+
-		"--apart consents, where all but one hold nothing that the others depend on, such as binary logs", ErrConfig, member.Name)
+	return fmt.Errorf("%w: the volumes of %s were cut one after the other; %s", ErrConfig, member.Name, apartWarning)
 }
+
+const apartWarning = "a database that writes in the background may not come up on volumes of different moments; " +
+	"--apart consents, where all but one hold nothing that the others depend on, such as binary logs"
 
 // crash cuts the volumes as they are.
 func (c *capture) crash(ctx context.Context, member Member, why string) (record.Report, []snapshot.Ref, error) {
@@ -225,21 +242,29 @@ func (c *capture) giveUp(ctx context.Context, member Member, refs []snapshot.Ref
 
 // sweep deletes what other attempts at this member have cut. It is called
 // once the member is committed: an attempt that is still alive can only commit
-// after it, and of two commits the earlier one counts.
-func (c *capture) sweep(ctx context.Context, member Member) error {
-	id := c.writer.Plan().ID
-	counts, ok, err := c.writer.Committed(ctx, member.Ordinal)
+// after it, and of two commits the earlier one counts. The member is good
+// whatever becomes of it.
+func (c *capture) sweep(ctx context.Context) {
+	if err := c.deleteStale(ctx); err != nil {
+		c.job.Log.Warn("volume snapshots of a killed attempt stay behind; verify --orphans lists them", "ordinal", c.planned.Ordinal, "error", err)
+	}
+}
+
+func (c *capture) deleteStale(ctx context.Context) error {
+	plan, ordinal := c.writer.Plan(), c.planned.Ordinal
+	id := plan.ID
+	counts, ok, err := c.writer.Committed(ctx, ordinal)
 	if err != nil || !ok {
 		return errors.Join(err, ctx.Err())
 	}
-	keep := cutName(id, member.Ordinal, counts.Attempt)
-	owner := member.volumes[0].Owner
+	keep := cutName(id, ordinal, counts.Attempt)
+	owner := snapshot.Owner{Cluster: c.job.Volumes.Cluster, Set: plan.Set}
 	var stale []snapshot.Ref
 	for r, err := range c.job.Volumes.Snapshotter.List(ctx, owner) {
 		if err != nil {
 			return err
 		}
-		if strings.HasPrefix(r.Cut, cutPrefix(id, member.Ordinal)) && !strings.HasPrefix(r.Cut, keep) {
+		if strings.HasPrefix(r.Cut, cutPrefix(id, ordinal)) && !strings.HasPrefix(r.Cut, keep) {
 			stale = append(stale, r)
 		}
 	}

@@ -47,6 +47,8 @@ type fakeVolumes struct {
 	cuts  int
 }
 
+func (f *fakeVolumes) CutsTogether() {}
+
 func (f *fakeVolumes) Locate(_ context.Context, volumes []snapshot.Volume) ([]snapshot.Volume, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -366,6 +368,66 @@ func TestCutsOfAKilledAttemptAreSwept(t *testing.T) {
 	}
 	slices.Sort(want)
 	require.Equal(t, want, c.volumes.names())
+}
+
+// So it is when the attempt that committed was killed before it could: the next
+// one finds the commit, and has nothing else to do.
+func TestCutsOfAKilledAttemptAreSweptByALaterOne(t *testing.T) {
+	c := newCutter(t, 1)
+	b := c.backup()
+	_, err := b.Run(t.Context())
+	require.NoError(t, err)
+	want := c.volumes.names()
+	volumes, err := c.volumes.Locate(t.Context(), []snapshot.Volume{{
+		Owner: snapshot.Owner{Cluster: "here", Set: volumesSet}, Ordinal: 0, Claim: c.members[0].Claims[0].Name,
+	}})
+	require.NoError(t, err)
+	_, err = c.volumes.Cut(t.Context(), fmt.Sprintf("%s.0.deadbeef", b.ID), volumes)
+	require.NoError(t, err)
+
+	again := c.backup()
+	again.ID, again.Attempt = b.ID, "0badcafe"
+	report, err := again.Run(t.Context())
+	require.NoError(t, err)
+	require.True(t, report.Members[0].Resumed)
+	require.Equal(t, want, c.volumes.names())
+}
+
+// oneByOne is a provider that cuts one volume after the other.
+type oneByOne struct{ snapshot.Snapshotter }
+
+// What can be known before anybody is held still is said then.
+func TestSeveralVolumesOneByOneAreRefusedBeforeTheHold(t *testing.T) {
+	c := newCutter(t, 1)
+	b := c.backup()
+	b.Volumes.Snapshotter = oneByOne{c.volumes}
+	_, err := b.Run(t.Context())
+	require.ErrorIs(t, err, job.ErrConfig)
+	require.ErrorContains(t, err, "--apart")
+	require.Zero(t, c.servers[0].held)
+	require.Zero(t, c.volumes.cuts)
+
+	b = c.backup()
+	b.Volumes.Snapshotter, b.Volumes.Apart = oneByOne{c.volumes}, true
+	_, err = b.Run(t.Context())
+	require.NoError(t, err)
+}
+
+// refusing is a provider that would not let us cut.
+type refusing struct{ *fakeVolumes }
+
+func (refusing) CheckRights(_ context.Context, volumes []snapshot.Volume) error {
+	return fmt.Errorf("%w: CreateSnapshot of %s", snapshot.ErrDenied, volumes[0].Handle)
+}
+
+func TestADryRunAsksForTheRights(t *testing.T) {
+	c := newCutter(t, 1)
+	b := c.backup()
+	b.Volumes.Snapshotter = refusing{c.volumes}
+	_, _, err := b.DryRun(t.Context())
+	require.ErrorIs(t, err, snapshot.ErrDenied)
+	require.ErrorContains(t, err, "mysql-0")
+	require.ErrorContains(t, err, "vol-data-mysql-0")
 }
 
 func TestVolumeBackupThatHoldsNoTableIsSuspect(t *testing.T) {

@@ -3,8 +3,8 @@
 // was cut.
 //
 // Its central type is [Snapshotter]. Beside it stand the optional powers
-// [Preparer], [Copier], [BlockReader] and [BlockWriter], interfaces of their own because
-// not every provider has them. Whether a database stands still meanwhile, and
+// [Preparer], [Copier], [Together], [RightsChecker], [BlockReader] and [BlockWriter],
+// interfaces of their own because not every provider has them. Whether a database stands still meanwhile, and
 // what becomes of the replica that gets the volume, is decided elsewhere: a
 // snapshotter knows claims and volumes, not databases, repositories or sets.
 //
@@ -157,6 +157,20 @@ type Copier interface {
 	Near(r Ref, zone string) (Ref, error)
 	// ListIn is List of one region, whether or not copies are made there now.
 	ListIn(ctx context.Context, owner Owner, region string) iter.Seq2[Ref, error]
+}
+
+// Together is the power of a snapshotter that can cut several volumes at one
+// moment, by a single call, where the provider lets it.
+type Together interface {
+	CutsTogether()
+}
+
+// RightsChecker is the power of a snapshotter that can ask the provider whether
+// it would let us cut, and cut nothing.
+type RightsChecker interface {
+	// CheckRights asks for the located volumes of one member: ErrDenied names
+	// every action that is missing.
+	CheckRights(ctx context.Context, volumes []Volume) error
 }
 
 // BlockSize is the size of the blocks in which volumes travel to and from the

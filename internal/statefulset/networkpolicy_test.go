@@ -132,6 +132,8 @@ func TestThePrunerHasNoRights(t *testing.T) {
 	policies := append(shipped[networkingv1.NetworkPolicy](t, "networkpolicy.yaml"), shipped[networkingv1.NetworkPolicy](t, component+"networkpolicy.yaml")...)
 	require.Equal(t, map[string]bool{"UDP 53": true, "TCP 53": true, "TCP 443": true}, reaches(t, policies, pod.Labels))
 	require.False(t, enters(t, policies, nil, pod.Labels, 443))
+	agent := shipped[networkingv1.NetworkPolicy](t, "../overlays/mysql-ebs/pod-identity.yaml")
+	require.True(t, chosen(t, &agent[0].Spec.PodSelector, pod.Labels), "it may ask Pod Identity's agent")
 	require.False(t, *pod.Spec.AutomountServiceAccountToken)
 	account := shipped[corev1.ServiceAccount](t, component+"serviceaccount.yaml")[0]
 	require.Equal(t, account.Name, pod.Spec.ServiceAccountName)

@@ -227,11 +227,41 @@ func TestZoneFor(t *testing.T) {
 			c := New(fake.NewClientset(append(tc.nodes, claim, pv)...), "mysql", nil)
 			set := set
 			set.Namespace = "mysql"
-			zone, err := c.ZoneFor(t.Context(), set, tc.ordinal)
+			zone, err := c.ZoneFor(t.Context(), set, tc.ordinal, nil)
 			require.NoError(t, err)
 			require.Equal(t, tc.want, zone)
 		})
 	}
+}
+
+// TestZoneForSeveral: the ordinals of one restore are spread as pods would be,
+// where nobody runs yet, and beside those that run or move.
+func TestZoneForSeveral(t *testing.T) {
+	var nodes []runtime.Object
+	for _, zone := range []string{"a", "b", "c"} {
+		nodes = append(nodes, &corev1.Node{
+			ObjectMeta: metav1.ObjectMeta{Name: "node-" + zone, Labels: map[string]string{corev1.LabelTopologyZone: zone}},
+			Status:     corev1.NodeStatus{Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}},
+		})
+	}
+	c := New(fake.NewClientset(nodes...), "mysql", nil)
+	set := newSet(readSet(t, "mysql-replicated.yaml"))
+	set.Namespace = "mysql"
+	zones := func(ordinals ...int) string {
+		placed, all := map[int]string{}, ""
+		for _, ordinal := range ordinals {
+			zone, err := c.ZoneFor(t.Context(), set, ordinal, placed)
+			require.NoError(t, err)
+			placed[ordinal] = zone
+			all += zone
+		}
+		return all
+	}
+	set.Members = nil
+	require.Equal(t, "abca", zones(0, 1, 2, 3), "a whole set of which nothing runs")
+	set.Members = []Member{{Ordinal: 0, Pod: PodInfo{Exists: true, Node: "node-a"}}, {Ordinal: 1, Pod: PodInfo{Exists: true, Node: "node-b"}}}
+	require.Equal(t, "ca", zones(2, 3), "two beside two")
+	require.Equal(t, "bc", zones(1, 2), "one that moves is counted once")
 }
 
 // TestZoneForLooksAtTaintsAndAffinity: a volume in a zone that the pod cannot go
@@ -280,7 +310,7 @@ func TestZoneForLooksAtTaintsAndAffinity(t *testing.T) {
 			set := newSet(object)
 			set.Namespace = "mysql"
 			set.Members = []Member{{Ordinal: 0, Pod: PodInfo{Exists: true, Node: "node-b"}}}
-			zone, err := New(fake.NewClientset(tc.a, node("b")), "mysql", nil).ZoneFor(t.Context(), set, 1)
+			zone, err := New(fake.NewClientset(tc.a, node("b")), "mysql", nil).ZoneFor(t.Context(), set, 1, nil)
 			require.NoError(t, err)
 			require.Equal(t, tc.want, zone)
 		})

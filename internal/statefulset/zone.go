@@ -11,9 +11,10 @@ import (
 
 // ZoneFor is the zone in which an ordinal will run: that of the volume that it
 // has, while nodes there could take its pod, else the one of those that could
-// which has the fewest of the set's pods. Empty when the nodes are in no zones,
-// or may not be read.
-func (c *Client) ZoneFor(ctx context.Context, set Set, ordinal int) (string, error) {
+// which has the fewest of the set's pods. Ordinals that are placed count where
+// they will be: several that are new at once do not all go to one zone. Empty
+// when the nodes are in no zones, or may not be read.
+func (c *Client) ZoneFor(ctx context.Context, set Set, ordinal int, placed map[int]string) (string, error) {
 	nodes, err := c.kube.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 	if err != nil {
 		if err := explain(err, "list the nodes"); !errors.Is(err, ErrForbidden) {
@@ -38,8 +39,11 @@ func (c *Client) ZoneFor(ctx context.Context, set Set, ordinal int) (string, err
 		return current, nil
 	}
 	pods := map[string]int{}
+	for _, zone := range placed {
+		pods[zone]++
+	}
 	for _, m := range set.Members {
-		if m.Pod.Exists && m.Ordinal != ordinal {
+		if _, moves := placed[m.Ordinal]; m.Pod.Exists && m.Ordinal != ordinal && !moves {
 			pods[zoneOf[m.Pod.Node]]++
 		}
 	}

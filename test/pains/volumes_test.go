@@ -153,7 +153,7 @@ func TestPain16AnotherZone(t *testing.T) {
 	}
 	set, err := c.client().Discover(t.Context(), "db", statefulset.DiscoverOptions{DefaultPort: 3306})
 	require.NoError(t, err)
-	zone, err := c.client().ZoneFor(t.Context(), set, 0)
+	zone, err := c.client().ZoneFor(t.Context(), set, 0, nil)
 	require.NoError(t, err)
 	require.Equal(t, zoneB, zone)
 	made, err := c.prepare(data, zone)

@@ -1,6 +1,7 @@
 package csi
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -55,6 +56,25 @@ func (s *Snapshotter) boundContent(ctx context.Context, vs *volumesnapshotv1.Vol
 			vs.Namespace, vs.Name, snapshot.ErrFailed, name, ref.Namespace, ref.Name)
 	}
 	return content, nil
+}
+
+// contentFor is boundContent, but that it also finds the content that the
+// snapshot-controller has made for the VolumeSnapshot and not yet bound.
+func (s *Snapshotter) contentFor(ctx context.Context, vs *volumesnapshotv1.VolumeSnapshot) (*volumesnapshotv1.VolumeSnapshotContent, error) {
+	if contentName(vs) != "" {
+		return s.boundContent(ctx, vs)
+	}
+	content, err := s.readContent(ctx, contentNameFor(vs))
+	if denied(err) {
+		return nil, nil
+	}
+	return content, err
+}
+
+// contentNameFor is the name of a VolumeSnapshot's content, which the
+// snapshot-controller makes of its UID.
+func contentNameFor(vs *volumesnapshotv1.VolumeSnapshot) string {
+	return cmp.Or(contentName(vs), "snapcontent-"+string(vs.UID))
 }
 
 func contentName(vs *volumesnapshotv1.VolumeSnapshot) string {

@@ -196,7 +196,11 @@ func (s *Snapshotter) discard(ctx context.Context, made []*volumesnapshotv1.Volu
 	defer cancel()
 	errs := []error{cause}
 	for _, vs := range made {
-		if err := s.deleteObject(ctx, vs); err != nil {
+		_, err := s.unretain(ctx, vs)
+		if err == nil {
+			err = s.deleteObject(ctx, vs)
+		}
+		if err != nil {
 			errs = append(errs, fmt.Errorf("and what was cut stays behind: %w", err))
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"keepset/internal/snapshot"
+	"keepset/internal/snapshot/snapshottest"
 )
 
 func TestCutErrorThatPasses(t *testing.T) {
@@ -47,6 +48,35 @@ func TestCutErrorThatStays(t *testing.T) {
 	_, err = s.Locate(t.Context(), []snapshot.Volume{volumeOf("data-mysql-0")})
 	require.NoError(t, err)
 	require.Empty(t, f.volumeSnapshots(t), "what came to nothing is deleted")
+}
+
+// One of two claims cannot be cut, and the other's snapshot would outlive its
+// VolumeSnapshot.
+func TestFailedCutUnderRetain(t *testing.T) {
+	for name, allowed := range map[string]bool{"allowed": true, "not allowed": false} {
+		t.Run(name, func(t *testing.T) {
+			f := retaining(t)
+			s := f.snapshotter()
+			volumes := f.locate(t, s, "data-mysql-0", "log-mysql-0")
+			f.set(func() { delete(f.disks, volumes[1].Handle) })
+			if !allowed {
+				f.allow(snapshottest.Granted(t, "keepset-backup", "csi-snapshots"))
+			}
+			_, err := s.Cut(t.Context(), cutName, volumes)
+			require.ErrorIs(t, err, snapshot.ErrFailed)
+			if !allowed {
+				require.ErrorContains(t, err, "and what was cut stays behind")
+				require.ErrorIs(t, err, snapshot.ErrDenied)
+				require.Len(t, f.volumeSnapshots(t), 2, "found by List")
+				return
+			}
+			for range 5 { // each request lets the controllers look once
+				_, err = s.Locate(t.Context(), []snapshot.Volume{volumeOf("data-mysql-0")})
+				require.NoError(t, err)
+			}
+			f.requireNoSnapshots(t)
+		})
+	}
 }
 
 func TestCutThatNobodyTakesUp(t *testing.T) {

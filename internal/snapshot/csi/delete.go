@@ -53,18 +53,9 @@ func (s *Snapshotter) Delete(ctx context.Context, owner snapshot.Owner, r snapsh
 // remove deletes a VolumeSnapshot of ours with its snapshot, and waits until
 // both are gone.
 func (s *Snapshotter) remove(ctx context.Context, vs *volumesnapshotv1.VolumeSnapshot) error {
-	content, err := s.boundContent(ctx, vs)
-	switch {
-	case missing(err):
-	case err != nil:
+	content, err := s.unretain(ctx, vs)
+	if err != nil {
 		return err
-	case content != nil:
-		if err := s.release(ctx, content); err != nil {
-			return err
-		}
-	case vs.Annotations[annotationPolicy] == string(volumesnapshotv1.VolumeSnapshotContentRetain) && contentName(vs) != "":
-		return fmt.Errorf("delete VolumeSnapshot %s/%s: %w: its class says Retain, so that its snapshot would stay, and VolumeSnapshotContent %s cannot be changed; the opt-in ClusterRole keepset-snapshot-restore of deploy/cronjob/components/csi-volume-restore allows it",
-			vs.Namespace, vs.Name, snapshot.ErrDenied, contentName(vs))
 	}
 	if err := s.deleteObject(ctx, vs); err != nil {
 		return err
@@ -76,6 +67,25 @@ func (s *Snapshotter) remove(ctx context.Context, vs *volumesnapshotv1.VolumeSna
 		return nil
 	}
 	return s.deleteContent(ctx, content)
+}
+
+// unretain makes sure that a snapshot goes with its VolumeSnapshot, whatever its
+// class says: else nobody would find it again. It returns the content, nil where
+// there is none or we may not look. ErrDenied where the snapshot would stay.
+func (s *Snapshotter) unretain(ctx context.Context, vs *volumesnapshotv1.VolumeSnapshot) (*volumesnapshotv1.VolumeSnapshotContent, error) {
+	content, err := s.contentFor(ctx, vs)
+	switch {
+	case missing(err):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case content != nil:
+		return content, s.release(ctx, content)
+	case vs.Annotations[annotationPolicy] == string(volumesnapshotv1.VolumeSnapshotContentRetain):
+		return nil, fmt.Errorf("delete VolumeSnapshot %s/%s: %w: its class says Retain, so that its snapshot would stay, and VolumeSnapshotContent %s may not be changed; the opt-in ClusterRole keepset-snapshot-restore of deploy/cronjob/components/csi-volume-restore allows it",
+			vs.Namespace, vs.Name, snapshot.ErrDenied, contentNameFor(vs))
+	}
+	return nil, nil
 }
 
 // release makes the driver delete a content's snapshot with the content.

@@ -8,61 +8,10 @@ import (
 
 	volumesnapshotv1 "github.com/kubernetes-csi/external-snapshotter/client/v8/apis/volumesnapshot/v1"
 	"github.com/stretchr/testify/require"
-	rbacv1 "k8s.io/api/rbac/v1"
-	"sigs.k8s.io/yaml"
 
 	"keepset/internal/snapshot"
+	"keepset/internal/snapshot/snapshottest"
 )
-
-// granted reads what the shipped files let a service account do, as
-// "verb resource": the base, and the components that are named.
-func granted(t *testing.T, account string, components ...string) map[string]bool {
-	t.Helper()
-	files := []string{"base/rbac-backup.yaml", "base/rbac-restore.yaml"}
-	for _, c := range components {
-		found, err := filepath.Glob("../../../deploy/cronjob/components/" + c + "/*.yaml")
-		require.NoError(t, err)
-		require.Greater(t, len(found), 1, c)
-		for _, f := range found {
-			files = append(files, strings.TrimPrefix(f, "../../../deploy/cronjob/"))
-		}
-	}
-	roles, bound := map[string][]rbacv1.PolicyRule{}, []string{}
-	for _, file := range files {
-		text, err := os.ReadFile("../../../deploy/cronjob/" + file)
-		require.NoError(t, err)
-		for doc := range strings.SplitSeq(string(text), "\n---\n") {
-			var object struct {
-				Kind     string
-				Metadata struct{ Name string }
-				Rules    []rbacv1.PolicyRule
-				RoleRef  rbacv1.RoleRef
-				Subjects []rbacv1.Subject
-			}
-			require.NoError(t, yaml.Unmarshal([]byte(doc), &object))
-			if len(object.Rules) > 0 {
-				roles[object.Kind+"/"+object.Metadata.Name] = object.Rules
-			}
-			for _, s := range object.Subjects {
-				if s.Name == account {
-					bound = append(bound, object.RoleRef.Kind+"/"+object.RoleRef.Name)
-				}
-			}
-		}
-	}
-	all := map[string]bool{}
-	for _, name := range bound {
-		require.NotEmpty(t, roles[name], name)
-		for _, rule := range roles[name] {
-			for _, resource := range rule.Resources {
-				for _, verb := range rule.Verbs {
-					all[verb+" "+resource] = true
-				}
-			}
-		}
-	}
-	return all
-}
 
 // The shipped Roles are enough for a backup, with the look at the cluster's
 // objects and without it.
@@ -72,7 +21,7 @@ func TestShippedRolesOfABackup(t *testing.T) {
 		f.dropClass(t)
 		f.addClass(t, "default", driver, volumesnapshotv1.VolumeSnapshotContentDelete, true)
 		f.bound(t, newClaim("data-mysql-0"))
-		rights := granted(t, "keepset-backup", "csi-snapshots")
+		rights := snapshottest.Granted(t, "keepset-backup", "csi-snapshots")
 		if !look {
 			for right := range rights {
 				if _, resource, _ := strings.Cut(right, " "); resource == "persistentvolumes" || resource == "storageclasses" || strings.HasPrefix(resource, "volumesnapshotc") {
@@ -102,7 +51,7 @@ func TestShippedRolesOfARestore(t *testing.T) {
 	f := retaining(t)
 	r := f.cutOf(t, f.snapshotter())
 	s := f.snapshotter()
-	f.allow(granted(t, "keepset-restore", "csi-snapshots"))
+	f.allow(snapshottest.Granted(t, "keepset-restore", "csi-snapshots"))
 	here, elsewhere := target("shop", "data-mysql-2"), target("staging", "data-mysql-0")
 	require.NoError(t, s.Prepare(t.Context(), r, here))
 	require.NoError(t, s.Provision(t.Context(), r, here))
@@ -111,7 +60,7 @@ func TestShippedRolesOfARestore(t *testing.T) {
 	require.ErrorIs(t, err, snapshot.ErrDenied)
 	require.ErrorContains(t, err, "components/csi-volume-restore")
 
-	f.allow(granted(t, "keepset-restore", "csi-snapshots", "csi-volume-restore"))
+	f.allow(snapshottest.Granted(t, "keepset-restore", "csi-snapshots", "csi-volume-restore"))
 	require.NoError(t, s.Prepare(t.Context(), r, elsewhere))
 	require.NoError(t, s.Provision(t.Context(), r, elsewhere))
 	require.NoError(t, s.Scrap(t.Context(), elsewhere))

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -28,6 +29,8 @@ type cutting struct {
 	volumes       []snapshot.Volume
 	// described are the volumes as EC2 has them, by ID.
 	described map[string]types.Volume
+	// replied are the IDs of what was made, which EC2 may not show for a while.
+	replied []string
 }
 
 // Cut implements [snapshot.Snapshotter].
@@ -180,6 +183,7 @@ func (k *cutting) one(ctx context.Context, v snapshot.Volume) (types.Snapshot, e
 		func(ctx context.Context) error {
 			out, err := k.ec2.CreateSnapshot(ctx, input)
 			if err == nil {
+				k.replied = append(k.replied, aws.ToString(out.SnapshotId))
 				made = types.Snapshot{
 					SnapshotId: out.SnapshotId, VolumeId: out.VolumeId, VolumeSize: out.VolumeSize,
 					StartTime: out.StartTime, Encrypted: out.Encrypted, KmsKeyId: out.KmsKeyId, State: out.State,
@@ -219,13 +223,18 @@ func (k *cutting) madeByUs(ctx context.Context) ([]types.Snapshot, error) {
 func (k *cutting) clean(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
 	defer cancel()
+	var errs []error
 	made, err := k.madeByUs(ctx)
 	if err != nil {
-		return fmt.Errorf("look for what was made: %w", err)
+		errs = append(errs, fmt.Errorf("look for what was made: %w", err))
 	}
-	var errs []error
+	ids := slices.Clone(k.replied)
 	for _, snap := range made {
-		errs = append(errs, k.deleteSnapshot(ctx, &k.clients, aws.ToString(snap.SnapshotId)))
+		ids = append(ids, aws.ToString(snap.SnapshotId))
+	}
+	slices.Sort(ids)
+	for _, id := range slices.Compact(ids) {
+		errs = append(errs, k.deleteSnapshot(ctx, &k.clients, id))
 	}
 	return errors.Join(errs...)
 }

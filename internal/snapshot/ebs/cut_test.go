@@ -330,3 +330,16 @@ func TestNoCredentials(t *testing.T) {
 	require.ErrorContains(t, err, "ServiceAccount a role")
 	require.Less(t, time.Since(start), 20*time.Second)
 }
+
+// TestCutThatFailsLeavesNothingUnseen: EC2 may not show for a while what it has made, and what is deleted then is what it said it made.
+func TestCutThatFailsLeavesNothingUnseen(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	volumes := w.located(t, "data-mysql-0", "log-mysql-0")
+	w.aws.Inject(ebstest.Rule{Action: "CreateSnapshots", Times: -1, Fail: &ebstest.Error{Code: "UnsupportedOperation"}})
+	w.aws.Inject(ebstest.Rule{Action: "CreateSnapshot", Hide: 100})
+	w.aws.Inject(ebstest.Rule{Action: "CreateSnapshot", Skip: 1, Times: -1, Fail: &ebstest.Error{Code: "UnauthorizedOperation"}})
+	_, err := w.snap.Cut(t.Context(), cutName, volumes)
+	require.ErrorIs(t, err, snapshot.ErrDenied)
+	require.Empty(t, w.aws.Snapshots())
+}

@@ -23,6 +23,7 @@ var policies = map[string]struct {
 	"backup":              {[]string{"backup.json"}, backupFlow},
 	"backup with copies":  {[]string{"backup.json", "backup-copy.json"}, copyFlow},
 	"backup of blocks":    {[]string{"backup.json", "backup-blocks.json"}, readFlow},
+	"prune":               {[]string{"prune.json"}, pruneFlow},
 	"restore":             {[]string{"restore.json"}, restoreFlow},
 	"restore from blocks": {[]string{"restore.json", "restore-blocks.json"}, writeFlow},
 }
@@ -113,6 +114,16 @@ func backupFlow(t *testing.T, w *world, s *ebs.Snapshotter) {
 		require.NoError(t, err)
 		require.NoError(t, s.Delete(t.Context(), owner, r))
 	}
+}
+
+// pruneFlow deletes what somebody else has cut.
+func pruneFlow(t *testing.T, w *world, s *ebs.Snapshotter) {
+	w.cut(t, w.located(t, "data-mysql-0"))
+	for r, err := range s.List(t.Context(), owner) {
+		require.NoError(t, err)
+		require.NoError(t, s.Delete(t.Context(), owner, r))
+	}
+	require.Empty(t, w.aws.Snapshots())
 }
 
 func copyFlow(t *testing.T, w *world, s *ebs.Snapshotter) {

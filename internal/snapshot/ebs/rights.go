@@ -10,7 +10,7 @@ import (
 	"keepset/internal/snapshot"
 )
 
-// CheckRights asks AWS, for located volumes of one member, whether it would let us cut them, and
+// CheckRights implements [snapshot.RightsChecker]. It asks AWS, for located volumes of one member, whether it would let us cut them, and
 // does nothing. ErrDenied names every action that is missing. What it cannot ask is whether we may
 // delete: that needs a snapshot that is there.
 func (s *Snapshotter) CheckRights(ctx context.Context, volumes []snapshot.Volume) error {

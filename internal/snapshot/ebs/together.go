@@ -37,6 +37,9 @@ func (k *cutting) instance() string {
 	return instance
 }
 
+// CutsTogether implements [snapshot.Together]: volumes on one instance.
+func (*Snapshotter) CutsTogether() {}
+
 // together cuts all volumes at one moment, and none of the instance's others.
 func (k *cutting) together(ctx context.Context, instance string) (map[string]types.Snapshot, error) {
 	exclude, err := k.others(ctx, instance)
@@ -45,17 +48,23 @@ func (k *cutting) together(ctx context.Context, instance string) (map[string]typ
 	}
 	input := k.togetherInput(instance, exclude)
 	var made []types.Snapshot
+	looks := 0
 	err = k.onceOrFound(ctx, createSnapshots, "instance "+instance,
 		func(ctx context.Context) error {
 			out, err := k.ec2.CreateSnapshots(ctx, input)
 			if err == nil {
 				made = fromInfo(out.Snapshots, input.TagSpecifications[0].Tags)
+				for _, snap := range made {
+					k.replied = append(k.replied, aws.ToString(snap.SnapshotId))
+				}
 			}
 			return err
 		},
 		func(ctx context.Context) (found bool, err error) {
 			made, err = k.madeByUs(ctx)
-			return len(made) > 0, err
+			looks++
+			// Fewer: EC2 may not show them all yet, or has left some out.
+			return len(made) >= len(k.volumes) || len(made) > 0 && looks%invisible == 0, err
 		})
 	switch code(err) {
 	case codeNoInstance, "IncorrectInstanceState", "InvalidParameterValue", "UnsupportedOperation":

@@ -32,6 +32,7 @@ func (s *Snapshotter) WaitReady(ctx context.Context, r snapshot.Ref) error {
 			}
 			return false, fmt.Errorf("snapshot %s of claim %s does not exist in region %s: %w", r.ID, r.Claim, c.region, snapshot.ErrNotFound)
 		}
+		unseen = 0
 		if p := aws.ToString(snap.Progress); p != progress {
 			progress = p
 			s.log.InfoContext(ctx, "snapshot in progress", "snapshot", r.ID, "claim", r.Claim, "progress", p, "state", snap.State)
