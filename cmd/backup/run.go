@@ -58,6 +58,7 @@ func runBackup(ctx context.Context, a *cli.App, f *cli.BackupFlags, run *metrics
 	}
 	b, done, err := f.Job(ctx, a)
 	if err != nil {
+		f.Failed(ctx, a, err)
 		return err
 	}
 	defer done()

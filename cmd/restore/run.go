@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -62,6 +63,7 @@ Outside of the cluster the Job is made from a CronJob and followed; --local work
 func runRestore(ctx context.Context, a *cli.App, f *cli.RestoreFlags, run *metrics.Run) error {
 	r, err := f.Job(ctx, a)
 	if err != nil {
+		f.Event(ctx, a, true, "RestoreFailed", err.Error())
 		return err
 	}
 	group := run.Of(r.Cluster.Namespace() + "/" + r.Set)
@@ -71,12 +73,15 @@ func runRestore(ctx context.Context, a *cli.App, f *cli.RestoreFlags, run *metri
 	end()
 	group.Restore(report)
 	if err != nil {
-		f.Event(ctx, a, r, true, "RestoreFailed", err.Error())
+		f.Event(ctx, a, true, "RestoreFailed", err.Error())
+		if report != nil { // what was done before
+			err = errors.Join(err, a.Print(report, func(w io.Writer) error { return printRestore(w, report, restoreSummary(report)) }))
+		}
 		return err
 	}
 	summary := restoreSummary(report)
 	a.SetMessage(summary)
-	f.Event(ctx, a, r, false, "RestoreComplete", summary)
+	f.Event(ctx, a, false, "RestoreComplete", summary)
 	return a.Print(report, func(w io.Writer) error { return printRestore(w, report, summary) })
 }
 

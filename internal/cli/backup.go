@@ -190,6 +190,14 @@ func (f *BackupFlags) inCluster(ctx context.Context, a *App, b *job.Backup) erro
 	if err != nil {
 		return err
 	}
+	at := endpointOf(f.Server.engine(), f.Container, f.Server.Port)
+	f.events = func(ctx context.Context, warning bool, reason, message string) error {
+		set, err := client.Discover(ctx, name, at)
+		if err != nil {
+			return err
+		}
+		return client.Event(ctx, set, warning, reason, message)
+	}
 	if f.Server.Engine == command.Name {
 		if err := f.Command.remote(false); err != nil {
 			return err
@@ -218,7 +226,6 @@ func (f *BackupFlags) inCluster(ctx context.Context, a *App, b *job.Backup) erro
 		b.Share = job.Share{Index: run.Index, Of: run.Completions}
 	}
 	b.Guard = &job.LeaseGuard{Client: client, Set: name}
-	at := endpointOf(f.Server.engine(), f.Container, f.Server.Port)
 	b.Discover = job.FromCluster(client, name, at)
 	if f.Server.Engine == command.Name {
 		b.Open = f.openCommand(a, func(m job.Member) command.Exec { return inContainer(client, m.Name, m.Container) })
@@ -234,13 +241,6 @@ func (f *BackupFlags) inCluster(ctx context.Context, a *App, b *job.Backup) erro
 		if err := f.Volumes.cuts(ctx, a, client, b); err != nil {
 			return err
 		}
-	}
-	f.events = func(ctx context.Context, warning bool, reason, message string) error {
-		set, err := client.Discover(ctx, name, at)
-		if err != nil {
-			return err
-		}
-		return client.Event(ctx, set, warning, reason, message)
 	}
 	return nil
 }
@@ -269,6 +269,11 @@ func (f *BackupFlags) engines(a *App, b *job.Backup, where func(job.Member) Serv
 			return roleOf(ctx, e)
 		}
 	}
+}
+
+// Failed reports a run that ended before it began: the store, say, could not be opened.
+func (f *BackupFlags) Failed(ctx context.Context, a *App, err error) {
+	f.emit(context.WithoutCancel(ctx), a.Log, true, "BackupFailed", err.Error())
 }
 
 // Finish reports how the run ended: result, Event on the set, termination

@@ -172,6 +172,19 @@ func TestMemoryLimit(t *testing.T) {
 	}
 }
 
+// A large node's processors would each take their share of a small container's
+// memory.
+func TestProcessors(t *testing.T) {
+	const mib = 1 << 20
+	for _, tc := range []struct {
+		n     int
+		limit int64
+		want  int
+	}{{64, 256 * mib, 4}, {64, 1024 * mib, 16}, {2, 256 * mib, 2}, {1, 256 * mib, 1}, {8, 64 * mib, 2}} {
+		assert.Equal(t, tc.want, processors(tc.n, tc.limit), "%d processors, %d MiB", tc.n, tc.limit/mib)
+	}
+}
+
 func TestHumanForms(t *testing.T) {
 	assert.Equal(t, "0 B", Bytes(0))
 	assert.Equal(t, "1023 B", Bytes(1023))

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"os"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -13,9 +14,14 @@ var memoryFiles = []string{
 	"/sys/fs/cgroup/memory/memory.limit_in_bytes",
 }
 
+// perProcessor is the memory that a processor is used for: compressors, open
+// streams and connections are as many as there are processors.
+const perProcessor = 64 << 20
+
 // limitMemory tells the garbage collector of the container's limit, so that
 // it works harder before the kernel kills the process. A tenth is left for
-// what the collector does not count. GOMEMLIMIT, when set, wins.
+// what the collector does not count. GOMEMLIMIT, when set, wins. In little memory
+// not all processors of a large node are used, unless GOMAXPROCS says so.
 func (a *App) limitMemory() {
 	if a.Getenv("GOMEMLIMIT") != "" {
 		return
@@ -27,9 +33,17 @@ func (a *App) limitMemory() {
 		}
 		if limit, ok := parseMemoryLimit(string(content)); ok {
 			debug.SetMemoryLimit(limit / 10 * 9)
+			if a.Getenv("GOMAXPROCS") == "" {
+				runtime.GOMAXPROCS(processors(runtime.GOMAXPROCS(0), limit))
+			}
 			return
 		}
 	}
+}
+
+// processors is how many of n are used in that much memory: two at least.
+func processors(n int, limit int64) int {
+	return int(min(int64(n), max(2, limit/perProcessor)))
 }
 
 // parseMemoryLimit reads a cgroup's limit in bytes. "max" and the huge number

@@ -38,6 +38,9 @@ type RestoreFlags struct {
 	BackupTimeout  time.Duration
 	LeaseDuration  time.Duration
 	LeaseWait      time.Duration
+
+	// events writes an Event on the set, once it is known where that is.
+	events func(ctx context.Context, warning bool, reason, message string) error
 }
 
 // Add declares the flags.
@@ -83,6 +86,13 @@ func (f *RestoreFlags) Job(ctx context.Context, a *App) (*job.Restore, error) {
 	}
 	if f.Server.engine() != engineMySQL {
 		return nil, Usage("--engine %s: ordinals are seeded for the engine mysql alone; start the set and fill its server with `restore load`", f.Server.engine())
+	}
+	f.events = func(ctx context.Context, warning bool, reason, message string) error {
+		set, err := client.Discover(ctx, name, f.endpoint())
+		if err != nil {
+			return err
+		}
+		return client.Event(ctx, set, warning, reason, message)
 	}
 	r := &job.Restore{
 		Cluster: client, Set: name, Request: f.Request, Lease: statefulset.LeaseOptions{Duration: f.LeaseDuration, Wait: f.LeaseWait},
@@ -217,14 +227,13 @@ func (s *mysqlServers) Upstream(address string) (dbdump.Upstream, error) {
 }
 
 // Event records on the set how a restore ended. Its failure is only logged.
-func (f *RestoreFlags) Event(ctx context.Context, a *App, r *job.Restore, warning bool, reason, message string) {
+func (f *RestoreFlags) Event(ctx context.Context, a *App, warning bool, reason, message string) {
+	if f.events == nil {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	set, err := r.Cluster.Discover(ctx, r.Set, f.endpoint())
-	if err == nil {
-		err = r.Cluster.Event(ctx, set, warning, reason, oneLine(message))
-	}
-	if err != nil {
+	if err := f.events(ctx, warning, reason, oneLine(message)); err != nil {
 		a.Log.Warn("event not written", "error", err)
 	}
 }

@@ -79,7 +79,9 @@ type RestoreResult struct {
 // same Job continues the frozen plan, whatever has changed since.
 func (r *Restore) Execute(ctx context.Context) (report *RestoreReport, err error) {
 	start := r.Clock()
-	hold, err := r.Cluster.Acquire(ctx, r.Set, r.Run, r.Lease)
+	lease := r.Lease
+	lease.Waiting = true
+	hold, err := r.Cluster.Acquire(ctx, r.Set, r.Run, lease)
 	if err != nil {
 		if errors.Is(err, statefulset.ErrBusy) {
 			return nil, fmt.Errorf("%w: %w", ErrBusy, err)
@@ -197,6 +199,9 @@ func (r *Restore) withoutBackups(ctx context.Context, hold *statefulset.Hold, wo
 		if errors.Is(err, statefulset.ErrTimeout) {
 			return fmt.Errorf("%w: %w", ErrBusy, err)
 		}
+		return err
+	}
+	if err := hold.Begin(ctx); err != nil {
 		return err
 	}
 	return work(ctx)

@@ -45,6 +45,8 @@ type cluster struct {
 	fail func(n int, a core.Action) error
 	n    int
 	uids int
+	// refuses is what is said of a pod that is only tried.
+	refuses error
 }
 
 const namespace = "shop"
@@ -124,6 +126,9 @@ func (c *cluster) step(format string, args ...any) {
 // react is the API server's answer to one request. The clientset makes them
 // one after the other.
 func (c *cluster) react(a core.Action) (bool, runtime.Object, error) {
+	if create, ok := a.(core.CreateActionImpl); ok && len(create.CreateOptions.DryRun) > 0 {
+		return true, create.Object, c.refuses
+	}
 	scale := a.GetSubresource() == "scale"
 	if verb := a.GetVerb(); verb == "get" || verb == "list" || verb == "watch" {
 		if scale {

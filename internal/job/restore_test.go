@@ -12,6 +12,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	core "k8s.io/client-go/testing"
@@ -201,6 +203,70 @@ func TestSecondPodContinuesTheFrozenPlan(t *testing.T) {
 		require.Equal(t, 1, strings.Count(strings.Join(c.steps, "\n"), "create leases keepset-restore-run-1"))
 		first = w.list()[0].ID
 	}
+}
+
+// A seed pod that the cluster would not take is noticed while the replica and its
+// claims still stand.
+func TestSeedPodThatTheClusterRefuses(t *testing.T) {
+	w := backedUp(t)
+	pods := corev1.Resource("pods")
+	for name, tc := range map[string]struct {
+		err     error
+		refused bool
+	}{
+		"pod security":     {apierrors.NewForbidden(pods, "db-1", errors.New("violates PodSecurity \"restricted:latest\"")), true},
+		"a typo":           {apierrors.NewInvalid(corev1.SchemeGroupVersion.WithKind("Pod").GroupKind(), "db-1", nil), true},
+		"the name's owner": {apierrors.NewAlreadyExists(pods, "db-1"), false},
+		"a full quota":     {apierrors.NewForbidden(pods, "db-1", errors.New("exceeded quota: pods")), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster(t, 2)
+			c.refuses = tc.err
+			_, err := c.restore(w, &databases{}, recovery, "run-1", "pod-1").Execute(t.Context())
+			if !tc.refused {
+				require.NoError(t, err)
+				c.requireDone()
+				return
+			}
+			require.ErrorIs(t, err, tc.err)
+			require.ErrorContains(t, err, "nothing was touched")
+			for _, step := range c.steps {
+				require.NotContains(t, step, "pods", step)
+				require.NotContains(t, step, "persistentvolumeclaims", step)
+			}
+		})
+	}
+}
+
+// Backups that are running are waited for, and may commit until the set is touched.
+func TestBackupsMayCommitUntilTheSetIsTouched(t *testing.T) {
+	w := backedUp(t)
+	c := newCluster(t, 2)
+	leases := coordinationv1.SchemeGroupVersion.WithResource("leases")
+	guard := &job.LeaseGuard{Client: c.client(), Set: "db"}
+	require.NoError(t, guard.Check(t.Context()))
+	seen := map[string]bool{}
+	c.fail = func(_ int, a core.Action) error {
+		object, _ := c.tracker.Get(leases, namespace, statefulset.LeaseName("db"))
+		lease, ok := object.(*coordinationv1.Lease)
+		if !ok {
+			return nil // not taken yet
+		}
+		waits := lease.Annotations["keepset/waiting-for-backups"] != ""
+		switch what := a.GetVerb() + " " + a.GetResource().Resource; {
+		case what == "patch cronjobs" && !seen["pods"]: // suspended
+			require.True(t, waits)
+			seen["cronjobs"] = true
+		case a.GetResource().Resource == "pods" || a.GetResource().Resource == "persistentvolumeclaims":
+			require.False(t, waits, what)
+			seen["pods"] = true
+		}
+		return nil
+	}
+	_, err := c.restore(w, &databases{}, recovery, "run-1", "pod-1").Execute(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, map[string]bool{"cronjobs": true, "pods": true}, seen)
+	require.ErrorIs(t, guard.Check(t.Context()), job.ErrBusy)
 }
 
 // A pod that dies between the load and the release leaves a loaded ordinal:

@@ -14,8 +14,11 @@ import (
 
 // Client speaks to one namespace of one cluster.
 type Client struct {
-	kube      kubernetes.Interface
-	config    *rest.Config
+	kube   kubernetes.Interface
+	config *rest.Config
+	// upgrade is config for connections that become streams: those are no
+	// requests that could be repeated.
+	upgrade   *rest.Config
 	namespace string
 	origin    func() (string, error)
 	log       *slog.Logger
@@ -43,12 +46,14 @@ func Connect(o Options) (*Client, error) {
 	config.UserAgent = "keepset"
 	// Warnings of the API server are about our own requests, and no user's.
 	config.WarningHandler = rest.NoWarnings{}
+	upgrade := rest.CopyConfig(config)
+	config.Wrap(patientWith(o.Log))
 	kube, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return nil, fmt.Errorf("make a Kubernetes client: %w", err)
 	}
 	client := New(kube, namespace, o.Log)
-	client.config = config
+	client.config, client.upgrade = config, upgrade
 	client.origin = func() (string, error) { return originOf(config) }
 	return client, nil
 }

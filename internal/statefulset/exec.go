@@ -48,11 +48,11 @@ func (c *Client) Exec(ctx context.Context, e Exec) error {
 		VersionedParams(&corev1.PodExecOptions{
 			Container: e.Container, Command: e.Command, Stdin: e.Stdin != nil, Stdout: e.Stdout != nil, Stderr: e.Stderr != nil,
 		}, scheme.ParameterCodec)
-	socket, err := remotecommand.NewWebSocketExecutor(c.config, "GET", request.URL().String())
+	socket, err := remotecommand.NewWebSocketExecutor(c.upgrade, "GET", request.URL().String())
 	if err != nil {
 		return fmt.Errorf("%s: %w", doing, err)
 	}
-	spdy, err := newSPDYExecutor(c.config, request)
+	spdy, err := newSPDYExecutor(c.upgrade, request)
 	if err != nil {
 		return fmt.Errorf("%s: %w", doing, err)
 	}

@@ -120,6 +120,11 @@ func (f *follower) copyLog(ctx context.Context, pod string) error {
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
+	if err != nil && ctx.Err() == nil && !apierrors.IsForbidden(err) {
+		// Such as of a pod that was evicted before its container started.
+		f.client.log.Warn("log of the pod cannot be read", "pod", pod, "error", err)
+		return nil
+	}
 	if err != nil {
 		return explain(err, "read the log of "+f.client.ref("pod", pod))
 	}

@@ -116,6 +116,25 @@ func (h *Hold) renew(ctx context.Context) (bool, error) {
 	return true, h.update(ctx, l)
 }
 
+// Begin ends the time in which backups that began before us may still commit.
+// It comes before the first change, and fails when the Lease is not ours.
+func (h *Hold) Begin(ctx context.Context) error {
+	for {
+		l, err := h.client.lease(ctx, h.set)
+		if err != nil {
+			return err
+		}
+		if !h.ours(l) {
+			return h.lostError("another run has taken it")
+		}
+		l = l.DeepCopy()
+		l.Annotations = waiting(l.Annotations, false)
+		if err := h.update(ctx, l); !apierrors.IsConflict(err) {
+			return explain(err, "update "+h.client.ref("lease", LeaseName(h.set)))
+		}
+	}
+}
+
 // Release stops renewing and gives the Lease up. A Lease that is no longer
 // ours is left alone.
 func (h *Hold) Release(ctx context.Context) error {

@@ -3,6 +3,7 @@ package statefulset
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -25,7 +26,13 @@ type LeaseOptions struct {
 	// Wait for another holder to finish or to expire. Zero: ErrBusy at once
 	// while it is alive.
 	Wait time.Duration
+	// Waiting: backups that began before may still commit, until [Hold.Begin].
+	Waiting bool
 }
+
+// annotationWaiting stands on the Lease of a restore that waits for running
+// backups to end.
+const annotationWaiting = "keepset/waiting-for-backups"
 
 // LeaseInfo is what a Lease says at one moment.
 type LeaseInfo struct {
@@ -37,6 +44,8 @@ type LeaseInfo struct {
 	Renewed, Expires time.Time
 	// Live: held, and renewed within its duration by our clock.
 	Live bool
+	// Waiting: its holder lets running backups end, and has touched nothing yet.
+	Waiting bool
 }
 
 // Run is the ID of the run that holds the Lease.
@@ -52,6 +61,7 @@ func (c *Client) leaseInfo(l *coordinationv1.Lease) LeaseInfo {
 	}
 	info.Expires = info.Renewed.Add(leaseDuration(l))
 	info.Live = info.Holder != "" && c.clock.Now().Before(info.Expires)
+	info.Waiting = l.Annotations[annotationWaiting] != ""
 	return info
 }
 
@@ -91,15 +101,25 @@ func (c *Client) CheckFree(ctx context.Context, set string) (LeaseInfo, error) {
 	return info, nil
 }
 
-// CheckUnchanged tells, at the commit of a backup, whether a restore has run
-// since before was read: what was captured may then be half of one state and
-// half of another. ErrBusy if so.
+// CheckUnchanged tells, at the commit of a backup, whether a restore has touched
+// the set since before was read: what was captured may then be half of one state
+// and half of another. ErrBusy if so. One that still waits for backups to end has
+// touched nothing, and neither has any before it.
 func (c *Client) CheckUnchanged(ctx context.Context, set string, before LeaseInfo) error {
-	now, err := c.CheckFree(ctx, set)
+	l, err := c.lease(ctx, set)
 	if err != nil {
 		return err
 	}
-	if now.Token != before.Token {
+	now := LeaseInfo{}
+	if l != nil {
+		now = c.leaseInfo(l)
+	}
+	switch {
+	case now.Waiting && now.Token == before.Token+1:
+		return nil // it waits for this very backup
+	case now.Live:
+		return c.busy(set, now)
+	case now.Token != before.Token:
 		return fmt.Errorf("%w: a restore of %s ran while this backup was being taken; run the backup again", ErrBusy, c.ref("statefulset", set))
 	}
 	return nil
@@ -183,7 +203,9 @@ func (a *attempt) take(ctx context.Context, l *coordinationv1.Lease) (*Hold, err
 	if l == nil {
 		token := int32(1)
 		l, err = leases.Create(ctx, &coordinationv1.Lease{
-			ObjectMeta: metav1.ObjectMeta{Name: LeaseName(a.set), Namespace: c.namespace, Labels: labelsOf(a.set, componentRestore)},
+			ObjectMeta: metav1.ObjectMeta{
+				Name: LeaseName(a.set), Namespace: c.namespace, Labels: labelsOf(a.set, componentRestore), Annotations: waiting(nil, a.options.Waiting),
+			},
 			Spec: coordinationv1.LeaseSpec{
 				HolderIdentity: &holder, LeaseDurationSeconds: &seconds, AcquireTime: &now, RenewTime: &now, LeaseTransitions: &token,
 			},
@@ -193,6 +215,7 @@ func (a *attempt) take(ctx context.Context, l *coordinationv1.Lease) (*Hold, err
 		l = l.DeepCopy()
 		l.Spec.HolderIdentity, l.Spec.LeaseDurationSeconds, l.Spec.LeaseTransitions = &holder, &seconds, &token
 		l.Spec.AcquireTime, l.Spec.RenewTime = &now, &now
+		l.Annotations = waiting(l.Annotations, a.options.Waiting)
 		l, err = leases.Update(ctx, l, metav1.UpdateOptions{FieldManager: fieldManager})
 	}
 	if apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) {
@@ -202,6 +225,19 @@ func (a *attempt) take(ctx context.Context, l *coordinationv1.Lease) (*Hold, err
 		return nil, explain(err, "take "+c.ref("lease", LeaseName(a.set)))
 	}
 	return newHold(ctx, c, a.set, l, a.options.Duration), nil
+}
+
+// waiting puts the mark of a restore that waits among annotations, or takes it away.
+func waiting(annotations map[string]string, yes bool) map[string]string {
+	annotations = maps.Clone(annotations)
+	delete(annotations, annotationWaiting)
+	if yes {
+		if annotations == nil {
+			annotations = map[string]string{}
+		}
+		annotations[annotationWaiting] = "true"
+	}
+	return annotations
 }
 
 // sleep waits, or returns the context's error.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -49,6 +50,9 @@ func (s *Seed) place(ctx context.Context) error {
 	if err := s.checkServices(ctx); err != nil {
 		return err
 	}
+	if err := s.tryPod(ctx); err != nil {
+		return err
+	}
 	// The controller may recreate a pod that had no claims left to hold it up;
 	// its claims are then seconds old, and the next round takes them away too.
 	const rounds = 5
@@ -79,6 +83,18 @@ func (s *Seed) place(ctx context.Context) error {
 		return s.makeFilledClaims(ctx)
 	}
 	return s.makeClaims(ctx)
+}
+
+// tryPod asks the API server whether it would take the seed pod, while the
+// replica and its claims still stand: a typo in the patch, pod security or another
+// policy would be noticed only when they are gone. That the name is taken is
+// asked last; and a quota counts the pod that goes.
+func (s *Seed) tryPod(ctx context.Context) error {
+	_, err := s.client.kube.CoreV1().Pods(s.client.namespace).Create(ctx, s.pod, metav1.CreateOptions{FieldManager: fieldManager, DryRun: []string{metav1.DryRunAll}})
+	if err == nil || apierrors.IsAlreadyExists(err) || apierrors.IsForbidden(err) && strings.Contains(err.Error(), "exceeded quota") {
+		return nil
+	}
+	return explain(err, "the cluster would not take the "+s.client.ref("seed pod", s.pod.Name)+", and nothing was touched")
 }
 
 // clear deletes the claims under our finalizer, then the pod.

@@ -144,11 +144,16 @@ func (c *Client) logTail(ctx context.Context, pod, container string) string {
 // messages, which more people read than the log.
 var tellsPassword = regexp.MustCompile(`(?im)^.*(generated (root )?password|temporary password).*$`)
 
+// exitTimeout is how long a database may write out what it holds in memory when
+// it is shut down: to give up costs the whole load.
+const exitTimeout = time.Hour
+
 // WaitExit waits, after the database was told to shut down, until its
 // container has ended, and insists on exit code 0: anything else may have left
 // files that are not whole.
 func (s *Seed) WaitExit(ctx context.Context) error {
-	err := s.client.until(ctx, s.spec.StartTimeout, func(ctx context.Context) (bool, error) {
+	timeout := max(s.spec.StartTimeout, exitTimeout)
+	err := s.client.until(ctx, timeout, func(ctx context.Context) (bool, error) {
 		pod, err := s.own(ctx)
 		if err != nil {
 			return false, err
@@ -163,7 +168,7 @@ func (s *Seed) WaitExit(ctx context.Context) error {
 		}
 		return true, nil
 	})
-	return describeTimeout(err, s.spec.StartTimeout, s.client.ref("seed pod", s.pod.Name)+": container "+s.at.container+" was told to shut down and still runs")
+	return describeTimeout(err, timeout, s.client.ref("seed pod", s.pod.Name)+": container "+s.at.container+" was told to shut down and still runs")
 }
 
 // MarkLoaded records, on the claims and then on the seed pod, that the content

@@ -86,13 +86,15 @@ func (s *shopSet) storedOnce(job string) {
 	b := s.backups()[0]
 	require.Equal(s.t, s.backupID(job), b.Backup)
 	require.Len(s.t, b.Members, 3)
-	var total, largest int64
+	var total int64
 	for _, m := range b.Members {
 		s.t.Logf("measured: ordinal %d: %d bytes of dump, %d stored", m.Ordinal, m.Bytes, m.Stored)
 		assert.Greater(s.t, m.Bytes, int64(manyOrders)*128, "every replica is read in full")
 		total += m.Stored
-		largest = max(largest, m.Stored)
 	}
-	assert.Greater(s.t, largest, int64(manyOrders)*64, "a hash in hexadecimal has 64 bytes")
-	assert.Less(s.t, total-largest, largest/20, "two of three replicas should add almost nothing")
+	// They are dumped beside each other, so that two may share the work of one
+	// copy. A row's hashes do not compress below 64 bytes.
+	const copied = int64(manyOrders) * 64
+	assert.Greater(s.t, total, copied, "one copy")
+	assert.Less(s.t, total, copied*3/2, "and almost nothing beside it")
 }

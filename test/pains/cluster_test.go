@@ -126,6 +126,9 @@ func (c *cluster) identified(o runtime.Object) runtime.Object {
 
 // react answers a request. The clientset makes them one after the other.
 func (c *cluster) react(a core.Action) (bool, runtime.Object, error) {
+	if create, ok := a.(core.CreateActionImpl); ok && len(create.CreateOptions.DryRun) > 0 {
+		return true, create.Object, nil
+	}
 	if a.GetSubresource() == "scale" {
 		return c.scale(a)
 	}

@@ -114,7 +114,7 @@ func (c *Cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // answer returns nil for what is not there.
 func (c *Cluster) answer(r *http.Request, body []byte) (any, error) {
 	url := r.URL.Path
-	if r.Method != http.MethodGet {
+	if r.Method != http.MethodGet && !r.URL.Query().Has("dryRun") {
 		c.changes++
 	}
 	switch r.Method {
@@ -133,6 +133,9 @@ func (c *Cluster) answer(r *http.Request, body []byte) (any, error) {
 		object, err := decode(body)
 		if err != nil {
 			return nil, err
+		}
+		if r.URL.Query().Has("dryRun") {
+			return object, nil
 		}
 		if r.Method == http.MethodPost {
 			url += "/" + fmt.Sprint(part(object, "metadata")["name"])

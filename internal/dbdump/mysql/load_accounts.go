@@ -225,13 +225,13 @@ func (l *loader) grant(ctx context.Context, s *session, g grant) error {
 	return privilegeError(secretError(err), "the account of the load lacks a privilege to create accounts or give rights")
 }
 
-// secretError takes the statement out of an error: it may hold the hash of a password.
+// secretError takes the statement out of an error: it may hold a password, or the hash of one.
 func secretError(err error) error {
 	if err == nil {
 		return nil
 	}
 	if number := errorNumber(err); number != 0 {
-		return fmt.Errorf("run a statement on an account: %w", rootError(err))
+		return fmt.Errorf("run a statement that may hold a secret: %w", rootError(err))
 	}
 	return err
 }

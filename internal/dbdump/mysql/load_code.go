@@ -41,7 +41,7 @@ func (l *loader) loadServerScript(ctx context.Context, s *session, o loadObject)
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("create server objects: %w", privilegeError(err, "the account of the load lacks a privilege"))
+			return fmt.Errorf("create server objects, %s: %w", firstWords(statement), privilegeError(secretError(err), "the account of the load lacks a privilege"))
 		}
 	}
 	return nil

@@ -217,7 +217,7 @@ func (l *loader) loadTyped(ctx context.Context, s *session, o loadObject, r io.R
 		}
 		result, err := s.ExecContext(ctx, statement)
 		if err != nil {
-			return s.queryError(statement, err)
+			return s.queryError(firstWords(statement)+" ...", err) // what follows is the user's data
 		}
 		n, err := result.RowsAffected()
 		rows += n

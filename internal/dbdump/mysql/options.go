@@ -50,7 +50,7 @@ type Options struct {
 	Password string
 	TLS      TLS
 
-	// Workers is how many connections read or load at once. Default: CPUs, at least 2.
+	// Workers is how many connections read or load at once. Default: CPUs, at least 2 and at most 8.
 	Workers int
 	// LockWait bounds how long other sessions' queries may keep the lock
 	// from being granted. Default 30 s.
@@ -206,6 +206,10 @@ func glob(pattern, name string) bool {
 	return err == nil && ok
 }
 
+// mostWorkers are as many as anybody asks a server to serve at once without being told: each holds a connection, open
+// streams and memory, and a large node has many processors.
+const mostWorkers = 8
+
 // withDefaults fills what was left open and refuses what cannot be meant.
 func (o Options) withDefaults() (Options, error) {
 	if o.Address == "" {
@@ -220,7 +224,7 @@ func (o Options) withDefaults() (Options, error) {
 		return o, errors.New("no user given for " + o.Address)
 	}
 	if o.Workers <= 0 {
-		o.Workers = max(2, runtime.GOMAXPROCS(0))
+		o.Workers = min(max(2, runtime.GOMAXPROCS(0)), mostWorkers)
 	}
 	o.LockMode = orDefault(o.LockMode, LockAuto)
 	switch o.LockMode {

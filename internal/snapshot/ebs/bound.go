@@ -11,10 +11,11 @@ import (
 	"keepset/internal/snapshot"
 )
 
-// waitBound waits until the claim is bound to exactly this PersistentVolume.
-func (p *provisioning) waitBound(ctx context.Context, pv *corev1.PersistentVolume) error {
+// waitBound waits until the claim is bound to exactly this PersistentVolume, or to the other one that this restore has
+// made for it, and returns it.
+func (p *provisioning) waitBound(ctx context.Context, pv *corev1.PersistentVolume) (*corev1.PersistentVolume, error) {
 	deadline := p.clock.Now().Add(p.patience.Call)
-	return p.until(ctx, func(ctx context.Context) (bool, error) {
+	err := p.until(ctx, func(ctx context.Context) (bool, error) {
 		claim, err := p.claim(ctx)
 		switch {
 		case err != nil:
@@ -22,6 +23,14 @@ func (p *provisioning) waitBound(ctx context.Context, pv *corev1.PersistentVolum
 		case claim == nil:
 			return false, fmt.Errorf("it was deleted before it was bound: %w", snapshot.ErrNotFound)
 		case claim.Spec.VolumeName != "" && claim.Spec.VolumeName != pv.Name:
+			other, err := p.prepared(ctx, claim)
+			if err != nil {
+				return false, err
+			}
+			if other != nil && other.Name == claim.Spec.VolumeName {
+				pv = other
+				return false, nil
+			}
 			return false, fmt.Errorf("it was bound to persistentvolume %s instead of %s: %w", claim.Spec.VolumeName, pv.Name, snapshot.ErrUnfit)
 		case claim.Status.Phase == corev1.ClaimLost:
 			return false, fmt.Errorf("its persistentvolume %s was taken away: %w", pv.Name, snapshot.ErrFailed)
@@ -32,6 +41,7 @@ func (p *provisioning) waitBound(ctx context.Context, pv *corev1.PersistentVolum
 		}
 		return false, nil
 	})
+	return pv, err
 }
 
 // events is what the cluster says of a claim that is not bound; nothing where we may not read it.

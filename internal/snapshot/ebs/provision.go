@@ -90,7 +90,7 @@ func (p *provisioning) provision(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := p.waitBound(ctx, pv); err != nil {
+	if pv, err = p.waitBound(ctx, pv); err != nil {
 		return err
 	}
 	if err := p.finish(ctx, pv.Name); err != nil {
@@ -132,7 +132,7 @@ func (p *provisioning) claim(ctx context.Context) (*corev1.PersistentVolumeClaim
 // volumeOf is the PersistentVolume that was prepared for a claim that exists. ErrInUse when the
 // claim has, or will get, another one.
 func (p *provisioning) volumeOf(ctx context.Context, claim *corev1.PersistentVolumeClaim) (*corev1.PersistentVolume, error) {
-	pv, err := p.prepared(ctx)
+	pv, err := p.prepared(ctx, claim)
 	if err != nil {
 		return nil, err
 	}

@@ -5,11 +5,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	k8stesting "k8s.io/client-go/testing"
 
 	"keepset/internal/snapshot"
 	"keepset/internal/snapshot/ebs"
@@ -321,6 +325,50 @@ func TestControllerIsFaster(t *testing.T) {
 	_, err := w.kube.CoreV1().PersistentVolumeClaims(namespace).Create(t.Context(), claim("data-mysql-2"), metav1.CreateOptions{})
 	require.NoError(t, err)
 	require.NoError(t, w.snap.Provision(t.Context(), ref, target("data-mysql-2")))
+	w.requireProvisioned(t, before)
+}
+
+// TestControllerIsFasterInBetween: its claim takes what was prepared while Provision, which saw no claim, makes another volume.
+func TestControllerIsFasterInBetween(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ref := w.cut(t, w.located(t, "data-mysql-0"))[0]
+	before := w.inventory(t)
+	require.NoError(t, w.snap.Prepare(t.Context(), ref, target("data-mysql-2")))
+	volumes, err := w.kube.CoreV1().PersistentVolumes().List(t.Context(), metav1.ListOptions{})
+	require.NoError(t, err)
+	var prepared string
+	for _, pv := range volumes.Items {
+		if pv.Spec.ClaimRef.Name == "data-mysql-2" {
+			prepared = pv.Name
+		}
+	}
+	require.NotEmpty(t, prepared)
+	looked := false
+	w.kube.PrependReactor("get", "persistentvolumeclaims", func(k8stesting.Action) (bool, runtime.Object, error) {
+		if looked {
+			return false, nil, nil
+		}
+		looked = true // and saw nothing; then the controller makes its claim, which is bound
+		go func() {
+			_, err := w.kube.CoreV1().PersistentVolumeClaims(namespace).Create(context.Background(), claim("data-mysql-2"), metav1.CreateOptions{})
+			assert.NoError(t, err)
+		}()
+		return true, nil, apierrors.NewNotFound(corev1.Resource("persistentvolumeclaims"), "data-mysql-2")
+	})
+	w.aws.Inject(ebstest.Rule{Action: "DescribeSnapshots", Before: func(ebstest.Call) {
+		for range 1000 { // until it is bound
+			c, err := w.kube.CoreV1().PersistentVolumeClaims(namespace).Get(context.Background(), "data-mysql-2", metav1.GetOptions{})
+			if err == nil && c.Status.Phase == corev1.ClaimBound {
+				return
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	}})
+	require.NoError(t, w.snap.Provision(t.Context(), ref, target("data-mysql-2")))
+	c, err := w.kube.CoreV1().PersistentVolumeClaims(namespace).Get(t.Context(), "data-mysql-2", metav1.GetOptions{})
+	require.NoError(t, err)
+	require.Equal(t, prepared, c.Spec.VolumeName)
 	w.requireProvisioned(t, before)
 }
 

@@ -114,19 +114,25 @@ func (s *Snapshotter) persistentVolumes(ctx context.Context) ([]corev1.Persisten
 	return list.Items, ctx.Err()
 }
 
-// prepared is the PersistentVolume that this restore has made for the claim, nil when there is none.
-func (p *provisioning) prepared(ctx context.Context) (*corev1.PersistentVolume, error) {
+// prepared is the PersistentVolume that this restore has made for the claim, nil when there is none. Of several it is the
+// one that the claim has got: while the set's controller makes the claim itself, a second one may come to be.
+func (p *provisioning) prepared(ctx context.Context, claim *corev1.PersistentVolumeClaim) (*corev1.PersistentVolume, error) {
 	list, err := p.persistentVolumes(ctx)
 	if err != nil {
 		return nil, err
 	}
+	var found *corev1.PersistentVolume
 	for i := range list {
 		pv := &list[i]
-		if bears(pv.Annotations, p.identity()) && pv.DeletionTimestamp == nil && pv.Status.Phase != corev1.VolumeReleased && refersTo(pv, p.target.Claim) {
+		if !bears(pv.Annotations, p.identity()) || pv.DeletionTimestamp != nil || pv.Status.Phase == corev1.VolumeReleased || !refersTo(pv, p.target.Claim) {
+			continue
+		}
+		if pv.Name == claim.Spec.VolumeName || pv.Spec.ClaimRef.UID != "" && pv.Spec.ClaimRef.UID == claim.UID {
 			return pv, nil
 		}
+		found = pv
 	}
-	return nil, nil
+	return found, nil
 }
 
 func refersTo(pv *corev1.PersistentVolume, claim *corev1.PersistentVolumeClaim) bool {
