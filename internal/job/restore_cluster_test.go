@@ -45,6 +45,8 @@ type cluster struct {
 	fail func(n int, a core.Action) error
 	n    int
 	uids int
+	// process makes the requests, where they are those of one that is killed.
+	process **process
 }
 
 const namespace = "shop"

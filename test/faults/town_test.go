@@ -64,6 +64,7 @@ type town struct {
 	// skew is how far the clock of the pod that is at work is off.
 	skew time.Duration
 	made int
+	mu   sync.Mutex
 	// taken is everything that any attempt may have read for a member of a backup.
 	taken map[record.BackupID]map[int][]tables
 }
@@ -167,18 +168,25 @@ func (w *town) newID() record.BackupID {
 	return record.NewBackupID(w.clock.Now(), fmt.Sprintf("%08d", w.made))
 }
 
-// backUp is an attempt at a backup. What it reads of the databases is noted.
-func (w *town) backUp(ctx context.Context, id record.BackupID) (*job.BackupReport, error) {
-	r, err := w.open(w.home.way, w.keys.writer)
-	if err != nil {
-		return nil, err
-	}
+// note notes what the databases hold at an attempt at a backup.
+func (w *town) note(id record.BackupID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if w.taken[id] == nil {
 		w.taken[id] = map[int][]tables{}
 	}
 	for ordinal, server := range w.databases {
 		w.taken[id][ordinal] = append(w.taken[id][ordinal], server.Tables())
 	}
+}
+
+// backUp is an attempt at a backup. What it reads of the databases is noted.
+func (w *town) backUp(ctx context.Context, id record.BackupID) (*job.BackupReport, error) {
+	r, err := w.open(w.home.way, w.keys.writer)
+	if err != nil {
+		return nil, err
+	}
+	w.note(id)
 	return (&job.Backup{
 		Repository: r, Set: townSet, ID: id, Attempt: record.NewAttemptID(),
 		Plan:     record.Plan{Method: record.MethodDump, Engine: "memory", Origin: "here"},

@@ -46,6 +46,13 @@ func (s *MemoryServer) Tables() map[string][]byte {
 	return maps.Clone(s.tables)
 }
 
+// Clear drops them.
+func (s *MemoryServer) Clear() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.tables)
+}
+
 func (s *MemoryServer) call(what string, do func() error) error {
 	if s.Call == nil {
 		return do()
