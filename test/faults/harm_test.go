@@ -145,7 +145,7 @@ func (h *harm) look(what, kind string) {
 		at := slices.IndexFunc(infos, func(info repository.BackupInfo) bool { return info.ID == id })
 		for ordinal, states := range members {
 			for table, want := range states[0] {
-				if at >= 0 && infos[at].Status == repository.StatusComplete && h.restores(r, infos[at], ordinal, table, want, what) {
+				if at >= 0 && infos[at].Members[ordinal].Valid && h.restores(r, infos[at], ordinal, table, want, what) {
 					h.restored++
 					continue
 				}
