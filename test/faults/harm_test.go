@@ -104,7 +104,7 @@ func (h *harm) kind(kind, how string) {
 			bad = harms[how](whole, h.read(neighbour))
 		}
 		h.replace(o, bad, how == "removed")
-		h.look(fmt.Sprintf("%s %s", o.Key, how), kind)
+		h.look(fmt.Sprintf("%s %s", o.Key, how), o.Key)
 		h.replace(o, whole, false)
 	}
 }
@@ -131,10 +131,13 @@ func (h *harm) replace(o storage.Object, data []byte, remove bool) {
 }
 
 // look restores what can be restored, and compares that with what verify says.
-func (h *harm) look(what, kind string) {
+func (h *harm) look(what, key string) {
 	r, err := repository.Open(h.t.Context(), h.home.disk, h.keys.restore, repository.Options{Clock: h.clock.Now})
-	if kind == "config" && err != nil {
-		return // nobody takes this for a repository
+	if err != nil && !strings.HasPrefix(key, "sets/") { // what belongs to all backups is said to everybody
+		if strings.HasPrefix(key, "keys/") {
+			require.ErrorContains(h.t, err, "keys/", what)
+		}
+		return
 	}
 	require.NoError(h.t, err, what)
 	report, err := r.Verify(h.t.Context(), repository.VerifyOptions{Set: townSet, ReadData: 100})

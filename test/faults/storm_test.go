@@ -14,7 +14,7 @@ import (
 // resumed, lists, verifications, restores, prunes, deletions by name, pins and copies, by pods whose clocks are hours off.
 // After every step everything that was called good is restored.
 func TestStorm(t *testing.T) {
-	n, seed := rounds(t, 12, 1000)
+	n, seed := rounds(t, 8, 1000)
 	sum := &figures{steps: map[string]int{}, failed: map[string]int{}, met: map[front]int{}}
 	for i := range n {
 		ok := t.Run(fmt.Sprint(seed+uint64(i)), func(t *testing.T) {

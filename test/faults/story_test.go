@@ -79,7 +79,7 @@ func (s *story) tell(length int) {
 		}
 		s.check(fmt.Sprintf("step %d, %s in %s", n, step.name, s.home.weather.front))
 		// Longer than lists lag: what somebody does is seen by whoever comes next.
-		s.clock.Add(time.Hour + time.Duration(s.rng.IntN(30))*time.Hour)
+		s.clock.Add(time.Hour + time.Duration(s.rng.IntN([]int{3, 30}[s.rng.IntN(2)]))*time.Hour)
 		if s.rng.IntN(3) > 0 {
 			s.trade()
 		}

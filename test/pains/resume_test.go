@@ -159,11 +159,11 @@ func TestPain20Memory(t *testing.T) {
 		require.NoError(t, err)
 		return n
 	}
-	// A row of the index takes 52 bytes and more. Both indexes are larger than the budget.
+	// Rows that stay in memory take 340 bytes a chunk, and those that come and go 50. Both indexes are larger than the budget.
 	const small, large = 1 << 16, 3 << 16
 	few, many := held(small), held(large)
 	t.Logf("measured: %d KiB held with an index of %d chunks, %d KiB with one of %d", few>>10, small, many>>10, large)
-	require.Less(t, many-few, int64(16*(large-small)), "a part of the index at a time, and not all of it")
+	require.Less(t, many-few, int64(128*(large-small)), "some parts of the index at a time, and not all of it")
 }
 
 // tokens are a source of temporary credentials, and a store behind it that takes only the newest ones.
