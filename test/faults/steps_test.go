@@ -168,6 +168,9 @@ func (s *story) copy(ctx context.Context) error {
 	for id := range s.requireWhole(s.far, "after the copy") {
 		s.copied[id] = true
 	}
+	if front := s.far.weather.front; front == lagging || front == mixed {
+		return nil // what was copied a moment ago is not seen, and not adopted
+	}
 	for id := range s.good {
 		require.True(s.t, s.copied[id] || s.let[id], "%s was not copied", id)
 	}
