@@ -73,6 +73,8 @@ step "test cluster's own module" make cluster-test
 # work, so that there are more of them at once than cores.
 step "unit and integration tests, with the race detector" \
 	"$bin/gotest" -race -timeout 12m $(go list ./... | grep -vE '^keepset/(test/|internal/dbdump/(mysql|postgres))')
+# Its long stories, which make soak tells, go without it, in the step after.
+step "faults, a sample with the race detector" env -u KEEPSET_SOAK "$bin/gotest" -race -timeout 12m ./test/faults
 step "database engine, servers and demo" \
 	"$bin/gotest" -parallel 6 -timeout 50m -skip "$(left_out)" $(go list ./... | grep -E '^keepset/(test/|internal/dbdump/(mysql|postgres))' | grep -v '^keepset/test/e2e')
 

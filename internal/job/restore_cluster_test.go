@@ -47,6 +47,8 @@ type cluster struct {
 	uids int
 	// refuses is what is said of a pod that is only tried.
 	refuses error
+	// process makes the requests, where they are those of one that is killed.
+	process **process
 }
 
 const namespace = "shop"

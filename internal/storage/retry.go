@@ -255,14 +255,22 @@ func (r *retrying) List(ctx context.Context, prefix string) iter.Seq2[Object, er
 }
 
 // listAfter yields what comes after last, and keeps last up to date. It
-// reports whether the caller wants no more.
+// reports whether the caller wants no more. A listing that is not in order is
+// an error: what came too late would be taken for what has been seen before
+// the listing broke off, and whoever deletes what is not listed would take it
+// for gone.
 func (r *retrying) listAfter(
 	ctx context.Context, prefix string, last *string, a *attempts, yield func(Object, error) bool,
 ) (stopped bool, failed error) {
+	before := ""
 	for o, err := range r.store.List(ctx, prefix) {
 		if err != nil {
 			return false, err
 		}
+		if before != "" && o.Key <= before {
+			return false, fmt.Errorf("list objects %q: %q came after %q, and the store has to list in the order of the keys: %w", prefix, o.Key, before, ErrRefused)
+		}
+		before = o.Key
 		if *last != "" && o.Key <= *last {
 			continue
 		}

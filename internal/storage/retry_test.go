@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -356,5 +357,22 @@ func TestRetrySaysWhatItWaitsFor(t *testing.T) {
 		require.Contains(t, log.String(), "level=WARN")
 		require.Contains(t, log.String(), "operation=put key=packs/ab")
 		require.Contains(t, log.String(), "connection reset")
+	})
+}
+
+// TestRetryRefusesDisorder: a listing out of order would otherwise lose what comes too late, as if it had been seen before.
+func TestRetryRefusesDisorder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, faulty, _ := retrying()
+		for i := range 30 {
+			write(t, s, fmt.Sprintf("packs/%02d", i), "x")
+		}
+		faulty.Inject(storagetest.Fault{On: storagetest.List, Disorder: true, Times: -1})
+		var failed error
+		for _, err := range s.List(t.Context(), "packs/") {
+			failed = err
+		}
+		require.ErrorIs(t, failed, storage.ErrRefused)
+		require.ErrorContains(t, failed, "in the order of the keys")
 	})
 }

@@ -43,6 +43,10 @@ type Fault struct {
 	// At fails a Get after that many bytes of its range, a List after that many
 	// objects and a Put, without effect, after that many bytes of its body, if it is not 0.
 	At int64
+	// Lag shows a List the store as it was so long ago, and Disorder in no order. They
+	// break the contract of [storage.Store], and come without an error.
+	Lag      time.Duration
+	Disorder bool
 }
 
 // Faulty is a store that fails as told. It is safe for concurrent use.
@@ -51,15 +55,21 @@ type Faulty struct {
 
 	mu     sync.Mutex
 	faults []*Fault
+	choose func(Operation, string) Fault
+	now    func() time.Time
 	calls  map[Operation]int
+	gone   []tombstone
 }
 
 var _ storage.Store = (*Faulty)(nil)
 
 // NewFaulty returns s, faultless until Inject is called.
 func NewFaulty(s storage.Store) *Faulty {
-	return &Faulty{store: s, calls: map[Operation]int{}}
+	return &Faulty{store: s, calls: map[Operation]int{}, now: time.Now}
 }
+
+// Clock is the store's, by which lists lag, where that is not the wall clock.
+func (f *Faulty) Clock(now func() time.Time) { f.now = now }
 
 // Inject adds faults. Of several that match a call the first one happens.
 func (f *Faulty) Inject(faults ...Fault) {
@@ -73,11 +83,19 @@ func (f *Faulty) Inject(faults ...Fault) {
 	}
 }
 
+// Choose has choose say what happens to each call that no injected fault matches; the
+// zero Fault lets it pass. It is asked by one goroutine at a time.
+func (f *Faulty) Choose(choose func(on Operation, key string) Fault) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.choose = choose
+}
+
 // Heal removes all faults.
 func (f *Faulty) Heal() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.faults = nil
+	f.faults, f.choose = nil, nil
 }
 
 // Calls returns how often an operation was called, with or without success.
@@ -128,6 +146,9 @@ func (f *Faulty) take(on Operation, key string) Fault {
 			fault.Times--
 		}
 		return *fault
+	}
+	if f.choose != nil {
+		return f.choose(on, key)
 	}
 	return Fault{}
 }
@@ -185,7 +206,7 @@ func (f *Faulty) List(ctx context.Context, prefix string) iter.Seq2[storage.Obje
 			return
 		}
 		seen := int64(0)
-		for o, err := range f.store.List(ctx, prefix) {
+		for o, err := range f.list(ctx, prefix, fault) {
 			if fault.Err != nil && seen == fault.At {
 				yield(storage.Object{}, fault.Err)
 				return
@@ -207,8 +228,12 @@ func (f *Faulty) Delete(ctx context.Context, key string) error {
 	if err != nil {
 		return err
 	}
+	was, err := f.store.Stat(ctx, key)
 	if err := f.store.Delete(ctx, key); err != nil {
 		return err
+	}
+	if err == nil {
+		f.bury(was)
 	}
 	return fault.Err
 }
