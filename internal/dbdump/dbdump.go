@@ -122,6 +122,13 @@ type Prober interface {
 	Replicates(ctx context.Context) (bool, error)
 }
 
+// Asker answers questions in the server's own language.
+type Asker interface {
+	// Ask runs one query that only reads, and returns the first column of its
+	// first row as text. Null: it was NULL, or there was no row.
+	Ask(ctx context.Context, query string) (answer string, null bool, err error)
+}
+
 // Upstream is the server that a follower follows, as the follower sees it.
 type Upstream struct {
 	Host     string
