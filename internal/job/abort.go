@@ -29,6 +29,8 @@ type Abort struct {
 	Provider string
 	Ordinals []int
 	Discover statefulset.DiscoverOptions
+	// DrillNamespace is where drills of the set are made; empty: in its own.
+	DrillNamespace string
 }
 
 // Execute returns the steps taken, or with DryRun those it would take, in
@@ -43,7 +45,8 @@ func (a *Abort) Execute(ctx context.Context) ([]string, error) {
 		return steps, err
 	}
 	scraped, scrapErr := a.scrap(ctx, left)
-	return append(steps, scraped...), errors.Join(err, scrapErr)
+	drills, drillErr := a.Cluster.AbortDrills(ctx, a.Set, a.DrillNamespace, a.Run, a.Options)
+	return slices.Concat(steps, scraped, drills), errors.Join(err, scrapErr, drillErr)
 }
 
 // prepared is a claim for which a volume may have been prepared.

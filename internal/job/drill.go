@@ -24,6 +24,8 @@ type Drill struct {
 	// Ordinal of the member; [PrimaryOrdinal] for the one that a restore of the
 	// whole set would load.
 	Ordinal int
+	// Engine whose servers Open opens.
+	Engine string
 	// Place is where the server comes from.
 	Place DrillPlace
 	// Open makes an engine that loads into, or dumps, the server at an address.
@@ -50,9 +52,9 @@ const PrimaryOrdinal = -1
 // DrillPlace provides an empty server, and takes it away again.
 type DrillPlace interface {
 	// Plan says in words what Provide and Remove are going to do.
-	Plan(ctx context.Context, ordinal int) ([]string, error)
+	Plan(ctx context.Context, member record.PlannedMember) ([]string, error)
 	// Provide returns the host:port of a server that accepts our account.
-	Provide(ctx context.Context, ordinal int) (address string, err error)
+	Provide(ctx context.Context, member record.PlannedMember) (address string, err error)
 	// Alive says why the server does not answer, where it can tell.
 	Alive(ctx context.Context) error
 	// Remove takes away what Provide has made, however far it came.
@@ -114,7 +116,7 @@ func (d *Drill) DryRun(ctx context.Context) (*DrillReport, error) {
 	}
 	r.report.DryRun = true
 	r.before()
-	steps, err := d.Place.Plan(ctx, r.report.Ordinal)
+	steps, err := d.Place.Plan(ctx, r.member())
 	if err != nil {
 		return nil, err
 	}
@@ -159,6 +161,12 @@ type drilling struct {
 	report *DrillReport
 }
 
+// member is the one that is drilled, as the backup planned it.
+func (r *drilling) member() record.PlannedMember {
+	planned, _ := r.info.Plan.Member(r.report.Ordinal)
+	return planned
+}
+
 // prepare finds and opens what is to be drilled. Nothing is changed.
 func (d *Drill) prepare(ctx context.Context) (*drilling, error) {
 	if !d.NoProof {
@@ -175,6 +183,9 @@ func (d *Drill) prepare(ctx context.Context) (*drilling, error) {
 	}
 	if info.Plan.Method != record.MethodDump {
 		return nil, fmt.Errorf("%w: backup %s was captured by the method %s, and drills are made of the method %s alone", ErrConfig, info.ID, info.Plan.Method, record.MethodDump)
+	}
+	if d.Engine != "" && info.Plan.Engine != "" && info.Plan.Engine != d.Engine {
+		return nil, fmt.Errorf("%w: backup %s was taken by the engine %s, and this drill is made for servers of the engine %s", ErrConfig, info.ID, info.Plan.Engine, d.Engine)
 	}
 	members, err := openMembers(ctx, d.Repository, info)
 	if err != nil {
@@ -218,7 +229,7 @@ func (r *drilling) before() {
 
 // inPlace provides the server and makes the checks that need one.
 func (r *drilling) inPlace(ctx context.Context, start time.Time) error {
-	address, err := r.Place.Provide(ctx, r.report.Ordinal)
+	address, err := r.Place.Provide(ctx, r.member())
 	if err != nil {
 		return fmt.Errorf("provide a server for the drill: %w", err)
 	}

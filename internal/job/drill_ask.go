@@ -120,12 +120,14 @@ func (r *drilling) command(ctx context.Context, address string) error {
 type GivenServer struct{ Address string }
 
 // Plan implements DrillPlace.
-func (g GivenServer) Plan(context.Context, int) ([]string, error) {
+func (g GivenServer) Plan(context.Context, record.PlannedMember) ([]string, error) {
 	return []string{"use the server at " + g.Address + ", which has to be empty, and leave it as it then is"}, nil
 }
 
 // Provide implements DrillPlace.
-func (g GivenServer) Provide(context.Context, int) (string, error) { return g.Address, nil }
+func (g GivenServer) Provide(context.Context, record.PlannedMember) (string, error) {
+	return g.Address, nil
+}
 
 // Alive implements DrillPlace.
 func (g GivenServer) Alive(context.Context) error { return nil }

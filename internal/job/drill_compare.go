@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"strings"
 	"sync"
@@ -25,7 +24,11 @@ func (r *drilling) compare(ctx context.Context, address string) error {
 		return err
 	}
 	defer closeEngine(engine)
-	sink := newDefinitions(r.dumped.Objects)
+	canonical := func(definition []byte) []byte { return definition }
+	if definer, ok := engine.(dbdump.Definer); ok {
+		canonical = definer.Canonical
+	}
+	sink := newDefinitions(r.dumped.Objects, canonical)
 	got, err := engine.Dump(ctx, sink)
 	if err != nil {
 		return fmt.Errorf("dump the restored server to compare it: %w", err)
@@ -152,7 +155,7 @@ func (r *drilling) definitions(ctx context.Context, sink *definitions, got recor
 		if !ok { // missing, or not to be compared
 			continue
 		}
-		dumped, err := sumOf(ctx, member, o.DDL)
+		dumped, err := sink.sumOf(ctx, member, o.DDL)
 		if err != nil {
 			return err
 		}
@@ -165,34 +168,35 @@ func (r *drilling) definitions(ctx context.Context, sink *definitions, got recor
 	return nil
 }
 
-func sumOf(ctx context.Context, member *repository.MemberReader, stream string) (sum [sha256.Size]byte, err error) {
-	body, err := member.Open(ctx, stream)
-	if err != nil {
-		return sum, err
-	}
-	h := sha256.New()
-	_, err = io.Copy(h, body)
-	if err = errors.Join(err, body.Close()); err != nil {
-		return sum, fmt.Errorf("read %s: %w", stream, err)
-	}
-	return [sha256.Size]byte(h.Sum(nil)), nil
-}
-
 // definitions is a sink that keeps the hashes of definitions, and nothing else.
 type definitions struct {
-	wanted map[string]bool
-	mu     sync.Mutex
-	sums   map[string][sha256.Size]byte
+	canonical func([]byte) []byte
+	wanted    map[string]bool
+	mu        sync.Mutex
+	sums      map[string][sha256.Size]byte
 }
 
-func newDefinitions(objects []record.Object) *definitions {
-	d := &definitions{wanted: map[string]bool{}, sums: map[string][sha256.Size]byte{}}
+func newDefinitions(objects []record.Object, canonical func([]byte) []byte) *definitions {
+	d := &definitions{canonical: canonical, wanted: map[string]bool{}, sums: map[string][sha256.Size]byte{}}
 	for i := range objects {
 		if o := &objects[i]; o.DDL != "" && o.Kind != kindEvent {
 			d.wanted[o.DDL] = true
 		}
 	}
 	return d
+}
+
+// sumOf is the sum of the definition in the backup.
+func (d *definitions) sumOf(ctx context.Context, member *repository.MemberReader, stream string) (sum [sha256.Size]byte, err error) {
+	body, err := member.Open(ctx, stream)
+	if err != nil {
+		return sum, err
+	}
+	definition, err := io.ReadAll(body)
+	if err = errors.Join(err, body.Close()); err != nil {
+		return sum, fmt.Errorf("read %s: %w", stream, err)
+	}
+	return sha256.Sum256(d.canonical(definition)), nil
 }
 
 func (d *definitions) sum(stream string) ([sha256.Size]byte, bool) {
@@ -205,34 +209,31 @@ func (d *definitions) sum(stream string) ([sha256.Size]byte, bool) {
 // Create implements dbdump.Sink. Secret streams hold accounts and what else is
 // the server's own: they differ as they should.
 func (d *definitions) Create(ctx context.Context, name string, o dbdump.StreamOptions) (dbdump.Stream, error) {
-	s := &definition{of: d, name: name}
-	if d.wanted[name] && !o.Secret {
-		s.hash = sha256.New()
-	}
-	return s, ctx.Err()
+	return &definition{of: d, name: name, kept: d.wanted[name] && !o.Secret}, ctx.Err()
 }
 
 // definition is one stream.
 type definition struct {
 	of   *definitions
 	name string
-	hash hash.Hash // nil: not kept
+	kept bool
+	text []byte
 }
 
 // Write implements dbdump.Stream.
 func (s *definition) Write(p []byte) (int, error) {
-	if s.hash == nil {
-		return len(p), nil
+	if s.kept {
+		s.text = append(s.text, p...)
 	}
-	return s.hash.Write(p)
+	return len(p), nil
 }
 
 // Close implements dbdump.Stream.
 func (s *definition) Close() error {
-	if s.hash != nil {
+	if s.kept {
 		s.of.mu.Lock()
 		defer s.of.mu.Unlock()
-		s.of.sums[s.name] = [sha256.Size]byte(s.hash.Sum(nil))
+		s.of.sums[s.name] = sha256.Sum256(s.of.canonical(s.text))
 	}
 	return nil
 }

@@ -17,6 +17,7 @@ const (
 	componentBackup  = "backup"
 	componentRestore = "restore"
 	componentPrune   = "prune"
+	componentDrill   = "drill"
 	product          = "keepset"
 )
 
