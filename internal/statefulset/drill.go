@@ -47,9 +47,9 @@ type DrillPod struct {
 // Their names never begin as those that backups honour do.
 func drillLeases(of string) leaseKind {
 	return leaseKind{
-		component: componentDrill,
-		name:      func(set string) string { return "drill.keepset." + of + "." + set },
-		labels:    func(set string) map[string]string { return drillLabels(of, set) },
+		what:   "drill",
+		name:   func(set string) string { return "drill.keepset." + of + "." + set },
+		labels: func(set string) map[string]string { return drillLabels(of, set) },
 	}
 }
 

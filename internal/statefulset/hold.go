@@ -71,7 +71,7 @@ func (h *Hold) ours(l *coordinationv1.Lease) bool {
 }
 
 func (h *Hold) lostError(why string) error {
-	return fmt.Errorf("%w: %s: %s; nothing more is changed, run the %s again", ErrLeaseLost, h.client.ref("lease", h.client.leases.name(h.set)), why, h.client.leases.component)
+	return fmt.Errorf("%w: %s: %s; nothing more is changed, run the %s again", ErrLeaseLost, h.client.ref("lease", h.client.leases.name(h.set)), why, h.client.leases.what)
 }
 
 // renewLoop renews until stopped or lost. It gives up one renewal before the

@@ -19,9 +19,10 @@ const maxSkew = 10 * time.Minute
 
 // leaseKind is one of the Leases that a set can have.
 type leaseKind struct {
-	component string
-	name      func(set string) string
-	labels    func(set string) map[string]string
+	// what takes them: "restore" or "drill".
+	what   string
+	name   func(set string) string
+	labels func(set string) map[string]string
 }
 
 // restoreLeases are those that backups honour.
@@ -117,7 +118,7 @@ func (c *Client) CheckUnchanged(ctx context.Context, set string, before LeaseInf
 
 func (c *Client) busy(set string, info LeaseInfo) error {
 	return fmt.Errorf("%w: %s run %s holds %s until %s (lease %s); wait for it, or see restore status --set %s",
-		ErrBusy, c.leases.component, info.Run(), c.ref("statefulset", set), info.Expires.UTC().Format(time.RFC3339), c.leases.name(set), set)
+		ErrBusy, c.leases.what, info.Run(), c.ref("statefulset", set), info.Expires.UTC().Format(time.RFC3339), c.leases.name(set), set)
 }
 
 // Acquire takes the set's Lease and renews it in the background until
