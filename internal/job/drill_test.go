@@ -89,6 +89,7 @@ func engineOf(t *testing.T, s *servers.MySQL, load mysql.LoadOptions) *mysql.Eng
 	t.Helper()
 	e, err := mysql.New(mysql.Options{Address: s.Addr, User: s.User, Password: s.Password, Load: load})
 	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, e.Close()) }) // those that a test wraps are closed by nobody else
 	return e
 }
 
