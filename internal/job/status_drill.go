@@ -34,7 +34,7 @@ func (l *look) drill(ctx context.Context) Check {
 	passed := "no restore was ever proven"
 	if good != nil {
 		l.report.LastDrilled, l.report.DrilledAt = good.Backup, good.At.UTC()
-		passed = fmt.Sprintf("the last restore was proven %s, of backup %s, in %.0f s", l.ago(good.At), good.Backup, good.RestoreSeconds)
+		passed = fmt.Sprintf("the last restore was proven %s, of backup %s, in %.1f s", l.ago(good.At), good.Backup, good.RestoreSeconds)
 	}
 	switch {
 	case last != nil && !last.Passed:
