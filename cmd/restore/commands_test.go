@@ -35,9 +35,9 @@ func TestCommands(t *testing.T) {
 	grow := []string{"--replicas=2", "--as-follower-of=none", "--base=0"}
 	order := []string{"plan", "run", "load", "drill", "export", "status", "abort", "version", "completion"}
 	program.Tree(t, world, order, clitest.Commands{
-		"plan": {Cases: [][]string{grow, {"--replicas=2", "--as-follower-of=127.0.0.1:1", "--replication-user=repl"}}},
-		"run":  {Preview: "dry-run", Cases: [][]string{append(grow, "--dry-run"), grow}},
-		"load": {Preview: "dry-run", Cases: [][]string{append(load, "--dry-run"), load}},
+		"plan":  {Cases: [][]string{grow, {"--replicas=2", "--as-follower-of=127.0.0.1:1", "--replication-user=repl"}}},
+		"run":   {Preview: "dry-run", Cases: [][]string{append(grow, "--dry-run"), grow}},
+		"load":  {Preview: "dry-run", Cases: [][]string{append(load, "--dry-run"), load}},
 		"drill": {Preview: "dry-run", Cases: [][]string{append(drill, "--dry-run"), drill}},
 		// What it makes is new, and a file that exists is never replaced.
 		"export":     {Cases: [][]string{{"--list"}, {"--to", filepath.Join(t.TempDir(), "out")}}},

@@ -74,8 +74,10 @@ type runStatus struct {
 }
 
 func statusOf(set string, l statefulset.Leftovers) status {
-	s := status{Set: set, Running: l.Lease.Live, Seeds: []seedStatus{}, Claims: []string{}, CronJobs: []string{}, Runs: []runStatus{}, Volumes: []string{},
-		Drills: append([]string{}, l.Drills.Objects...), DrillRunning: l.Drills.Live}
+	s := status{
+		Set: set, Running: l.Lease.Live, Seeds: []seedStatus{}, Claims: []string{}, CronJobs: []string{}, Runs: []runStatus{}, Volumes: []string{},
+		Drills: append([]string{}, l.Drills.Objects...), DrillRunning: l.Drills.Live,
+	}
 	if l.Lease.Live {
 		s.Run, s.Expires = l.Lease.Run(), l.Lease.Expires
 	}

@@ -133,10 +133,12 @@ func (f *DrillFlags) from(ctx context.Context, a *App, r *repository.Repository,
 	if cluster == nil && f.FromSet == "" {
 		return f.Set.Find(ctx, a, r)
 	}
-	namespace, name := "", f.Set.Name
+	namespace, name, err := f.Set.split()
+	if err != nil {
+		return record.SetID{}, err
+	}
 	if cluster != nil {
 		namespace = cluster.Namespace()
-		_, name, _ = f.Set.split() //nolint:errcheck // Cluster has read it
 	}
 	same := RestoreFlags{FromSet: f.FromSet}
 	return same.from(orDefault(namespace, record.NoNamespace), name)

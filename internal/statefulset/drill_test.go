@@ -3,6 +3,7 @@ package statefulset
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -200,14 +201,12 @@ func allowed(role rbacv1.Role, a clienttesting.Action) bool {
 		name += "/" + sub
 	}
 	for _, rule := range role.Rules {
-		if contains(rule.Resources, name) && contains(rule.Verbs, a.GetVerb()) && contains(rule.APIGroups, a.GetResource().Group) {
+		if slices.Contains(rule.Resources, name) && slices.Contains(rule.Verbs, a.GetVerb()) && slices.Contains(rule.APIGroups, a.GetResource().Group) {
 			return true
 		}
 	}
 	return false
 }
-
-func contains(list []string, s string) bool { return strings.Contains(" "+strings.Join(list, " ")+" ", " "+s+" ") }
 
 // written is the name of what an action changes.
 func written(a clienttesting.Action) string {
