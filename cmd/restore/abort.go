@@ -17,12 +17,14 @@ func newAbort(a *cli.App) *cobra.Command {
 	var o statefulset.AbortOptions
 	var volumes cli.VolumeFlags
 	var ordinals []int
+	var drills string
 	cmd := &cobra.Command{
 		Use:   "abort",
 		Short: "Clear away what a dead restore left behind",
 		Long: `Clear away what a dead restore left behind: a seed that is loaded is released, one that
 is half loaded is wiped, suspended CronJobs are resumed, finalizers dropped, volumes that
-were prepared of snapshots and that no claim has got are removed. While a
+were prepared of snapshots and that no claim has got are removed, and so are pods and
+claims of a dead drill. While a
 restore is alive nothing is done (exit code 5). An ordinal that the set asks for and that
 is half loaded stays held, unless --release-empty consents to an empty replica.`,
 		Example: `
@@ -42,7 +44,7 @@ is half loaded stays held, unless --release-empty consents to an empty replica.`
 			if err != nil {
 				return err
 			}
-			abort.Set, abort.Run, abort.Options, abort.Ordinals = name, run, o, ordinals
+			abort.Set, abort.Run, abort.Options, abort.Ordinals, abort.DrillNamespace = name, run, o, ordinals, drills
 			steps, runErr := abort.Execute(cmd.Context())
 			result := struct {
 				Steps  []string `json:"steps"`
@@ -55,6 +57,7 @@ is half loaded stays held, unless --release-empty consents to an empty replica.`
 	set.Add(cmd.Flags())
 	volumes.AddScrap(cmd.Flags())
 	cmd.Flags().IntSliceVar(&ordinals, "ordinal", nil, "with --snapshotter, look for prepared volumes of this ordinal, too, which the set does not have yet; repeatable")
+	cmd.Flags().StringVar(&drills, "drill-namespace", "", "where drills of the set are made (default: its own namespace)")
 	cmd.Flags().BoolVar(&o.ReleaseEmpty, "release-empty", false, "let a half-loaded ordinal go, although its pod then starts empty")
 	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "print the steps and stop")
 	cmd.Flags().DurationVar(&o.Wait, "lease-wait", 0, "how long to wait for the Lease of a killed restore to expire")

@@ -55,7 +55,7 @@ Outside of the cluster the Job is made from a CronJob and followed; --local work
 		},
 	}
 	f.Add(cmd.Flags())
-	launch.Add(cmd.Flags())
+	launch.Add(cmd.Flags(), "restore")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "print the plan and stop")
 	return cmd
 }

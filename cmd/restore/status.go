@@ -52,6 +52,9 @@ type status struct {
 	Runs     []runStatus  `json:"runs"`
 	// Volumes that ordinals had before, kept from their reclaim policies.
 	Volumes []string `json:"volumes"`
+	// Drills are the pods and claims of drills; DrillRunning: of one that is alive.
+	Drills       []string `json:"drills"`
+	DrillRunning bool     `json:"drillRunning"`
 }
 
 type seedStatus struct {
@@ -71,7 +74,10 @@ type runStatus struct {
 }
 
 func statusOf(set string, l statefulset.Leftovers) status {
-	s := status{Set: set, Running: l.Lease.Live, Seeds: []seedStatus{}, Claims: []string{}, CronJobs: []string{}, Runs: []runStatus{}, Volumes: []string{}}
+	s := status{
+		Set: set, Running: l.Lease.Live, Seeds: []seedStatus{}, Claims: []string{}, CronJobs: []string{}, Runs: []runStatus{}, Volumes: []string{},
+		Drills: append([]string{}, l.Drills.Objects...), DrillRunning: l.Drills.Live,
+	}
 	if l.Lease.Live {
 		s.Run, s.Expires = l.Lease.Run(), l.Lease.Expires
 	}
@@ -122,6 +128,13 @@ func printLeftovers(w io.Writer, set string, l statefulset.Leftovers) error {
 	}
 	for _, v := range l.Volumes {
 		fmt.Fprintf(&b, "volume %s, ordinal %d's before (claim %s), kept; its reclaim policy was %s\n", v.Name, v.Ordinal, v.Claim, v.Policy)
+	}
+	for _, name := range l.Drills.Objects {
+		of := "of a dead drill, run "
+		if l.Drills.Live {
+			of = "of the drill that is under way, run "
+		}
+		fmt.Fprintf(&b, "%s %s%s\n", name, of, l.Drills.Run)
 	}
 	for _, j := range l.CronJobs {
 		fmt.Fprintf(&b, "cronjob %s, suspended by run %s\n", j.Name, j.SuspendedByRestore)

@@ -19,6 +19,7 @@ var otherVariables = []string{
 	"KEEPSET_SOURCE_PASSWORD", "KEEPSET_TARGET_PASSWORD", "KEEPSET_REPLICATION_PASSWORD", "KEEPSET_METRICS_PASSWORD",
 	repository.NameWriterKey, repository.NameTrustedWriters, repository.NameDataRecipient,
 	repository.NameIndexIdentity, repository.NameKeyFiles, repository.NameRestoreIdentity,
+	repository.NameProofKey, repository.NameTrustedProvers, "KEEPSET_TRUSTED_PROVERS_FILE",
 	"KEEPSET_TRUSTED_WRITERS_FILE", "KEEPSET_DATA_RECIPIENT_FILE", "KEEPSET_SEED_PATCH",
 	"KEEPSET_POD_NAME", "KEEPSET_POD_UID", "KEEPSET_POD_NAMESPACE", "KEEPSET_JOB_NAME", "KEEPSET_JOB_UID",
 	"KEEPSET_MEMBER",

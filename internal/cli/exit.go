@@ -57,7 +57,7 @@ func ExitCode(err error) int {
 		return child.exitCode()
 	case isAny(err, job.ErrIncomplete):
 		return ExitIncomplete
-	case isAny(err, job.ErrSuspect, job.ErrFindings):
+	case isAny(err, job.ErrSuspect, job.ErrFindings, job.ErrDrill):
 		return ExitSuspect
 	case isAny(err, job.ErrFailed):
 		return ExitFailed

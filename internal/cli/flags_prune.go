@@ -32,6 +32,7 @@ func (f *RepositoryFlags) AddPrune(fs *pflag.FlagSet) {
 	f.Store.Add(fs)
 	f.Store.AddWrite(fs)
 	f.key(fs, "trusted-writers", repository.NameTrustedWriters, "public keys of the writers whose backups count")
+	f.addProvers(fs)
 }
 
 // AddRelease declares what is needed to delete volume snapshots.

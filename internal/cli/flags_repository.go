@@ -65,6 +65,18 @@ func (f *RepositoryFlags) key(fs *pflag.FlagSet, flag, variable, usage string) {
 	f.keys[variable] = fs.String(flag, "", usage)
 }
 
+// AddProve declares what a drill needs: to read, and to sign what it found.
+func (f *RepositoryFlags) AddProve(fs *pflag.FlagSet) {
+	f.AddRead(fs)
+	f.Store.AddWrite(fs)
+	f.key(fs, "proof-key-file", repository.NameProofKey+"_FILE", "file with the key that signs what a drill found")
+}
+
+// addProvers declares whose proofs count.
+func (f *RepositoryFlags) addProvers(fs *pflag.FlagSet) {
+	f.key(fs, "trusted-provers", repository.NameTrustedProvers, "public keys of the drills whose proofs count")
+}
+
 // Keys reads the keys from flags and environment.
 func (f *RepositoryFlags) Keys(a *App) (repository.Keys, error) {
 	keys, err := repository.LoadKeys(func(name string) string {

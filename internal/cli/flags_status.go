@@ -23,13 +23,16 @@ type StatusFlags struct {
 	Schedule   string
 	Zone       string
 	Grace      time.Duration
+	DrillDays  int
 }
 
 // Add declares the flags.
 func (f *StatusFlags) Add(fs *pflag.FlagSet) {
 	f.Repository.AddRead(fs)
+	f.Repository.addProvers(fs)
 	f.Set.Add(fs)
 	f.Metrics.Add(fs)
+	fs.IntVar(&f.DrillDays, "drill-days", 0, "alert when no restore was proven for so many days; 0: only when the last drill has failed")
 	fs.StringVar(&f.Schedule, "schedule", "", "when backups run, as in a CronJob (default: the CronJobs of the set are asked)")
 	fs.StringVar(&f.Zone, "time-zone", "", "time zone of --schedule (default UTC)")
 	fs.DurationVar(&f.Grace, "grace", 0, "how long after its time a backup may be complete (default: twice what the last one took, and at least 1h)")
@@ -49,6 +52,9 @@ func (f *StatusFlags) Jobs(ctx context.Context, a *App) ([]*job.Status, error) {
 	case f.Zone != "":
 		// It may be that of a prune, in a ConfigMap that both read.
 		a.Log.Warn("--time-zone is that of --schedule, which is not given; each CronJob has its own")
+	}
+	if f.DrillDays < 0 {
+		return nil, Usage("--drill-days %d: want 0 or more", f.DrillDays)
 	}
 	if f.Grace < 0 {
 		return nil, Usage("--grace %s: want 0 or more", f.Grace)
@@ -81,7 +87,7 @@ func (f *StatusFlags) Jobs(ctx context.Context, a *App) ([]*job.Status, error) {
 
 // look is the job for one set.
 func (f *StatusFlags) look(a *App, r *repository.Repository, set record.SetID, given *schedule.Schedule) (*job.Status, error) {
-	s := &job.Status{Repository: r, Set: set, Schedule: given, Grace: f.Grace, Clock: a.Clock}
+	s := &job.Status{Repository: r, Set: set, Schedule: given, Grace: f.Grace, DrillWithin: time.Duration(f.DrillDays) * 24 * time.Hour, Clock: a.Clock}
 	switch {
 	case set.Namespace == record.NoNamespace:
 		s.NoCluster = "the set is one of plain servers"

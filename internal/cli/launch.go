@@ -13,16 +13,19 @@ import (
 	"keepset/internal/statefulset"
 )
 
-// LaunchFlags say how `restore run` gets into the cluster.
+// LaunchFlags say how `restore run` and `restore drill` get into the cluster.
 type LaunchFlags struct {
 	CronJob string
 	Name    string
 	Local   bool
+	// what the Jobs do: "restore" or "drill".
+	what string
 }
 
-// Add declares the flags.
-func (f *LaunchFlags) Add(fs *pflag.FlagSet) {
-	fs.StringVar(&f.CronJob, "cronjob", "keepset-restore", "outside of the cluster: the CronJob that is the template of restore Jobs")
+// Add declares the flags; what the Jobs do is "restore" or "drill".
+func (f *LaunchFlags) Add(fs *pflag.FlagSet, what string) {
+	f.what = what
+	fs.StringVar(&f.CronJob, "cronjob", "keepset-"+what, "outside of the cluster: the CronJob that is the template of "+what+" Jobs")
 	fs.StringVar(&f.Name, "job-name", "", "outside of the cluster: name of the Job (default: made from the set and the time)")
 	fs.BoolVar(&f.Local, "local", false, "work from here instead of creating a Job")
 }
@@ -63,7 +66,7 @@ func (f *LaunchFlags) Launch(ctx context.Context, a *App, cmd *cobra.Command, se
 	}
 	jobName := f.Name
 	if jobName == "" {
-		jobName = fmt.Sprintf("restore-%.40s-%s", name, a.Clock().UTC().Format("20060102150405"))
+		jobName = fmt.Sprintf("%s-%.40s-%s", f.what, name, a.Clock().UTC().Format("20060102150405"))
 	}
 	ref, err := client.CreateJobFrom(ctx, f.CronJob, jobName, env, cmd.Name())
 	if err != nil {
@@ -131,8 +134,12 @@ func jobOutcome(name string, r statefulset.JobResult) error {
 	return &childError{code: r.ExitCode, text: fmt.Sprintf("job %s failed: %s", name, oneLine(orDefault(r.Message, "its pod left no message")))}
 }
 
-// flagText is a flag's value as its variable takes it.
+// flagText is a flag's value as its variable takes it. What may hold commas, as
+// a query does, stands in lines.
 func flagText(flag *pflag.Flag) string {
+	if list, ok := flag.Value.(pflag.SliceValue); ok && flag.Value.Type() == "stringArray" {
+		return strings.Join(list.GetSlice(), "\n")
+	}
 	if list, ok := flag.Value.(pflag.SliceValue); ok {
 		return strings.Join(list.GetSlice(), ",")
 	}

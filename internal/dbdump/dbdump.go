@@ -122,6 +122,21 @@ type Prober interface {
 	Replicates(ctx context.Context) (bool, error)
 }
 
+// Definer is the power of an engine whose servers write one and the same
+// definition in several ways.
+type Definer interface {
+	// Canonical returns a definition of a dump as it is compared with another
+	// one of a server of the same version.
+	Canonical(definition []byte) []byte
+}
+
+// Asker answers questions in the server's own language.
+type Asker interface {
+	// Ask runs one query that only reads, and returns the first column of its
+	// first row as text. Null: it was NULL, or there was no row.
+	Ask(ctx context.Context, query string) (answer string, null bool, err error)
+}
+
 // Upstream is the server that a follower follows, as the follower sees it.
 type Upstream struct {
 	Host     string

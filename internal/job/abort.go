@@ -29,6 +29,8 @@ type Abort struct {
 	Provider string
 	Ordinals []int
 	Discover statefulset.DiscoverOptions
+	// DrillNamespace is where drills of the set are made; empty: in its own.
+	DrillNamespace string
 }
 
 // Execute returns the steps taken, or with DryRun those it would take, in
@@ -43,9 +45,10 @@ func (a *Abort) Execute(ctx context.Context) ([]string, error) {
 		return steps, err
 	}
 	scraped, scrapErr := a.scrap(ctx, left)
-	steps = append(steps, scraped...)
-	if err != nil || scrapErr != nil {
-		return steps, errors.Join(err, scrapErr) // a restore that lives may need what it has made
+	drills, drillErr := a.Cluster.AbortDrills(ctx, a.Set, a.DrillNamespace, a.Run, a.Options)
+	steps = slices.Concat(steps, scraped, drills)
+	if err := errors.Join(err, scrapErr, drillErr); err != nil {
+		return steps, err // a restore that lives may need what it has made
 	}
 	deleted, err := a.deleteMade(ctx, left)
 	return append(steps, deleted...), err

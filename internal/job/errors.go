@@ -19,6 +19,8 @@ var (
 	// ErrNeedsConsent says that the job would destroy something that the user
 	// has not agreed to lose. Nothing has been touched.
 	ErrNeedsConsent = errors.New("consent needed")
+	// ErrDrill says that a drill has found a backup wanting.
+	ErrDrill = errors.New("the drill has failed")
 	// ErrFindings says that somebody has to look at a set's backups.
 	ErrFindings = errors.New("needs attention")
 )

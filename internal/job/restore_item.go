@@ -206,31 +206,44 @@ func (r *Restore) load(plan *RestorePlan, item RestoreItem, address string) (*Lo
 	return l, nil
 }
 
-// waitServer waits until the database accepts our account. While an image
-// initialises its database nothing listens; a refused password may be the
-// image's doing for a moment as well, but not for long.
+// waitServer waits until the database accepts our account.
 func (r *Restore) waitServer(ctx context.Context, seed *statefulset.Seed, plan *RestorePlan, address string) error {
+	ready := func(ctx context.Context) error { return r.Servers.Ready(ctx, address) }
+	err := waitReady(ctx, r.Clock, ready, seed.Alive, r.ServerWait)
+	switch {
+	case errors.Is(err, statefulset.ErrSeedFailed):
+		return err
+	case errors.Is(err, dbdump.ErrAccess) && plan.Method == record.MethodSnapshot:
+		return fmt.Errorf("log in to the seed's database: %w; the volume has the accounts and passwords of the time when it was cut, so --target-user must be one of those", err)
+	case errors.Is(err, dbdump.ErrAccess):
+		return fmt.Errorf("log in to the seed's database: %w; a fresh volume has the accounts that the image makes, so --target-user must be one of those (root)", err)
+	case err != nil && ctx.Err() == nil:
+		return fmt.Errorf("wait for the seed's database: %w", err)
+	}
+	return err
+}
+
+// waitReady waits until a database that is starting accepts our account. While
+// an image initialises its database nothing listens; a refused password may be
+// the image's doing for a moment as well, but not for long.
+func waitReady(ctx context.Context, clock func() time.Time, ready, alive func(context.Context) error, patience time.Duration) error {
 	const refusedFor = 30 * time.Second
-	start := r.Clock()
+	start := clock()
 	for {
-		err := r.Servers.Ready(ctx, address)
+		err := ready(ctx)
 		if err != nil {
-			// A seed that has crashed says why; its silence on the network does not.
-			if dead := seed.Alive(ctx); dead != nil {
+			// A pod that has crashed says why; its silence on the network does not.
+			if dead := alive(ctx); dead != nil {
 				return dead
 			}
 		}
-		waited := r.Clock().Sub(start)
+		waited := clock().Sub(start)
 		switch {
 		case err == nil:
 			return nil
-		case errors.Is(err, dbdump.ErrAccess) && waited < refusedFor, errors.Is(err, dbdump.ErrUnreachable) && waited < r.ServerWait:
-		case errors.Is(err, dbdump.ErrAccess) && plan.Method == record.MethodSnapshot:
-			return fmt.Errorf("log in to the seed's database: %w; the volume has the accounts and passwords of the time when it was cut, so --target-user must be one of those", err)
-		case errors.Is(err, dbdump.ErrAccess):
-			return fmt.Errorf("log in to the seed's database: %w; a fresh volume has the accounts that the image makes, so --target-user must be one of those (root)", err)
+		case errors.Is(err, dbdump.ErrAccess) && waited < refusedFor, errors.Is(err, dbdump.ErrUnreachable) && waited < patience:
 		default:
-			return fmt.Errorf("wait for the seed's database: %w", err)
+			return err
 		}
 		if err := sleep(ctx, time.Second); err != nil {
 			return err

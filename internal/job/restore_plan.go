@@ -142,12 +142,17 @@ func (r *Restore) resolve(ctx context.Context, mayBeUnreachable bool) (*RestoreP
 
 // members opens every member of the backup that may be loaded.
 func (r *Restore) members(ctx context.Context, info repository.BackupInfo) (backedUp, error) {
+	return openMembers(ctx, r.Repository, info)
+}
+
+// openMembers opens every member of a backup that has a commit that counts.
+func openMembers(ctx context.Context, r *repository.Repository, info repository.BackupInfo) (backedUp, error) {
 	var found backedUp
 	for _, planned := range info.Plan.Members {
 		if m := info.Members[planned.Ordinal]; !m.Valid {
 			continue
 		}
-		reader, err := r.Repository.OpenMember(ctx, info, planned.Ordinal)
+		reader, err := r.OpenMember(ctx, info, planned.Ordinal)
 		if err != nil {
 			return nil, fmt.Errorf("open ordinal %d of backup %s: %w", planned.Ordinal, info.ID, err)
 		}
@@ -157,7 +162,7 @@ func (r *Restore) members(ctx context.Context, info repository.BackupInfo) (back
 		}
 	}
 	if len(found) == 0 {
-		return nil, fmt.Errorf("%w: %s of %s has no member that could be loaded", repository.ErrNoEligible, info.ID, r.From)
+		return nil, fmt.Errorf("%w: %s of %s has no member that could be loaded", repository.ErrNoEligible, info.ID, info.Set)
 	}
 	return found, nil
 }

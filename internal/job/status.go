@@ -26,7 +26,10 @@ type Status struct {
 	// Grace is how long after its time a backup may be complete. 0: twice what the
 	// last one took, and at least an hour.
 	Grace time.Duration
-	Clock func() time.Time
+	// DrillWithin is how long ago the last drill that has passed may be; 0: as long
+	// as you like.
+	DrillWithin time.Duration
+	Clock       func() time.Time
 }
 
 // The checks, in the order in which they are made.
@@ -39,10 +42,14 @@ const (
 	CheckCronJob = "cronjob"
 	// CheckPrune: what is condemned gets deleted.
 	CheckPrune = "prune"
+	// CheckDrill: a restore was proven, and not too long ago.
+	CheckDrill = "drill"
 )
 
 // CheckNames lists the checks.
-func CheckNames() []string { return []string{CheckAge, CheckNewest, CheckCronJob, CheckPrune} }
+func CheckNames() []string {
+	return []string{CheckAge, CheckNewest, CheckCronJob, CheckPrune, CheckDrill}
+}
 
 // The outcomes of a check.
 const (
@@ -75,7 +82,10 @@ type StatusReport struct {
 	DueAt time.Time `json:"dueAt,omitzero"`
 	// Backups says how many there are of each status.
 	Backups map[repository.Status]int `json:"backups"`
-	Checks  []Check                   `json:"checks"`
+	// LastDrilled backup is the one of the last drill that has passed, and when that was.
+	LastDrilled record.BackupID `json:"lastDrilled,omitempty"`
+	DrilledAt   time.Time       `json:"drilledAt,omitzero"`
+	Checks      []Check         `json:"checks"`
 }
 
 // Alerts are the findings.
@@ -106,7 +116,7 @@ func (s *Status) Run(ctx context.Context) (*StatusReport, error) {
 	}
 	l := &look{Status: s, report: r, infos: infos, now: r.CheckedAt, good: countedGood(infos)}
 	l.jobs(ctx)
-	for _, check := range []func(context.Context) Check{l.age, l.newest, l.cronJobs, l.prune} {
+	for _, check := range []func(context.Context) Check{l.age, l.newest, l.cronJobs, l.prune, l.drill} {
 		r.Checks = append(r.Checks, check(ctx))
 	}
 	return r, l.outcome()

@@ -30,7 +30,7 @@ type Definition struct {
 
 // Run is one run of a command.
 type Run struct {
-	// Command is the middle of every name: backup, prune, verify, restore, status.
+	// Command is the middle of every name: backup, prune, verify, restore, drill, status.
 	Command string
 	groups  []*Group
 }
@@ -144,8 +144,8 @@ const lastSuccessSuffix = "_last_success_timestamp_seconds"
 
 // Catalogue lists every metric that any command writes, by name.
 func Catalogue() []Definition {
-	all := slices.Concat(ofBackup.list(), ofPrune.list(), ofVerify.list(), ofRestore.list(), ofStatus.list())
-	for _, command := range []string{"backup", "prune", "verify", "restore", "status"} {
+	all := slices.Concat(ofBackup.list(), ofPrune.list(), ofVerify.list(), ofRestore.list(), ofDrill.list(), ofStatus.list())
+	for _, command := range []string{"backup", "prune", "verify", "restore", "drill", "status"} {
 		all = append(all, runMetrics(command).list()...)
 	}
 	slices.SortFunc(all, func(a, b Definition) int { return strings.Compare(a.Name, b.Name) })

@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"keepset/internal/job"
+	"keepset/internal/record"
 	"keepset/internal/repository"
 )
 
@@ -79,8 +80,11 @@ func everything() map[string]*Run {
 		"prune":   took("prune", "a/b", 0, func(g *Group) { g.Prune(&job.PruneReport{}, started, started, 0) }),
 		"verify":  took("verify", "a/b", 0, func(g *Group) { g.Verify(repository.VerifyReport{}, 0) }),
 		"restore": took("restore", "a/b", 0, func(g *Group) { g.Load(&job.LoadReport{}) }),
+		"drill": took("drill", "a/b", 0, func(g *Group) {
+			g.Drill(&job.DrillReport{CapturedAt: started, RestoreSeconds: 1, Checks: []job.DrillCheck{{Check: job.DrillLoad, State: record.ProofFailed}}})
+		}),
 		"status": took("status", "a/b", 0, func(g *Group) {
-			g.Status(&job.StatusReport{CapturedAt: started, DueAt: started, Checks: []job.Check{{Check: job.CheckAge, State: job.CheckAlert}}})
+			g.Status(&job.StatusReport{CapturedAt: started, DueAt: started, DrilledAt: started, Checks: []job.Check{{Check: job.CheckAge, State: job.CheckAlert}}})
 		}),
 	}
 }

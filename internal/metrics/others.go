@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"keepset/internal/job"
+	"keepset/internal/record"
 	"keepset/internal/repository"
 )
 
@@ -110,17 +111,51 @@ func (g *Group) Load(r *job.LoadReport) {
 	g.add(ofRestore.members, r.Seconds, ordinal)
 }
 
-type statusMetrics struct{ alert, captured, due, backups Definition }
+type drillMetrics struct{ check, rows, restore, captured Definition }
+
+var ofDrill = drillMetrics{
+	check:    Definition{"keepset_drill_check_failed", "1 when the last drill's check has failed, 0 when it has passed; absent when it was not made.", []string{"check"}},
+	rows:     Definition{"keepset_drill_rows", "Rows that the last drill restored.", nil},
+	restore:  Definition{"keepset_drill_restore_duration_seconds", "How long it took the last drill until the data was there, its server included.", nil},
+	captured: Definition{"keepset_drill_captured_timestamp_seconds", "The point in time that the backup holds which was drilled last.", nil},
+}
+
+func (m drillMetrics) list() []Definition {
+	return []Definition{m.check, m.rows, m.restore, m.captured}
+}
+
+// Drill fills the group of a `restore drill`; nil when it had not begun.
+func (g *Group) Drill(r *job.DrillReport) {
+	if r == nil {
+		return
+	}
+	for _, c := range r.Checks {
+		switch c.State {
+		case record.ProofOK:
+			g.add(ofDrill.check, 0, c.Check)
+		case record.ProofFailed:
+			g.add(ofDrill.check, 1, c.Check)
+		}
+	}
+	g.add(ofDrill.captured, seconds(r.CapturedAt))
+	if r.RestoreSeconds > 0 {
+		g.add(ofDrill.rows, float64(r.Rows))
+		g.add(ofDrill.restore, r.RestoreSeconds)
+	}
+}
+
+type statusMetrics struct{ alert, captured, due, backups, drilled Definition }
 
 var ofStatus = statusMetrics{
 	alert:    Definition{"keepset_status_alert", "1 when the check has a finding, 0 when it has none; absent when it was not made.", []string{"check"}},
 	captured: Definition{"keepset_status_last_complete_timestamp_seconds", "The point in time that the last complete backup holds.", nil},
 	due:      Definition{"keepset_status_due_timestamp_seconds", "When the next backup after it is due, by the schedule.", nil},
 	backups:  Definition{"keepset_status_backups", "Backups of the set, by what they are.", []string{"status"}},
+	drilled:  Definition{"keepset_status_last_drill_timestamp_seconds", "When a restore of the set was last proven.", nil},
 }
 
 func (m statusMetrics) list() []Definition {
-	return []Definition{m.alert, m.captured, m.due, m.backups}
+	return []Definition{m.alert, m.captured, m.due, m.backups, m.drilled}
 }
 
 // Status fills the group of a `backup status`.
@@ -138,6 +173,9 @@ func (g *Group) Status(r *job.StatusReport) {
 	}
 	if !r.DueAt.IsZero() {
 		g.add(ofStatus.due, seconds(r.DueAt))
+	}
+	if !r.DrilledAt.IsZero() {
+		g.add(ofStatus.drilled, seconds(r.DrilledAt))
 	}
 	g.addStatuses(ofStatus.backups, r.Backups)
 }

@@ -49,6 +49,7 @@ const (
 	KindPrune      Kind = "prune"
 	KindPin        Kind = "pin"
 	KindAccept     Kind = "accept"
+	KindProof      Kind = "proof"
 )
 
 // Header begins every record.

@@ -109,6 +109,11 @@ func samples() map[string]record.Record {
 			Header: header(record.KindAccept), Repository: "r1", Set: set, Backup: id, Doubt: record.DoubtSuspect,
 			PlanSHA256: sum("plan"), Commits: []record.Hash{sum("1"), sum("2")}, CreatedAt: at, Reason: "archived",
 		},
+		"proof": &record.Proof{
+			Header: header(record.KindProof), Repository: "r1", Set: set, Backup: id, PlanSHA256: sum("plan"), Commit: sum("1"), Ordinal: 2, Passed: true,
+			Checks: []record.ProofCheck{{Check: "load", State: record.ProofOK}, {Check: "sql", State: record.ProofSkipped}},
+			Rows:   3, Bytes: 99, Objects: 1, RestoreSeconds: 1.5, Seconds: 2, Server: "mariadb 10.11.19", CreatedAt: at, Tool: "v1",
+		},
 		"pin": &record.Pin{Header: header(record.KindPin), Repository: "r1", Set: set, Backup: id, CreatedAt: at, Reason: "before the migration"},
 	}
 }
@@ -248,6 +253,15 @@ func TestInvalid(t *testing.T) {
 		"pin id":           func(s map[string]record.Record) { as[*record.Pin](s, "pin").Backup = "x" },
 		"accept id":        func(s map[string]record.Record) { as[*record.Accept](s, "accept").Backup = "x" },
 		"accept time":      func(s map[string]record.Record) { as[*record.Accept](s, "accept").CreatedAt = time.Time{} },
+		"proof id":         func(s map[string]record.Record) { as[*record.Proof](s, "proof").Backup = "x" },
+		"proof set":        func(s map[string]record.Record) { as[*record.Proof](s, "proof").Set.Name = "../x" },
+		"proof time":       func(s map[string]record.Record) { as[*record.Proof](s, "proof").CreatedAt = time.Time{} },
+		"proof no commit":  func(s map[string]record.Record) { as[*record.Proof](s, "proof").Commit = record.Hash{} },
+		"proof no plan":    func(s map[string]record.Record) { as[*record.Proof](s, "proof").PlanSHA256 = record.Hash{} },
+		"proof totals":     func(s map[string]record.Record) { as[*record.Proof](s, "proof").Rows = -1 },
+		"proof of nothing": func(s map[string]record.Record) { as[*record.Proof](s, "proof").Checks = nil },
+		"proof state":      func(s map[string]record.Record) { as[*record.Proof](s, "proof").Checks[0].State = "fine" },
+		"proof that lies":  func(s map[string]record.Record) { as[*record.Proof](s, "proof").Checks[0].State = record.ProofFailed },
 		"accept nothing":   func(s map[string]record.Record) { as[*record.Accept](s, "accept").Commits = nil },
 		"accept no plan":   func(s map[string]record.Record) { as[*record.Accept](s, "accept").PlanSHA256 = record.Hash{} },
 		"accept order":     func(s map[string]record.Record) { slices.Reverse(as[*record.Accept](s, "accept").Commits) },

@@ -97,6 +97,7 @@ func FuzzKeys(f *testing.F) {
 	f.Add(keyConfig(3))
 	f.Add(l.pin("20261120T131730Z-1a2b3c4d"))
 	f.Add(l.report("20261120T131730Z-1a2b3c4d", "attempt-1"))
+	f.Add(l.proof("20261120T131730Z-1a2b3c4d", "attempt-1"))
 	f.Add(l.accept("20261120T131730Z-1a2b3c4d", "attempt-1"))
 	f.Add(l.originAt(12))
 	f.Fuzz(func(t *testing.T, key string) {
@@ -119,6 +120,9 @@ func FuzzKeys(f *testing.F) {
 		}
 		if id, ok := l.parseReportKey(key); ok {
 			require.True(t, strings.HasPrefix(key, l.reports()+string(id)+"."))
+		}
+		if id, ok := l.parseProofKey(key); ok {
+			require.True(t, strings.HasPrefix(key, l.proofs()+string(id)+"."))
 		}
 		if n, ok := l.parseOriginKey(key); ok {
 			require.Equal(t, key, l.originAt(n))

@@ -148,6 +148,14 @@ func FuzzWriterKeys(f *testing.F) {
 			_, err = parseWriterPublic(formatWriterSecret(key))
 			require.Error(t, err, "a secret key where a public one belongs")
 			require.NotContains(t, err.Error(), formatWriterSecret(key)[len(writerSecretPrefix):])
+			prover, err := parseProverSecret(formatProverSecret(key))
+			require.NoError(t, err)
+			require.True(t, key.Equal(prover))
+			public, err = parseProverPublic(formatProverPublic(writerPublic(key)))
+			require.NoError(t, err)
+			require.True(t, writerPublic(key).Equal(public))
+			_, err = parseProverSecret(formatWriterSecret(key))
+			require.Error(t, err, "a writer signs no proofs")
 		}
 		if key, err := parseWriterSecret(text); err == nil {
 			again, err := parseWriterSecret(formatWriterSecret(key))

@@ -25,6 +25,8 @@ const (
 	NameIndexIdentity   = "KEEPSET_INDEX_IDENTITY"
 	NameKeyFiles        = "KEEPSET_KEY_FILES"
 	NameRestoreIdentity = "KEEPSET_RESTORE_IDENTITY"
+	NameProofKey        = "KEEPSET_PROOF_KEY"
+	NameTrustedProvers  = "KEEPSET_TRUSTED_PROVERS"
 )
 
 // Value is one named value of a Secret.
@@ -43,7 +45,7 @@ type KeySet struct {
 	Generated bool
 }
 
-// Keygen makes W, D(1) and I(1), and locks the secrets of D and I to the
+// Keygen makes W, A, D(1) and I(1), and locks the secrets of D and I to the
 // recipients. Without recipients it makes one restore identity as well.
 func Keygen(recipients []age.Recipient) (KeySet, error) {
 	set := KeySet{Generated: len(recipients) == 0}
@@ -58,6 +60,10 @@ func Keygen(recipients []age.Recipient) (KeySet, error) {
 	public, writer, err := ed25519.GenerateKey(nil)
 	if err != nil {
 		return KeySet{}, fmt.Errorf("make writer key: %w", err)
+	}
+	prover, proof, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		return KeySet{}, fmt.Errorf("make proof key: %w", err)
 	}
 	data, err := age.GenerateX25519Identity()
 	if err != nil {
@@ -78,7 +84,11 @@ func Keygen(recipients []age.Recipient) (KeySet, error) {
 		{NameIndexIdentity, index.String()},
 		{NameKeyFiles, files},
 	}
-	set.Restore = []Value{{NameTrustedWriters, formatWriterPublic(public)}}
+	set.Restore = []Value{
+		{NameTrustedWriters, formatWriterPublic(public)},
+		{NameProofKey, formatProverSecret(proof)},
+		{NameTrustedProvers, formatProverPublic(prover)},
+	}
 	if restore != nil {
 		set.Restore = append(set.Restore, Value{NameRestoreIdentity, restore.String()})
 	}
@@ -130,6 +140,8 @@ func LoadKeys(getenv func(string) string) (Keys, error) {
 		{NameIndexIdentity, k.parseIndex},
 		{NameRestoreIdentity, func(s string) (err error) { k.Restore, err = age.ParseIdentities(strings.NewReader(s)); return err }},
 		{NameKeyFiles, k.parseKeyFiles},
+		{NameProofKey, func(s string) (err error) { k.Prover, err = parseProverSecret(s); return err }},
+		{NameTrustedProvers, k.parseProvers},
 	} {
 		text, err := lookup(getenv, part.name)
 		if err != nil {
@@ -171,6 +183,17 @@ func (k *Keys) parseTrusted(text string) error {
 			return err
 		}
 		k.Trusted = append(k.Trusted, key)
+	}
+	return nil
+}
+
+func (k *Keys) parseProvers(text string) error {
+	for _, field := range fields(text) {
+		key, err := parseProverPublic(field)
+		if err != nil {
+			return err
+		}
+		k.Provers = append(k.Provers, key)
 	}
 	return nil
 }

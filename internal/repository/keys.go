@@ -33,6 +33,10 @@ type Keys struct {
 	Index []*age.X25519Identity
 	// Restore is R: it opens keys/, and through them everything.
 	Restore []age.Identity
+	// Prover is A: it signs what a drill found. Provers are the public keys whose
+	// proofs count, which come from the configuration like Trusted.
+	Prover  ed25519.PrivateKey
+	Provers []ed25519.PublicKey
 	// KeyFiles are D's and I's secrets, encrypted to R, for Init to store,
 	// by the fingerprint of their recipient.
 	KeyFiles map[string][]byte
@@ -41,6 +45,15 @@ type Keys struct {
 func (k Keys) trusted() []ed25519.PublicKey {
 	list := slices.Clone(k.Trusted)
 	if public := writerPublic(k.Writer); public != nil {
+		list = append(list, public)
+	}
+	return list
+}
+
+// provers are the keys whose proofs count; who signs proofs trusts itself.
+func (k Keys) provers() []ed25519.PublicKey {
+	list := slices.Clone(k.Provers)
+	if public := writerPublic(k.Prover); public != nil {
 		list = append(list, public)
 	}
 	return list
@@ -207,6 +220,8 @@ func (r *Repository) canWrite() error {
 const (
 	writerSecretPrefix = "keepset-writer-secret-key:"
 	writerPublicPrefix = "keepset-writer:"
+	proverSecretPrefix = "keepset-prover-secret-key:"
+	proverPublicPrefix = "keepset-prover:"
 )
 
 func formatWriterSecret(key ed25519.PrivateKey) string {
@@ -217,8 +232,24 @@ func formatWriterPublic(key ed25519.PublicKey) string {
 	return writerPublicPrefix + base64.StdEncoding.EncodeToString(key)
 }
 
+func formatProverSecret(key ed25519.PrivateKey) string {
+	return proverSecretPrefix + base64.StdEncoding.EncodeToString(key.Seed())
+}
+
+func formatProverPublic(key ed25519.PublicKey) string {
+	return proverPublicPrefix + base64.StdEncoding.EncodeToString(key)
+}
+
 func parseWriterSecret(text string) (ed25519.PrivateKey, error) {
-	seed, err := decodeKey(text, writerSecretPrefix, ed25519.SeedSize)
+	return parseSecret(text, writerSecretPrefix)
+}
+
+func parseProverSecret(text string) (ed25519.PrivateKey, error) {
+	return parseSecret(text, proverSecretPrefix)
+}
+
+func parseSecret(text, prefix string) (ed25519.PrivateKey, error) {
+	seed, err := decodeKey(text, prefix, ed25519.SeedSize)
 	if err != nil {
 		return nil, err
 	}
@@ -227,6 +258,10 @@ func parseWriterSecret(text string) (ed25519.PrivateKey, error) {
 
 func parseWriterPublic(text string) (ed25519.PublicKey, error) {
 	return decodeKey(text, writerPublicPrefix, ed25519.PublicKeySize)
+}
+
+func parseProverPublic(text string) (ed25519.PublicKey, error) {
+	return decodeKey(text, proverPublicPrefix, ed25519.PublicKeySize)
 }
 
 func decodeKey(text, prefix string, size int) ([]byte, error) {

@@ -43,6 +43,7 @@ func (l layout) refs() string        { return l.root() + "refs/" }
 func (l layout) prunes() string      { return l.root() + "prune/" }
 func (l layout) reports() string     { return l.root() + "reports/" }
 func (l layout) pins() string        { return l.root() + "pins/" }
+func (l layout) proofs() string      { return l.root() + "proofs/" }
 func (l layout) pack(h hash) string  { return l.packs() + h.String() }
 func (l layout) part(h hash) string  { return l.parts() + h.String() }
 func (l layout) mapOf(h hash) string { return l.maps() + h.String() }
@@ -98,9 +99,14 @@ func (l layout) report(id record.BackupID, attempt record.AttemptID) string {
 func (l layout) prune(name record.BackupID) string { return l.prunes() + string(name) }
 func (l layout) pin(id record.BackupID) string     { return l.pins() + string(id) }
 
+// proof is named after its backup, so that it goes with it, unread.
+func (l layout) proof(id record.BackupID, name record.AttemptID) string {
+	return fmt.Sprintf("%s%s.%s", l.proofs(), id, name)
+}
+
 // Lasting says whether backups need the object of a key, so that a store should
 // protect it. What only steers a prune, or only a run that is under way needs, is not lasting:
-// reports, checkpoints, pins and prune records.
+// reports, checkpoints, pins, proofs and prune records.
 func Lasting(key string) bool {
 	if strings.HasPrefix(key, prefixConfig) || strings.HasPrefix(key, prefixKeys) {
 		return true
@@ -114,7 +120,7 @@ func Lasting(key string) bool {
 		_, _, _, passing := parseCheckpoint(rest)
 		return !passing
 	}
-	for _, prefix := range []string{l.prunes(), l.pins(), l.reports()} {
+	for _, prefix := range []string{l.prunes(), l.pins(), l.proofs(), l.reports()} {
 		if strings.HasPrefix(key, prefix) {
 			return false
 		}
@@ -131,7 +137,17 @@ func (l layout) parsePinKey(key string) (record.BackupID, bool) {
 
 // parseReportKey takes reports/<id>.<attempt> apart.
 func (l layout) parseReportKey(key string) (record.BackupID, bool) {
-	below, found := strings.CutPrefix(key, l.reports())
+	return parseNamed(key, l.reports())
+}
+
+// parseProofKey takes proofs/<id>.<name> apart.
+func (l layout) parseProofKey(key string) (record.BackupID, bool) {
+	return parseNamed(key, l.proofs())
+}
+
+// parseNamed takes <id>.<name> below a prefix apart.
+func parseNamed(key, prefix string) (record.BackupID, bool) {
+	below, found := strings.CutPrefix(key, prefix)
 	text, _, cut := strings.Cut(below, ".")
 	id := record.BackupID(text)
 	return id, found && cut && id.Validate() == nil

@@ -54,6 +54,8 @@ type BackupInfo struct {
 	Pinned bool
 	// Accepted are the doubts that the user has set aside.
 	Accepted []record.Accept
+	// Drills that it went through, the newest first; filled by [Repository.ReadDrills] alone.
+	Drills []Drill
 	// Unchecked: the repository is signed and no trusted key was given.
 	Unchecked bool
 	// Problems, each a line for the user; empty when all is well.

@@ -175,6 +175,9 @@ func (p *prune) plan(ctx context.Context) error {
 		return err
 	}
 	p.infos = infos
+	if err := p.r.ReadDrills(ctx, p.o.Set, p.infos); err != nil {
+		return err
+	}
 	if p.o.DryRun {
 		p.now = p.newestTime()
 	}

@@ -60,8 +60,10 @@ func (p *prune) deleteRecords(ctx context.Context) error {
 		if !p.doomed[id] {
 			continue
 		}
-		if err := p.deleteBelow(ctx, p.layout.reports()+string(id)+".", nil); err != nil {
-			return err
+		for _, prefix := range []string{p.layout.reports(), p.layout.proofs()} {
+			if err := p.deleteBelow(ctx, prefix+string(id)+".", nil); err != nil {
+				return err
+			}
 		}
 		// In key order: checkpoints begin with a digit, and the plan is the last.
 		if err := p.deleteBelow(ctx, p.layout.backup(id), nil); err != nil {
@@ -71,16 +73,22 @@ func (p *prune) deleteRecords(ctx context.Context) error {
 	return nil
 }
 
-// deleteReports deletes the reports of runs that have left nothing else.
+// deleteReports deletes the reports and proofs of runs that have left nothing else.
 func (p *prune) deleteReports(ctx context.Context) error {
 	known := make(map[record.BackupID]bool)
 	for i := range p.infos {
 		known[p.infos[i].ID] = true
 	}
-	return p.deleteBelow(ctx, p.layout.reports(), func(o storage.Object) bool {
-		id, ok := p.layout.parseReportKey(o.Key)
-		return ok && !known[id] && p.oldEnough(o.LastModified)
-	})
+	ownerless := func(parse func(string) (record.BackupID, bool)) func(storage.Object) bool {
+		return func(o storage.Object) bool {
+			id, ok := parse(o.Key)
+			return ok && !known[id] && p.oldEnough(o.LastModified)
+		}
+	}
+	if err := p.deleteBelow(ctx, p.layout.proofs(), ownerless(p.layout.parseProofKey)); err != nil {
+		return err
+	}
+	return p.deleteBelow(ctx, p.layout.reports(), ownerless(p.layout.parseReportKey))
 }
 
 // deleteDue deletes what a record has condemned, then the record.

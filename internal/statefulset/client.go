@@ -24,6 +24,8 @@ type Client struct {
 	log       *slog.Logger
 	clock     clock.WithTicker
 	poll      time.Duration
+	// leases is which of a set's Leases the Client takes.
+	leases leaseKind
 }
 
 // Options say which cluster and namespace. Empty fields take the pod's own
@@ -88,7 +90,7 @@ func New(kube kubernetes.Interface, namespace string, log *slog.Logger) *Client 
 		log = slog.New(slog.DiscardHandler)
 	}
 	unknown := func() (string, error) { return "", nil }
-	return &Client{kube: kube, namespace: namespace, origin: unknown, log: log, clock: clock.RealClock{}, poll: 500 * time.Millisecond}
+	return &Client{kube: kube, namespace: namespace, origin: unknown, log: log, clock: clock.RealClock{}, poll: 500 * time.Millisecond, leases: restoreLeases}
 }
 
 // Connection is what other packages reach the same cluster with, as the same

@@ -71,7 +71,7 @@ func (h *Hold) ours(l *coordinationv1.Lease) bool {
 }
 
 func (h *Hold) lostError(why string) error {
-	return fmt.Errorf("%w: %s: %s; nothing more is changed, run the restore again", ErrLeaseLost, h.client.ref("lease", LeaseName(h.set)), why)
+	return fmt.Errorf("%w: %s: %s; nothing more is changed, run the %s again", ErrLeaseLost, h.client.ref("lease", h.client.leases.name(h.set)), why, h.client.leases.what)
 }
 
 // renewLoop renews until stopped or lost. It gives up one renewal before the
@@ -91,7 +91,7 @@ func (h *Hold) renewLoop(ctx context.Context) {
 			close(h.lost)
 			return
 		}
-		h.client.log.Warn("lease not renewed", "lease", LeaseName(h.set), "error", err)
+		h.client.log.Warn("lease not renewed", "lease", h.client.leases.name(h.set), "error", err)
 		if h.client.clock.Since(renewed) > h.duration-interval {
 			close(h.lost)
 			return
@@ -130,7 +130,7 @@ func (h *Hold) Begin(ctx context.Context) error {
 		l = l.DeepCopy()
 		l.Annotations = waiting(l.Annotations, false)
 		if err := h.update(ctx, l); !apierrors.IsConflict(err) {
-			return explain(err, "update "+h.client.ref("lease", LeaseName(h.set)))
+			return explain(err, "update "+h.client.ref("lease", h.client.leases.name(h.set)))
 		}
 	}
 }
@@ -152,7 +152,7 @@ func (h *Hold) Release(ctx context.Context) error {
 		l = l.DeepCopy()
 		l.Spec.HolderIdentity = &free
 		if err := h.update(ctx, l); !apierrors.IsConflict(err) {
-			return explain(err, "release "+h.client.ref("lease", LeaseName(h.set)))
+			return explain(err, "release "+h.client.ref("lease", h.client.leases.name(h.set)))
 		}
 	}
 }

@@ -18,6 +18,17 @@ const DefaultLeaseDuration = time.Minute
 // maxSkew is how far the clocks of two nodes may be apart at the very most.
 const maxSkew = 10 * time.Minute
 
+// leaseKind is one of the Leases that a set can have.
+type leaseKind struct {
+	// what takes them: "restore" or "drill".
+	what   string
+	name   func(set string) string
+	labels func(set string) map[string]string
+}
+
+// restoreLeases are those that backups honour.
+var restoreLeases = leaseKind{componentRestore, LeaseName, func(set string) map[string]string { return labelsOf(set, componentRestore) }}
+
 // LeaseOptions for [Client.Acquire].
 type LeaseOptions struct {
 	// Duration after which a holder that no longer renews has lost the Lease.
@@ -79,11 +90,11 @@ func deref[T any](p *T) T {
 
 // lease reads the set's Lease; nil when there is none.
 func (c *Client) lease(ctx context.Context, set string) (*coordinationv1.Lease, error) {
-	l, err := c.kube.CoordinationV1().Leases(c.namespace).Get(ctx, LeaseName(set), metav1.GetOptions{})
+	l, err := c.kube.CoordinationV1().Leases(c.namespace).Get(ctx, c.leases.name(set), metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return nil, nil //nolint:nilnil // a set without a Lease is a free set
 	}
-	return l, explain(err, "read "+c.ref("lease", LeaseName(set)))
+	return l, explain(err, "read "+c.ref("lease", c.leases.name(set)))
 }
 
 // CheckFree tells whether a backup may run: ErrBusy while a restore is alive.
@@ -126,8 +137,8 @@ func (c *Client) CheckUnchanged(ctx context.Context, set string, before LeaseInf
 }
 
 func (c *Client) busy(set string, info LeaseInfo) error {
-	return fmt.Errorf("%w: restore run %s holds %s until %s (lease %s); wait for it, or see restore status --set %s",
-		ErrBusy, info.Run(), c.ref("statefulset", set), info.Expires.UTC().Format(time.RFC3339), LeaseName(set), set)
+	return fmt.Errorf("%w: %s run %s holds %s until %s (lease %s); wait for it, or see restore status --set %s",
+		ErrBusy, c.leases.what, info.Run(), c.ref("statefulset", set), info.Expires.UTC().Format(time.RFC3339), c.leases.name(set), set)
 }
 
 // Acquire takes the set's Lease and renews it in the background until
@@ -155,7 +166,7 @@ func (c *Client) Acquire(ctx context.Context, set string, run Run, o LeaseOption
 			}
 		}
 		if err := c.sleep(ctx, min(c.poll, o.Duration/10)); err != nil {
-			return nil, fmt.Errorf("wait for %s: %w", c.ref("lease", LeaseName(set)), err)
+			return nil, fmt.Errorf("wait for %s: %w", c.ref("lease", c.leases.name(set)), err)
 		}
 	}
 }
@@ -204,7 +215,7 @@ func (a *attempt) take(ctx context.Context, l *coordinationv1.Lease) (*Hold, err
 		token := int32(1)
 		l, err = leases.Create(ctx, &coordinationv1.Lease{
 			ObjectMeta: metav1.ObjectMeta{
-				Name: LeaseName(a.set), Namespace: c.namespace, Labels: labelsOf(a.set, componentRestore), Annotations: waiting(nil, a.options.Waiting),
+				Name: c.leases.name(a.set), Namespace: c.namespace, Labels: c.leases.labels(a.set), Annotations: waiting(nil, a.options.Waiting),
 			},
 			Spec: coordinationv1.LeaseSpec{
 				HolderIdentity: &holder, LeaseDurationSeconds: &seconds, AcquireTime: &now, RenewTime: &now, LeaseTransitions: &token,
@@ -222,7 +233,7 @@ func (a *attempt) take(ctx context.Context, l *coordinationv1.Lease) (*Hold, err
 		return nil, nil //nolint:nilnil // lost the race; Acquire looks again
 	}
 	if err != nil {
-		return nil, explain(err, "take "+c.ref("lease", LeaseName(a.set)))
+		return nil, explain(err, "take "+c.ref("lease", c.leases.name(a.set)))
 	}
 	return newHold(ctx, c, a.set, l, a.options.Duration), nil
 }

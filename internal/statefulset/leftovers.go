@@ -23,6 +23,8 @@ type Leftovers struct {
 	Claims []HeldClaim
 	// CronJobs are those that a restore has suspended.
 	CronJobs []CronJob
+	// Drills is what drills have made, in the set's own namespace.
+	Drills DrillInfo
 	// Volumes are those that ordinals had before, kept from their reclaim policies.
 	Volumes []KeptVolume
 }
@@ -57,7 +59,7 @@ type HeldClaim struct {
 
 // Empty reports that nothing is left, and no restore is running.
 func (l Leftovers) Empty() bool {
-	return !l.Lease.Live && len(l.Seeds) == 0 && len(l.Claims) == 0 && len(l.CronJobs) == 0 && len(l.Volumes) == 0
+	return !l.Lease.Live && len(l.Seeds) == 0 && len(l.Claims) == 0 && len(l.CronJobs) == 0 && len(l.Volumes) == 0 && len(l.Drills.Objects) == 0
 }
 
 // Leftovers reads them. It needs the rights of rbac-restore.yaml.
@@ -92,6 +94,9 @@ func (c *Client) Leftovers(ctx context.Context, set string) (Leftovers, error) {
 	}
 	l.CronJobs = slices.DeleteFunc(cronJobs, func(j CronJob) bool { return j.SuspendedByRestore == "" })
 	if l.Volumes, err = c.KeptVolumes(ctx, set); err != nil {
+		return l, err
+	}
+	if l.Drills, err = c.Drills(ctx, set, ""); err != nil {
 		return l, err
 	}
 	l.Runs, err = c.runs(ctx, l.runIDs())

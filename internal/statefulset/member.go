@@ -189,8 +189,11 @@ func containerRuns(pod *corev1.Pod, name string) bool {
 }
 
 // isSeed recognises a pod of ours that holds an ordinal's name.
-func isSeed(pod *corev1.Pod) bool {
-	return pod.Labels[labelComponent] == componentSeed && pod.Labels[labelManagedBy] == product
+func isSeed(pod *corev1.Pod) bool { return isOurs(pod, componentSeed) }
+
+// isOurs tells whether Keepset made the pod, for this purpose.
+func isOurs(pod *corev1.Pod, component string) bool {
+	return pod.Labels[labelComponent] == component && pod.Labels[labelManagedBy] == product
 }
 
 func hasFinalizer(o metav1.Object) bool {

@@ -17,7 +17,10 @@ const (
 	componentBackup  = "backup"
 	componentRestore = "restore"
 	componentPrune   = "prune"
-	product          = "keepset"
+	// componentDrill is on the database of a drill and its claims; the drill's own
+	// pod, which its CronJob labels, is none of what a drill deletes.
+	componentDrill = "drill-server"
+	product        = "keepset"
 )
 
 // Finalizer keeps a seed pod's name taken, and a deleted claim Terminating,

@@ -66,7 +66,7 @@ func (s *Seed) own(ctx context.Context) (*corev1.Pod, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case pod == nil || !isSeed(pod) || pod.Labels[LabelRun] != s.run.ID:
+	case pod == nil || !isOurs(pod, s.pod.Labels[labelComponent]) || pod.Labels[LabelRun] != s.run.ID:
 		return nil, fmt.Errorf("%s: %w: it is no longer ours", s.client.ref("seed pod", s.pod.Name), ErrSeedFailed)
 	case pod.DeletionTimestamp != nil:
 		return nil, fmt.Errorf("%s: %w: somebody deleted it (its name stays held)", s.client.ref("seed pod", s.pod.Name), ErrSeedFailed)

@@ -37,7 +37,9 @@ var fuzzed = map[string]string{
 
 	"repository: ParseSelector": "FuzzSelectorTime", "repository: LoadKeys": "FuzzKeyErrors", "repository: parseTrusted": "FuzzKeyErrors",
 	"repository: parseIndex": "FuzzKeyErrors", "repository: parseData": "FuzzKeyErrors", "repository: parseKeyFiles": "FuzzKeyErrors",
-	"repository: parseWriterSecret": "FuzzWriterKeys", "repository: parseWriterPublic": "FuzzWriterKeys", "repository: decodeKey": "FuzzWriterKeys",
+	"repository: parseWriterSecret": "FuzzWriterKeys", "repository: parseWriterPublic": "FuzzWriterKeys", "repository: parseSecret": "FuzzWriterKeys",
+	"repository: parseProverSecret": "FuzzWriterKeys", "repository: parseProverPublic": "FuzzWriterKeys", "repository: parseProvers": "FuzzKeyErrors",
+	"repository: decodeKey": "FuzzWriterKeys",
 	"repository: parsePart": "FuzzPartIsCanonical", "repository: parseMemos": "FuzzMemos", "repository: parseMemo": "FuzzMemos",
 	"repository: parseMemoSegment": "FuzzMemos", "repository: parseTable": "FuzzPackTable", "repository: parseFrame": "FuzzPackTable",
 	"repository: parseConfigKey": "FuzzKeys", "repository: parseSetKey": "FuzzKeys", "repository: parseBackupKey": "FuzzKeys",
@@ -45,7 +47,7 @@ var fuzzed = map[string]string{
 	"repository: parseNumber": "FuzzKeys", "repository: openAge": "FuzzAgeRange", "repository: open": "FuzzCodec",
 
 	"repository: parsePinKey": "FuzzKeys", "repository: parseReportKey": "FuzzKeys", "repository: parseOriginKey": "FuzzKeys",
-	"repository: parseAccept": "FuzzKeys",
+	"repository: parseAccept": "FuzzKeys", "repository: parseProofKey": "FuzzKeys", "repository: parseNamed": "FuzzKeys",
 
 	"retention: ParseSpan": "FuzzParseSpan",
 

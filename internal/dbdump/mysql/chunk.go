@@ -25,10 +25,11 @@ type tableLayout struct {
 	streams []string
 	typed   []string
 	rows    int64
+	sum     checksum
 }
 
 // add notes streams that are complete; a name is empty where there is none.
-func (l *tableLayout) add(stream, typed string, rows int64) {
+func (l *tableLayout) add(stream, typed string, rows int64, sum checksum) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if stream != "" {
@@ -38,6 +39,7 @@ func (l *tableLayout) add(stream, typed string, rows int64) {
 		l.typed = append(l.typed, typed)
 	}
 	l.rows += rows
+	l.sum += sum
 }
 
 // piece is a range of a table's rows that one query reads.

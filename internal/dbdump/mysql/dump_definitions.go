@@ -136,7 +136,7 @@ func (d *dump) tableObject(t *table) record.Object {
 		slices.Sort(l.streams)
 		slices.Sort(l.typed)
 		set(AttrTyped, strings.Join(l.typed, " "))
-		o.Columns, o.Data, o.Rows = l.columns, l.streams, l.rows
+		o.Columns, o.Data, o.Rows, o.Checksum = l.columns, l.streams, l.rows, l.sum.String()
 		d.report.Rows += l.rows
 	} else {
 		o.Rows = -1

@@ -98,7 +98,7 @@ func (l *loader) loadEvents(ctx context.Context) error {
 		for _, o := range l.plan.events {
 			var edit editFunc
 			switch {
-			case l.opts.Follower:
+			case l.opts.Follower || l.opts.SilentEvents:
 				edit = l.disableOnFollower
 			case l.dump.Coordinates.Upstream != nil:
 				edit = func(statement string, quote quoting) (string, error) {

@@ -55,6 +55,9 @@ type LoadOptions struct {
 	// Isolated refuses a server that follows another, has followers, or is a member of a group: what is loaded would
 	// reach the others, or theirs would arrive in the middle of it. A Follower always is.
 	Isolated bool
+	// SilentEvents creates events as a follower has them, so that none runs: in a drill, what they do to the data would
+	// look like damage, and what they do elsewhere has been done by the server that was dumped.
+	SilentEvents bool
 	// Filter selects databases and tables, by their names in the dump.
 	Filter Filter
 	// Rename maps names of databases in the dump to names on the target.

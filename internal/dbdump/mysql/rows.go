@@ -110,6 +110,7 @@ type rowWriter struct {
 	stream *countedStream
 	buf    []byte
 	rows   int64
+	sum    checksum
 }
 
 type fieldEncoding uint8
@@ -148,7 +149,7 @@ func (w *rowWriter) add(values [][]byte) error {
 			}
 		}
 	}
-	buf := w.buf
+	buf, start := w.buf, len(w.buf)
 	for i, e := range w.encodings {
 		if i > 0 {
 			buf = append(buf, '\t')
@@ -159,6 +160,7 @@ func (w *rowWriter) add(values [][]byte) error {
 		}
 	}
 	w.buf = append(buf, '\n')
+	w.sum.add(w.buf[start:])
 	w.rows++
 	if len(w.buf) >= flushAt {
 		return w.flush()
@@ -254,12 +256,13 @@ func (d *dump) dumpPiece(ctx context.Context, s *session, p piece) error {
 // finishPiece ends the piece's streams and notes those that there are.
 func (d *dump) finishPiece(p piece, name string, w *rowWriter, err error) (Progress, error) {
 	done := Progress{Schema: p.table.schema.name, Table: p.table.name, Rows: w.rows}
-	typed := ""
+	typed, sum := "", w.sum
 	if w.typed != nil {
 		err = w.typed.finish(err)
 		if w.typed.stream != nil {
 			typed = w.typed.name
 			done.Rows += w.typed.rows
+			sum += w.typed.sum
 			done.Bytes += w.typed.stream.written
 		}
 	}
@@ -271,6 +274,6 @@ func (d *dump) finishPiece(p piece, name string, w *rowWriter, err error) (Progr
 	} else {
 		done.Bytes += w.stream.written
 	}
-	p.layout.add(name, typed, done.Rows)
+	p.layout.add(name, typed, done.Rows, sum)
 	return done, nil
 }

@@ -49,6 +49,7 @@ type typedWriter struct {
 	insert string
 	buf    []byte
 	rows   int64
+	sum    checksum
 }
 
 // add writes one row as a statement. values holds the columns of the layout,
@@ -66,6 +67,7 @@ func (w *typedWriter) add(values [][]byte) error {
 		}
 		w.insert = "INSERT INTO " + quoteIdentifier(w.table.name) + " (" + strings.Join(names, ", ") + ") VALUES ("
 	}
+	start := len(w.buf)
 	w.buf = append(w.buf, w.insert...)
 	types := values[len(w.layout.columns):]
 	for i, c := range w.layout.columns {
@@ -83,6 +85,7 @@ func (w *typedWriter) add(values [][]byte) error {
 		w.buf = append(w.buf, text...)
 	}
 	w.buf = append(w.buf, ");\n"...)
+	w.sum.add(w.buf[start:])
 	w.rows++
 	if len(w.buf) >= flushAt {
 		return w.flush()
