@@ -45,7 +45,8 @@ var fuzzed = map[string]string{
 	"repository: parseNumber": "FuzzKeys", "repository: openAge": "FuzzAgeRange", "repository: open": "FuzzCodec",
 
 	"repository: parsePinKey": "FuzzKeys", "repository: parseReportKey": "FuzzKeys", "repository: parseOriginKey": "FuzzKeys",
-	"repository: parseAccept": "FuzzKeys",
+	"repository: parseAccept": "FuzzKeys", "repository: parseKeyFileKey": "FuzzKeys", "repository: decodeKeyFile": "FuzzKeyFile",
+	"repository: decodeSigned": "FuzzDecodeSigned",
 
 	"retention: ParseSpan": "FuzzParseSpan",
 
