@@ -116,7 +116,7 @@ func (r *Repository) keyringWriters() []KeyringWriter {
 	return list
 }
 
-// ErrChanged: somebody else has changed the keys at the same moment.
+// ErrChanged says that somebody else has changed the keys at the same moment.
 var ErrChanged = errors.New("keys of the repository have just been changed by somebody else")
 
 // storeConfig stores the next configuration and returns when the store had it.

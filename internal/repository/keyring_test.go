@@ -252,6 +252,8 @@ func TestNewEpoch(t *testing.T) {
 		require.ErrorIs(t, err, ErrWrongKey, name)
 	}
 
+	// Nor by a pod that was left the former index key, and could.
+	w.writer.Index = append(w.writer.Index, old.Index...)
 	second := w.backup(crashContent(1))
 	info, err := w.open(nil).Backup(t.Context(), testSet, second)
 	require.NoError(t, err)
@@ -453,6 +455,21 @@ func TestKeysAfterAKill(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestKeysThatCannotBeKept: a full disk where the new Secret was to go changes
+// nothing. A writer whose key nobody has would shut everybody out.
+func TestKeysThatCannotBeKept(t *testing.T) {
+	w := newKeyWorld(t)
+	full := errors.New("no space left")
+	o := RenewOptions{Publish: func(KeySet, Renewal) error { return full }}
+	_, err := w.open(w.restore).RotateWriter(t.Context(), o)
+	require.ErrorIs(t, err, full)
+	_, err = w.open(nil).NewEpoch(t.Context(), []*age.X25519Recipient{w.recipient()}, o)
+	require.ErrorIs(t, err, full)
+	w.reads(w.restore, w.backup(crashContent(2)), crashContent(2))
+	require.Equal(t, 1, w.open(nil).config.Epoch().Number)
+	require.Empty(t, w.open(nil).config.Retired)
 }
 
 // recipient is that of the identity which keygen made.

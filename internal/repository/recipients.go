@@ -13,7 +13,7 @@ import (
 	"keepset/internal/storage"
 )
 
-// ErrRecipient: there is no recipient of that name, or it cannot be removed.
+// ErrRecipient says that there is no recipient of that name, or that it cannot be removed.
 var ErrRecipient = errors.New("recipient cannot be changed")
 
 // RecipientChange is what was done to the key files of one recipient, or in a dry
