@@ -39,7 +39,7 @@ Put the new value of ` + "`trusted-writers.txt`" + ` wherever the former one sta
 			})
 		},
 	}
-	f.Add(cmd.Flags())
+	f.Add(cmd.Flags(), "a time before a theft, or one to come, up to which they go on")
 	return cmd
 }
 
@@ -71,11 +71,14 @@ KEEPSET_TRUSTED_WRITERS of now.`,
 				return cli.Usage("--recipient is required, once for each key that may restore")
 			}
 			return renew(cmd, a, &f, func(r *repository.Repository, o repository.RenewOptions) (repository.Renewal, error) {
+				if o.Until.After(a.Clock()) {
+					return repository.Renewal{}, cli.Usage("--valid-until %s is to come, and a new epoch begins now: nobody goes on with the keys of before", f.ValidUntil)
+				}
 				return r.NewEpoch(cmd.Context(), to, o)
 			})
 		},
 	}
-	f.Add(cmd.Flags())
+	f.Add(cmd.Flags(), "a time before the theft")
 	cmd.Flags().StringSliceVar(&recipients, "recipient", nil, "age public key (age1...) of somebody who may restore what comes; repeatable")
 	return cmd
 }

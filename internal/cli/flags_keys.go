@@ -35,11 +35,11 @@ const (
 	trustedFile = "trusted-writers.txt"
 )
 
-// Add declares the flags.
-func (f *RenewFlags) Add(fs *pflag.FlagSet) {
+// Add declares the flags; until says what a time that is given means.
+func (f *RenewFlags) Add(fs *pflag.FlagSet, until string) {
 	f.Repository.AddKeys(fs)
 	f.add(fs, "directory for the two files writer and "+trustedFile+"; required")
-	fs.StringVar(&f.ValidUntil, "valid-until", "", "until when what the former writers sign counts, like 2026-11-20T13:17:30Z: a time before a theft, or one to come, up to which they go on (default: now)")
+	fs.StringVar(&f.ValidUntil, "valid-until", "", "until when what the former writers sign counts, like 2026-11-20T13:17:30Z: "+until+" (default: now)")
 	fs.BoolVar(&f.DryRun, "dry-run", false, "say what would be made and retired, and stop")
 }
 

@@ -472,6 +472,32 @@ func TestKeysThatCannotBeKept(t *testing.T) {
 	require.Empty(t, w.open(nil).config.Retired)
 }
 
+// TestTwoAdministrators change the keys at the same moment: one of them is told.
+func TestTwoAdministrators(t *testing.T) {
+	w := newKeyWorld(t)
+	one, other := identity(t), identity(t)
+	mine, yours := w.open(w.restore), w.open(w.restore)
+	_, err := mine.AddRecipient(t.Context(), one.Recipient(), false)
+	require.NoError(t, err)
+	_, err = yours.AddRecipient(t.Context(), other.Recipient(), false)
+	require.ErrorIs(t, err, ErrChanged)
+	change, err := w.open(w.restore).AddRecipient(t.Context(), other.Recipient(), false)
+	require.NoError(t, err)
+	require.Len(t, change.Found, 1, "what was stored the first time, for its holder to prove")
+	for _, restore := range []age.Identity{w.restore[0], one, other} {
+		w.reads([]age.Identity{restore}, w.first, crashContent(1))
+	}
+	// Both would begin epoch 2. One does, with key files that fit.
+	mine, yours = w.open(nil), w.open(nil)
+	var set, lost KeySet
+	_, err = mine.NewEpoch(t.Context(), []*age.X25519Recipient{one.Recipient()}, w.renewal(&set))
+	require.NoError(t, err)
+	_, err = yours.NewEpoch(t.Context(), []*age.X25519Recipient{one.Recipient()}, w.renewal(&lost))
+	require.ErrorIs(t, err, ErrChanged)
+	w.use(set)
+	w.reads([]age.Identity{one}, w.backup(crashContent(2)), crashContent(2))
+}
+
 // recipient is that of the identity which keygen made.
 func (w *keyWorld) recipient() *age.X25519Recipient {
 	w.t.Helper()
