@@ -3,7 +3,6 @@ package repository
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"io"
 	"slices"
@@ -356,12 +355,17 @@ func TestAPlanOfAnEpochBefore(t *testing.T) {
 // TestWriterThatNobodyTrusts: said before the first backup, not at the restore.
 func TestWriterThatNobodyTrusts(t *testing.T) {
 	w := newKeyWorld(t)
-	keys := w.writer
-	public, _, err := ed25519.GenerateKey(nil)
+	former := w.trusted.Trusted
+	var set KeySet
+	o := w.renewal(&set)
+	o.Until = w.clock.now.Add(5 * time.Hour) // both writers are good ones
+	_, err := w.open(w.restore).RotateWriter(t.Context(), o)
 	require.NoError(t, err)
-	keys.Trusted = []ed25519.PublicKey{public}
+	keys := keysOf(t, set.Writer)
+	keys.Trusted = former
 	_, err = Open(t.Context(), w.store, keys, w.options())
 	require.ErrorIs(t, err, ErrWrongKey)
+	require.ErrorContains(t, err, "is not among the trusted ones")
 }
 
 // TestValidUntil: the former writer goes on for a while, and in the other
