@@ -17,7 +17,7 @@ import (
 func newAdopt(a *cli.App) *cobra.Command {
 	var f cli.AcceptFlags
 	var origin string
-	var force bool
+	var force, retired bool
 	cmd := &cobra.Command{
 		Use:   "adopt",
 		Short: "Make a set's backups ours: of another cluster, or of a copied bucket",
@@ -47,7 +47,7 @@ In a signed repository it takes the writer's key.`,
 			if err != nil {
 				return err
 			}
-			result, err := adopt(cmd.Context(), a, r, set, to, &f, force)
+			result, err := adopt(cmd.Context(), a, r, set, to, &f, force, retired)
 			if err != nil {
 				return err
 			}
@@ -56,12 +56,13 @@ In a signed repository it takes the writer's key.`,
 	}
 	f.Add(cmd.Flags())
 	cmd.Flags().StringVar(&origin, "origin", "", "name of the cluster whose the set becomes (default: made from the cluster's certificate authority; none for plain servers)")
+	cmd.Flags().BoolVar(&retired, "retired-writers", false, "also copies of what a writer has signed that is retired: if its key was stolen, look at the original first")
 	cmd.Flags().BoolVar(&force, "force", false, "also when the former cluster has taken a backup just now")
 	return cmd
 }
 
 // adopt adopts the origin, if there is one to adopt for, and what was copied.
-func adopt(ctx context.Context, a *cli.App, r *repository.Repository, set record.SetID, origin string, f *cli.AcceptFlags, force bool) (adopted, error) {
+func adopt(ctx context.Context, a *cli.App, r *repository.Repository, set record.SetID, origin string, f *cli.AcceptFlags, force, retired bool) (adopted, error) {
 	result := adopted{Set: set.String(), Backups: []adoptedBackup{}, DryRun: f.DryRun}
 	if origin != "" {
 		planned, err := r.AdoptOrigin(ctx, set, origin, true)
@@ -80,7 +81,7 @@ func adopt(ctx context.Context, a *cli.App, r *repository.Repository, set record
 			result.From, result.Origin = planned.From, planned.To
 		}
 	}
-	list, err := r.AdoptCopies(ctx, set, f.Reason, f.DryRun)
+	list, err := r.AdoptCopies(ctx, set, repository.AdoptOptions{Reason: f.Reason, Retired: retired, DryRun: f.DryRun})
 	for _, b := range list {
 		result.Backups = append(result.Backups, adoptedBackup{b.Backup, b.Why})
 	}

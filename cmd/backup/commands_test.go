@@ -1,8 +1,13 @@
 package main
 
 import (
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+
+	"filippo.io/age"
+	"github.com/stretchr/testify/require"
 
 	"keepset/internal/cli/clitest"
 	"keepset/test/servers"
@@ -15,11 +20,21 @@ func TestCommands(t *testing.T) {
 	source := []string{"--source", "mysql://root@" + server.Addr}
 	world := clitest.NewWorld(t, nil, "KEEPSET_SOURCE_PASSWORD="+server.Password)
 	second := filepath.Join(t.TempDir(), "second")
-	order := []string{"init", "keygen", "run", "list", "show", "verify", "status", "pin", "unpin", "accept", "adopt", "copy", "prune", "delete", "suspend", "resume", "schedule", "version", "completion"}
+	mine, heirs, heir, fingerprint, keysOf := keysWorld(t)
+	order := []string{"init", "keygen", "keys list", "keys add-recipient", "keys remove-recipient", "keys rotate-writer", "keys new-epoch", "run", "list", "show", "verify", "status", "pin", "unpin", "accept", "adopt", "copy", "prune", "delete", "suspend", "resume", "schedule", "version", "completion"}
 	program.Tree(t, world, order, clitest.Commands{
 		"init": {Preview: "dry-run", Cases: [][]string{{"--dry-run"}, {}}},
 		// What it makes is new, and a file that exists is never replaced.
-		"keygen":     {Cases: [][]string{{}, {"--out", t.TempDir()}}},
+		"keygen":    {Cases: [][]string{{}, {"--out", t.TempDir()}}},
+		"keys list": {Cases: [][]string{{}, keysOf(0, mine)}},
+		"keys add-recipient": {Preview: "dry-run", Cases: [][]string{
+			keysOf(0, mine, heir.String(), "--dry-run"), keysOf(0, mine, heir.String()),
+		}},
+		"keys remove-recipient": {Preview: "dry-run", Cases: [][]string{keysOf(0, heirs, fingerprint, "--dry-run"), keysOf(0, heirs, fingerprint)}},
+		"keys rotate-writer":    {Preview: "dry-run", Cases: [][]string{keysOf(0, heirs, "--dry-run"), keysOf(0, heirs, "--out="+t.TempDir())}},
+		"keys new-epoch": {Preview: "dry-run", Cases: [][]string{
+			keysOf(1, mine, "--recipient="+heir.String(), "--dry-run"), keysOf(1, mine, "--recipient="+heir.String(), "--out="+t.TempDir()),
+		}},
 		"run":        {Preview: "dry-run", Cases: [][]string{append(source, "--dry-run"), source}},
 		"list":       {Cases: [][]string{{}}},
 		"show":       {Cases: [][]string{{}}},
@@ -38,4 +53,25 @@ func TestCommands(t *testing.T) {
 		"version":    {Cases: [][]string{{}}},
 		"completion": {Cases: [][]string{{"bash"}}},
 	})
+}
+
+// keysWorld is two encrypted repositories, a file with the identity that opens them,
+// one of an heir with its public key, and the fingerprint of the first; keysOf are the
+// flags of one of them, opened with the identity of a file.
+func keysWorld(t *testing.T) (mine, heirs string, heir *age.X25519Recipient, fingerprint string, keysOf func(repository int, identity string, args ...string) []string) {
+	t.Helper()
+	list := []*stored{layDown(t, "encrypted", 0), layDown(t, "encrypted", 0)}
+	dir := t.TempDir()
+	mine, heirs = filepath.Join(dir, "mine.key"), filepath.Join(dir, "heir.key")
+	identity, err := age.GenerateX25519Identity()
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(mine, []byte(list[0].env["KEEPSET_RESTORE_IDENTITY"]), 0o600))
+	require.NoError(t, os.WriteFile(heirs, []byte(identity.String()), 0o600))
+	files, err := filepath.Glob(list[0].root + "/keys/*")
+	require.NoError(t, err)
+	require.Len(t, files, 1)
+	fingerprint = strings.Split(filepath.Base(files[0]), ".")[1]
+	return mine, heirs, identity.Recipient(), fingerprint, func(n int, identity string, args ...string) []string {
+		return append(args, "--repository=file://"+list[n].root, "--trusted-writers="+list[n].env["KEEPSET_TRUSTED_WRITERS"], "--restore-identity-file="+identity)
+	}
 }

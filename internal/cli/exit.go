@@ -98,7 +98,7 @@ func isUsage(err error) bool {
 		dbdump.ErrNotEmpty, dbdump.ErrCoordinates, filetree.ErrNotEmpty, filetree.ErrRights,
 		repository.ErrNotRepository, repository.ErrNewerFormat, repository.ErrWrongKey, repository.ErrNoIdentity, repository.ErrNoKey, repository.ErrNoTrusted, repository.ErrExists,
 		repository.ErrOrigin, repository.ErrReadOnly, repository.ErrNoBackup, repository.ErrNoEligible,
-		repository.ErrNewest, repository.ErrPinned, repository.ErrCondemned, retention.ErrPolicy,
+		repository.ErrRecipient, repository.ErrNewest, repository.ErrPinned, repository.ErrCondemned, retention.ErrPolicy,
 		snapshot.ErrUnsupported, snapshot.ErrUnfit,
 		statefulset.ErrNoCluster, statefulset.ErrAmbiguous, statefulset.ErrNotFound, statefulset.ErrClaimInUse, statefulset.ErrHeld,
 	)

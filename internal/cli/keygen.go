@@ -17,19 +17,30 @@ import (
 
 // KeygenFlags are the flags of `backup keygen`.
 type KeygenFlags struct {
+	KeyOutputFlags
 	Recipients []string
-	Format     string
-	Out        string
-	Namespace  string
+}
+
+// KeyOutputFlags say in which form keys leave the program.
+type KeyOutputFlags struct {
+	Format    string
+	Out       string
+	Namespace string
 }
 
 // Add declares the flags.
 func (f *KeygenFlags) Add(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&f.Recipients, "recipient", nil, "age public key (age1...) of somebody who may restore; repeatable")
+	f.add(fs, "directory for the two files writer and restore, instead of standard output")
+}
+
+func (f *KeyOutputFlags) add(fs *pflag.FlagSet, out string) {
 	fs.StringVar(&f.Format, "format", "secret", "secret (YAML for kubectl apply) or env (a file to source)")
-	fs.StringVar(&f.Out, "out", "", "directory for the two files writer and restore, instead of standard output")
+	fs.StringVar(&f.Out, "out", "", out)
 	fs.StringVarP(&f.Namespace, "namespace", "n", "", "namespace to write into the Secrets")
 }
+
+const aboutWriter = "for backups: writes and deduplicates, cannot read a backup"
 
 // side is one of the two Secrets.
 type side struct {
@@ -41,16 +52,16 @@ type side struct {
 
 // Run makes the keys and prints them or writes them to files.
 func (f *KeygenFlags) Run(a *App) error {
-	if f.Format != "secret" && f.Format != "env" {
-		return Usage("--format %q is not one of secret, env", f.Format)
+	if err := f.check(); err != nil {
+		return err
 	}
-	recipients := make([]age.Recipient, 0, len(f.Recipients))
-	for _, text := range f.Recipients {
-		r, err := age.ParseX25519Recipient(strings.TrimSpace(text))
-		if err != nil {
-			return Usage("--recipient %q: %w", text, err)
-		}
-		recipients = append(recipients, r)
+	list, err := Recipients("recipient", f.Recipients)
+	if err != nil {
+		return err
+	}
+	recipients := make([]age.Recipient, len(list))
+	for i, r := range list {
+		recipients[i] = r
 	}
 	set, err := repository.Keygen(recipients)
 	if err != nil {
@@ -61,7 +72,7 @@ func (f *KeygenFlags) Run(a *App) error {
 		aboutRestore += "; this is the only copy of the restore identity: without it no backup can be read"
 	}
 	sides := []side{
-		newSide("writer", "for backups: writes and deduplicates, cannot read a backup", set.Writer),
+		newSide("writer", aboutWriter, set.Writer),
 		newSide("restore", aboutRestore, set.Restore),
 	}
 	if f.Out != "" {
@@ -81,6 +92,30 @@ func (f *KeygenFlags) Run(a *App) error {
 	})
 }
 
+// Recipient reads an age public key.
+func Recipient(text string) (*age.X25519Recipient, error) {
+	r, err := age.ParseX25519Recipient(strings.TrimSpace(text))
+	if err != nil {
+		return nil, fmt.Errorf("%q: %w", text, err)
+	}
+	return r, nil
+}
+
+func (f *KeyOutputFlags) check() error {
+	if f.Format != "secret" && f.Format != "env" {
+		return Usage("--format %q is not one of secret, env", f.Format)
+	}
+	return nil
+}
+
+// extension of a file with keys.
+func (f *KeyOutputFlags) extension() string {
+	if f.Format == "env" {
+		return ".env"
+	}
+	return ".yaml"
+}
+
 func newSide(name, about string, values []repository.Value) side {
 	s := side{Name: name, About: about, Values: map[string]string{}}
 	for _, v := range values {
@@ -91,7 +126,7 @@ func newSide(name, about string, values []repository.Value) side {
 }
 
 // render writes one side in the chosen form.
-func (f *KeygenFlags) render(s side) (string, error) {
+func (f *KeyOutputFlags) render(s side) (string, error) {
 	if f.Format == "env" {
 		var b strings.Builder
 		fmt.Fprintf(&b, "# %s\n", s.About)
@@ -121,14 +156,13 @@ func (f *KeygenFlags) write(a *App, sides []side) error {
 	if err := os.MkdirAll(f.Out, 0o700); err != nil {
 		return fmt.Errorf("make the directory for the keys: %w", err)
 	}
-	extension := map[string]string{"secret": ".yaml", "env": ".env"}[f.Format]
 	var paths []string
 	for _, s := range sides {
 		text, err := f.render(s)
 		if err != nil {
 			return err
 		}
-		path := filepath.Join(f.Out, s.Name+extension)
+		path := filepath.Join(f.Out, s.Name+f.extension())
 		if err := writeNew(path, text); err != nil {
 			return fmt.Errorf("write keys to %s: %w", path, err)
 		}

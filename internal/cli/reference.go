@@ -15,10 +15,9 @@ func Reference(root *cobra.Command) string {
 	fmt.Fprintf(&b, "# %s\n\n%s.\n\nWritten by the program itself (`go test ./cmd/%s -update`). What all commands share, "+
 		"the environment and the exit codes, is in [commands.md](../commands.md).\n", root.Name(), root.Short, root.Name())
 	for _, c := range root.Commands() {
-		if c.Hidden || c.Name() == "help" {
-			continue
+		if !c.Hidden && c.Name() != "help" {
+			referenceOf(&b, c)
 		}
-		referenceOf(&b, c)
 	}
 	fmt.Fprintf(&b, "\n## Flags of every command\n\n")
 	shared := pflag.NewFlagSet(root.Name(), pflag.ContinueOnError)
@@ -36,6 +35,9 @@ func referenceOf(b *strings.Builder, c *cobra.Command) {
 	if c.Flags().HasFlags() {
 		b.WriteString("\n")
 		flagTable(b, c.LocalNonPersistentFlags())
+	}
+	for _, sub := range c.Commands() {
+		referenceOf(b, sub)
 	}
 }
 

@@ -28,6 +28,32 @@ type Config struct {
 	// Writers are the key IDs of those who sign. They serve to say at once
 	// that a key is the wrong one; trust never comes from here.
 	Writers []string `json:"writers,omitempty"`
+	// Retired are writers whose signatures count no longer than until then. That
+	// takes trust away and gives none, so that it may come from here; it makes
+	// the record critical ([FeatureRetired]).
+	Retired []RetiredWriter `json:"retired,omitempty"`
+}
+
+// FeatureRetired is the critical feature of a config with retired writers: who
+// does not know it would go on trusting a key that is stolen.
+const FeatureRetired = "retired-writers"
+
+// RetiredWriter is a writer whose key was replaced, perhaps because it was stolen.
+type RetiredWriter struct {
+	// Key is its key ID.
+	Key string `json:"key"`
+	// Until: what the store says was stored later does not count.
+	Until time.Time `json:"until"`
+}
+
+// RetiredAt returns until when the writer's signatures count, if it is retired.
+func (c *Config) RetiredAt(key string) (time.Time, bool) {
+	for _, w := range c.Retired {
+		if w.Key == key {
+			return w.Until, true
+		}
+	}
+	return time.Time{}, false
 }
 
 // Epoch is one pair of data keys, known by fingerprints: who can only read
@@ -91,10 +117,20 @@ func (c *Config) Validate() error {
 	if k.Min < 64 || k.Average <= k.Min || k.Max <= k.Average || k.Max > maxChunk || k.Average&(k.Average-1) != 0 {
 		return fmt.Errorf("%w: chunker sizes %d/%d/%d", ErrInvalid, k.Min, k.Average, k.Max)
 	}
+	before := 0
 	for i, e := range c.Epochs {
-		if e.Number != i+1 || e.Data == "" || e.Index == "" || len(e.Recipients) == 0 || slices.Contains(e.Recipients, "") {
-			return fmt.Errorf("%w: epoch %d of the config is incomplete", ErrInvalid, e.Number)
+		if e.Number <= before || i == 0 && e.Number != 1 || e.Data == "" || e.Index == "" || len(e.Recipients) == 0 || slices.Contains(e.Recipients, "") {
+			return fmt.Errorf("%w: epoch %d of the config is incomplete or out of order", ErrInvalid, e.Number)
 		}
+		before = e.Number
+	}
+	for _, w := range c.Retired {
+		if w.Key == "" || w.Until.IsZero() {
+			return fmt.Errorf("%w: config with a retired writer %q that has no time", ErrInvalid, w.Key)
+		}
+	}
+	if len(c.Retired) > 0 && !slices.Contains(c.Critical, FeatureRetired) {
+		return fmt.Errorf("%w: config with retired writers that does not say that they matter", ErrInvalid)
 	}
 	return nil
 }

@@ -27,9 +27,9 @@ var (
 // Format is the version that this program writes, and the newest that it reads.
 const Format = 1
 
-// knownFeatures are the critical features that this program knows, none so
-// far. A record that lists one it does not know is refused.
-func knownFeatures() []string { return nil }
+// knownFeatures are the critical features that this program knows. A record that
+// lists one it does not know is refused.
+func knownFeatures() []string { return []string{FeatureRetired} }
 
 // Kind names a type of record. It is part of what a signature covers, so
 // that a signed record can never pass for one of another kind.

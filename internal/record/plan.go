@@ -36,9 +36,16 @@ type Plan struct {
 	Ordinals string `json:"ordinals,omitempty"`
 	// FollowersOnly: members that follow nobody were left out.
 	FollowersOnly bool `json:"followersOnly,omitempty"`
+	// Epoch of the keys that the backup is written with; absent means 1, or that
+	// nothing is encrypted. See [Plan.KeyEpoch].
+	Epoch int `json:"epoch,omitempty"`
 	// Tool is the version of the program.
 	Tool string `json:"tool,omitempty"`
 }
+
+// KeyEpoch is the epoch of the keys that the backup is written with, 1 where
+// nothing is encrypted.
+func (p *Plan) KeyEpoch() int { return max(p.Epoch, 1) }
 
 // PlannedMember is one ordinal as it was found.
 type PlannedMember struct {
@@ -95,6 +102,8 @@ func (p *Plan) Validate() error {
 		return fmt.Errorf("%w: plan without a time", ErrInvalid)
 	case len(p.Members) == 0:
 		return fmt.Errorf("%w: plan without members", ErrInvalid)
+	case p.Epoch < 0:
+		return fmt.Errorf("%w: plan of epoch %d", ErrInvalid, p.Epoch)
 	case p.Replicas < 0 || p.Start < 0:
 		return fmt.Errorf("%w: plan with %d replicas from ordinal %d", ErrInvalid, p.Replicas, p.Start)
 	}

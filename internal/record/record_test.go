@@ -66,11 +66,26 @@ func samples() map[string]record.Record {
 			LongestBackup: 86400, Slack: 3600, Writers: []string{"0123456789abcdef"},
 			Epochs: []record.Epoch{{Number: 1, Data: "aa", Index: "bb", Recipients: []string{"cc"}}},
 		},
+		"config-retired": &record.Config{
+			Header:     record.Header{Format: record.Format, Kind: record.KindConfig, Critical: []string{record.FeatureRetired}},
+			Repository: "r1", CreatedAt: at, Tool: "v1", Hash: "sha256", Compression: "zstd",
+			Chunker:       record.Chunker{Algorithm: "fastcdc", Min: 256 << 10, Average: 1 << 20, Max: 4 << 20},
+			LongestBackup: 86400, Slack: 3600, Writers: []string{"89abcdef01234567"},
+			Retired: []record.RetiredWriter{{Key: "0123456789abcdef", Until: at.Add(time.Hour)}},
+			Epochs: []record.Epoch{
+				{Number: 1, Data: "aa", Index: "bb", Recipients: []string{"cc"}},
+				{Number: 3, Data: "dd", Index: "ee", Recipients: []string{"cc", "ff"}},
+			},
+		},
 		"key":    &record.KeyFile{Header: header(record.KindKey), Epoch: 1, Data: "AGE-SECRET-KEY-1D", Index: "AGE-SECRET-KEY-1I"},
 		"origin": &record.Origin{Header: header(record.KindOrigin), Set: set, Origin: "sha256:abc"},
 		"plan": &record.Plan{
 			Header: header(record.KindPlan), Repository: "r1", ID: id, Set: set, Origin: "sha256:abc", CreatedAt: at, Method: record.MethodDump,
 			Engine: "mysql", Members: []record.PlannedMember{member}, Replicas: 3, Databases: []string{"a<b>&c"}, Tool: "v1",
+		},
+		"plan-epoch": &record.Plan{
+			Header: header(record.KindPlan), Repository: "r1", ID: id, Set: set, CreatedAt: at, Method: record.MethodFiles,
+			Members: []record.PlannedMember{{Ordinal: 0, Name: "www"}}, Replicas: 1, Epoch: 3,
 		},
 		"checkpoint": &record.Checkpoint{
 			Header: header(record.KindCheckpoint), Repository: "r1", Backup: id, Set: set, Ordinal: 2, Attempt: attempt, Sequence: 1,
@@ -195,7 +210,7 @@ func mustEncode(t *testing.T, r record.Record, k ed25519.PrivateKey) []byte {
 
 func TestNewerFormatsAreRefused(t *testing.T) {
 	for name, r := range samples() {
-		data := string(mustEncode(t, r, nil))
+		data := strings.Replace(string(mustEncode(t, r, nil)), `"critical":["retired-writers"],`, "", 1)
 		for _, newer := range []string{
 			strings.Replace(data, `"format":1`, `"format":2`, 1),
 			strings.Replace(data, `"format":1`, `"format":1,"critical":["x"]`, 1),
@@ -204,7 +219,8 @@ func TestNewerFormatsAreRefused(t *testing.T) {
 			_, err := record.Decode([]byte(newer), fresh(r), nil)
 			require.ErrorIs(t, err, record.ErrNewerFormat, name)
 		}
-		_, err := record.Decode([]byte(strings.Replace(data, `"format":1`, `"format":1,"unknown":{"is":"fine"}`, 1)), fresh(r), nil)
+		data = strings.Replace(string(mustEncode(t, r, nil)), `"format":1`, `"format":1,"unknown":{"is":"fine"}`, 1)
+		_, err := record.Decode([]byte(data), fresh(r), nil)
 		require.NoError(t, err, name)
 	}
 }
@@ -238,16 +254,26 @@ func TestInvalid(t *testing.T) {
 		"refs volume snapshot": func(s map[string]record.Record) {
 			as[*record.Refs](s, "refs").VolumeSnapshots[0].Provider = "tape"
 		},
-		"map order":        func(s map[string]record.Record) { m := as[*record.Map](s, "map"); m.Streams[0].Name = "z" },
-		"map range":        func(s map[string]record.Record) { as[*record.Map](s, "map").Streams[1].Ranges[0].Count = 3 },
-		"map range piece":  func(s map[string]record.Record) { as[*record.Map](s, "map").Streams[1].Ranges[0].Piece = 1 },
-		"piece pack":       func(s map[string]record.Record) { as[*record.Piece](s, "piece").Segments[0].Pack = 1 },
-		"piece hole":       func(s map[string]record.Record) { as[*record.Piece](s, "piece").Segments[1].Length = 1 },
-		"piece frame":      func(s map[string]record.Record) { as[*record.Piece](s, "piece").Segments[0].Length = 1 << 31 },
-		"piece at":         func(s map[string]record.Record) { as[*record.Piece](s, "piece").Segments[0].At = 1 << 31 },
-		"config chunker":   func(s map[string]record.Record) { as[*record.Config](s, "config").Chunker.Average = 3 },
-		"config epochs":    func(s map[string]record.Record) { as[*record.Config](s, "config").Epochs[0].Number = 2 },
-		"config limits":    func(s map[string]record.Record) { as[*record.Config](s, "config").LongestBackup = 0 },
+		"map order":       func(s map[string]record.Record) { m := as[*record.Map](s, "map"); m.Streams[0].Name = "z" },
+		"map range":       func(s map[string]record.Record) { as[*record.Map](s, "map").Streams[1].Ranges[0].Count = 3 },
+		"map range piece": func(s map[string]record.Record) { as[*record.Map](s, "map").Streams[1].Ranges[0].Piece = 1 },
+		"piece pack":      func(s map[string]record.Record) { as[*record.Piece](s, "piece").Segments[0].Pack = 1 },
+		"piece hole":      func(s map[string]record.Record) { as[*record.Piece](s, "piece").Segments[1].Length = 1 },
+		"piece frame":     func(s map[string]record.Record) { as[*record.Piece](s, "piece").Segments[0].Length = 1 << 31 },
+		"piece at":        func(s map[string]record.Record) { as[*record.Piece](s, "piece").Segments[0].At = 1 << 31 },
+		"config chunker":  func(s map[string]record.Record) { as[*record.Config](s, "config").Chunker.Average = 3 },
+		"config epochs":   func(s map[string]record.Record) { as[*record.Config](s, "config").Epochs[0].Number = 2 },
+		"config limits":   func(s map[string]record.Record) { as[*record.Config](s, "config").LongestBackup = 0 },
+		"config-retired no time": func(s map[string]record.Record) {
+			as[*record.Config](s, "config-retired").Retired[0].Until = time.Time{}
+		},
+		"config-retired not critical": func(s map[string]record.Record) {
+			as[*record.Config](s, "config-retired").Critical = nil
+		},
+		"config-retired order": func(s map[string]record.Record) {
+			as[*record.Config](s, "config-retired").Epochs[1].Number = 1
+		},
+		"plan-epoch epoch": func(s map[string]record.Record) { as[*record.Plan](s, "plan-epoch").Epoch = -1 },
 		"checkpoint seq":   func(s map[string]record.Record) { as[*record.Checkpoint](s, "checkpoint").Sequence = -1 },
 		"prune id":         func(s map[string]record.Record) { as[*record.Prune](s, "prune").Backups[0] = "x" },
 		"pin id":           func(s map[string]record.Record) { as[*record.Pin](s, "pin").Backup = "x" },

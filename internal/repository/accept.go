@@ -30,7 +30,7 @@ func (r *Repository) readAccepted(ctx context.Context, l layout, info *BackupInf
 		if err != nil {
 			return err
 		}
-		if _, err = record.Decode(data, &a, r.trusted()); err == nil && (a.Backup != info.ID || a.Set != l.set || a.Repository != r.config.Repository) {
+		if err = r.decodeSigned(data, &a, object.LastModified); err == nil && (a.Backup != info.ID || a.Set != l.set || a.Repository != r.config.Repository) {
 			err = fmt.Errorf("%w: it is of %s of %s in repository %s", ErrForged, a.Backup, a.Set, a.Repository)
 		}
 		if err != nil {

@@ -13,6 +13,15 @@ import (
 // This file makes backups and sets ours that were another's: those of a copied
 // bucket, and those of a cluster whose place this one takes.
 
+// AdoptOptions say what is adopted.
+type AdoptOptions struct {
+	Reason string
+	// Retired: also what is signed by writers that are retired.
+	Retired bool
+	// DryRun stores nothing.
+	DryRun bool
+}
+
 // Adopted is what Adopt made, or would make, of one backup.
 type Adopted struct {
 	Backup record.BackupID
@@ -24,8 +33,10 @@ type Adopted struct {
 // objects have the times of the copy: it says of each that its times say
 // nothing. Only those are adopted of which every object is there, in its right
 // size, since a commit that came too late is no longer told from one that did
-// not. The newest first. In a signed repository it takes the writer's key.
-func (r *Repository) AdoptCopies(ctx context.Context, set record.SetID, reason string, dryRun bool) ([]Adopted, error) {
+// not. The newest first. In a signed repository it takes the writer's key. What a
+// writer has signed that is retired, whose key may be stolen, is adopted with
+// AdoptOptions.Retired only: in a copy nothing shows when it was stored.
+func (r *Repository) AdoptCopies(ctx context.Context, set record.SetID, o AdoptOptions) ([]Adopted, error) {
 	if err := r.canSign(); err != nil {
 		return nil, fmt.Errorf("adopt a copy: %w", err)
 	}
@@ -54,7 +65,7 @@ func (r *Repository) AdoptCopies(ctx context.Context, set record.SetID, reason s
 				return list, err
 			}
 		}
-		why, err := r.adopt(ctx, stock, info, reason, dryRun)
+		why, err := r.adopt(ctx, stock, info, o)
 		if err != nil {
 			return list, err
 		}
@@ -75,8 +86,13 @@ func (b *BackupInfo) committed() int {
 }
 
 // adopt one backup; why says what speaks against it.
-func (r *Repository) adopt(ctx context.Context, stock *prune, info *BackupInfo, reason string, dryRun bool) (why string, err error) {
-	rec := r.newAccept(info, record.DoubtTimes, reason)
+func (r *Repository) adopt(ctx context.Context, stock *prune, info *BackupInfo, o AdoptOptions) (why string, err error) {
+	if !o.Retired {
+		if why, err := r.signedByRetired(ctx, stock.layout, info); why != "" || err != nil {
+			return why, err
+		}
+	}
+	rec := r.newAccept(info, record.DoubtTimes, o.Reason)
 	for _, ordinal := range slices.Sorted(maps.Keys(info.Members)) {
 		m := info.Members[ordinal]
 		if !m.Valid {
@@ -95,7 +111,7 @@ func (r *Repository) adopt(ctx context.Context, stock *prune, info *BackupInfo, 
 		rec.Commits = append(rec.Commits, m.sum)
 	}
 	record.SortHashes(rec.Commits)
-	if dryRun {
+	if o.DryRun {
 		return "", nil
 	}
 	return "", r.storeAccept(ctx, &rec)
@@ -167,7 +183,7 @@ func (r *Repository) AdoptOrigin(ctx context.Context, set record.SetID, origin s
 
 // timeless is the repository as one that goes by no times of its store.
 func (r *Repository) timeless() *Repository {
-	t := &Repository{store: r.store, config: r.config, keys: r.keys, secrets: r.secrets, memoMAC: r.memoMAC, options: r.options, log: r.log}
+	t := &Repository{store: r.store, config: r.config, number: r.number, keys: r.keys, secrets: r.secrets, memoMAC: r.memoMAC, options: r.options, log: r.log}
 	t.options.AcceptCopiedTimes = true
 	return t
 }

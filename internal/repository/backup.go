@@ -52,6 +52,7 @@ type Backup struct {
 func (r *Repository) Begin(ctx context.Context, plan record.Plan, attempt record.AttemptID) (*Backup, error) {
 	plan.Header = record.NewHeader(record.KindPlan)
 	plan.Repository = r.config.Repository
+	plan.Epoch = r.planEpoch()
 	if err := plan.Validate(); err != nil {
 		return nil, err
 	}
@@ -99,6 +100,9 @@ func (b *Backup) storePlan(ctx context.Context, plan *record.Plan) error {
 	stored, sum, err := b.r.readPlan(ctx, b.layout, plan.ID, object.LastModified, nil)
 	if err != nil {
 		return fmt.Errorf("read the stored plan %s: %w", key, err)
+	}
+	if stored.KeyEpoch() != plan.KeyEpoch() {
+		return fmt.Errorf("%w: backup %s was begun with the keys of epoch %d, and these are of epoch %d; start a new one: delete its Job, or leave out --id", ErrWrongKey, plan.ID, stored.KeyEpoch(), plan.KeyEpoch())
 	}
 	if sum != hash(sha256.Sum256(data)) {
 		b.r.log.Info("continuing a backup that was begun before", "backup", plan.ID, "planned", stored.CreatedAt)

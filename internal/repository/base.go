@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -67,7 +68,14 @@ func (b *Backup) baseParts(ctx context.Context) ([]record.ObjectRef, error) {
 		if err := b.r.judge(ctx, b.layout, &info, all[id]); err != nil {
 			return nil, err
 		}
-		if !own && (ineligible(&info) != "" || !wanted.take(&info.Plan)) {
+		if !own && ineligible(&info) != "" {
+			continue
+		}
+		if !own && info.Plan.KeyEpoch() != b.plan.KeyEpoch() {
+			wanted.others++ // its parts have other keys, and what a thief of those has stored is not to be inherited
+			continue
+		}
+		if !own && !wanted.take(&info.Plan) {
 			continue
 		}
 		of := rankCommits
@@ -221,21 +229,21 @@ func (b *Backup) absorb(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for name, sequence := range newest {
-		if last, seen := b.absorbed[name]; seen && last >= sequence {
+	for name, found := range newest {
+		if last, seen := b.absorbed[name]; seen && last >= found.sequence {
 			continue
 		}
-		if err := b.absorbOne(ctx, name, sequence); err != nil {
+		if err := b.absorbOne(ctx, name, found); err != nil {
 			return err
 		}
-		b.absorbed[name] = sequence
+		b.absorbed[name] = found.sequence
 	}
 	return nil
 }
 
-func (b *Backup) absorbOne(ctx context.Context, name writerName, sequence int) error {
-	key := b.layout.checkpoint(b.plan.ID, name.ordinal, name.attempt, sequence)
-	c, err := b.readCheckpoint(ctx, key)
+func (b *Backup) absorbOne(ctx context.Context, name writerName, found foundCheckpoint) error {
+	key := b.layout.checkpoint(b.plan.ID, name.ordinal, name.attempt, found.sequence)
+	c, err := b.readCheckpoint(ctx, key, found.stored)
 	if err != nil {
 		if !isNotExist(err) && !unreadable(err) {
 			return err
@@ -266,8 +274,14 @@ type writerName struct {
 	attempt record.AttemptID
 }
 
-func (b *Backup) newestCheckpoints(ctx context.Context) (map[writerName]int, error) {
-	newest := make(map[writerName]int)
+// foundCheckpoint is what a listing says of a checkpoint.
+type foundCheckpoint struct {
+	sequence int
+	stored   time.Time
+}
+
+func (b *Backup) newestCheckpoints(ctx context.Context) (map[writerName]foundCheckpoint, error) {
+	newest := make(map[writerName]foundCheckpoint)
 	for object, err := range b.r.store.List(ctx, b.layout.backup(b.plan.ID)) {
 		if err != nil {
 			return nil, fmt.Errorf("list checkpoints: %w", err)
@@ -281,20 +295,20 @@ func (b *Backup) newestCheckpoints(ctx context.Context) (map[writerName]int, err
 			b.sequence = max(b.sequence, sequence+1)
 		}
 		name := writerName{ordinal, attempt}
-		if last, seen := newest[name]; !seen || sequence > last {
-			newest[name] = sequence
+		if last, seen := newest[name]; !seen || sequence > last.sequence {
+			newest[name] = foundCheckpoint{sequence, object.LastModified}
 		}
 	}
 	return newest, nil
 }
 
-func (b *Backup) readCheckpoint(ctx context.Context, key string) (record.Checkpoint, error) {
+func (b *Backup) readCheckpoint(ctx context.Context, key string, stored time.Time) (record.Checkpoint, error) {
 	data, err := getAll(ctx, b.r.store, key)
 	if err != nil {
 		return record.Checkpoint{}, err
 	}
 	var c record.Checkpoint
-	if _, err := record.Decode(data, &c, b.r.trusted()); err != nil {
+	if err := b.r.decodeSigned(data, &c, stored); err != nil {
 		return record.Checkpoint{}, err
 	}
 	if c.Backup != b.plan.ID || c.Set != b.layout.set || c.Repository != b.r.config.Repository {

@@ -23,7 +23,7 @@ type CommitStatus struct {
 // index parts, map and refs, lists what is needed to see that it is all there,
 // and only then stores the commit. It fails when a stream is still open or was
 // aborted, with ErrVoid when the backup has taken longer than the repository
-// allows, and when its plan is not the stored one any more. After an error the member is given up.
+// allows, with ErrWrongKey when the writer was retired meanwhile, and when its plan is not the stored one any more. After an error the member is given up.
 func (w *MemberWriter) Commit(ctx context.Context, report record.Report, status CommitStatus) (record.Commit, error) {
 	c, err := w.commit(ctx, report, status)
 	if err != nil {
@@ -165,6 +165,9 @@ func (w *MemberWriter) storeCommit(ctx context.Context, c *record.Commit) error 
 	}
 	if late := object.LastModified.Sub(w.b.planTime); late > r.longest() {
 		return fmt.Errorf("%w: it was committed %s after its plan, at most %s is allowed; make a repository with a longer limit, or back up in smaller sets", ErrVoid, late.Round(time.Second), r.longest())
+	}
+	if err := r.stillCounts(ctx, object.LastModified); err != nil {
+		return err
 	}
 	return w.checkPlan(ctx)
 }

@@ -133,7 +133,7 @@ type copier struct {
 
 // open sees that the other store holds this repository, or nothing yet.
 func (c *copier) open(ctx context.Context) error {
-	config, err := loadConfig(ctx, c.to)
+	config, _, err := loadConfig(ctx, c.to)
 	switch {
 	case errors.Is(err, storage.ErrNoContainer) && c.o.DryRun && c.o.Creates:
 		c.stock = newStocks(c.layout)
@@ -157,7 +157,7 @@ func (c *copier) open(ctx context.Context) error {
 			return err
 		}
 	}
-	if c.there, err = Open(ctx, c.to, Keys{Trusted: c.r.trusted()}, Options{Clock: c.r.options.Clock, Logger: c.r.log}); err != nil {
+	if c.there, err = Open(ctx, c.to, Keys{Trusted: c.r.trusted(), Until: c.r.keys.Until}, Options{Clock: c.r.options.Clock, Logger: c.r.log}); err != nil {
 		return fmt.Errorf("open the copy: %w", err)
 	}
 	stock := &prune{r: c.there, layout: c.layout}

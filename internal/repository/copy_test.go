@@ -115,7 +115,7 @@ func TestCopyOfAnOldBackup(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, again.Backups[0].Before)
 	require.Zero(t, again.Copied)
-	_, err = p.signer(t, to).AdoptCopies(t.Context(), testSet, "", false)
+	_, err = p.signer(t, to).AdoptCopies(t.Context(), testSet, AdoptOptions{})
 	require.NoError(t, err)
 	p.at(to).requireLeft(t, 0)
 }
@@ -204,7 +204,7 @@ func TestCopyAndPrune(t *testing.T) {
 	report, err := p.copyTo(t, to, CopyOptions{IDs: p.ids[1:]})
 	require.NoError(t, err)
 	require.Positive(t, report.Copied.Bytes)
-	_, err = p.signer(t, to).AdoptCopies(t.Context(), testSet, "", false)
+	_, err = p.signer(t, to).AdoptCopies(t.Context(), testSet, AdoptOptions{})
 	require.NoError(t, err)
 	p.at(to).requireLeft(t, 1)
 }

@@ -95,6 +95,7 @@ func FuzzKeys(f *testing.F) {
 	f.Add(l.checkpoint("20261120T131730Z-1a2b3c4d", 3, "attempt-1", 7))
 	f.Add(l.pack(hash{1}))
 	f.Add(keyConfig(3))
+	f.Add(keyKeyFile(12, "0123456789abcdef"))
 	f.Add(l.pin("20261120T131730Z-1a2b3c4d"))
 	f.Add(l.report("20261120T131730Z-1a2b3c4d", "attempt-1"))
 	f.Add(l.proof("20261120T131730Z-1a2b3c4d", "attempt-1"))
@@ -126,6 +127,9 @@ func FuzzKeys(f *testing.F) {
 		}
 		if n, ok := l.parseOriginKey(key); ok {
 			require.Equal(t, key, l.originAt(n))
+		}
+		if epoch, recipient, ok := parseKeyFileKey(key); ok {
+			require.Equal(t, key, keyKeyFile(epoch, recipient))
 		}
 		if n, ok := parseConfigKey(key); ok {
 			require.Equal(t, key, keyConfig(n))

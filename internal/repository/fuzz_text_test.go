@@ -5,6 +5,8 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +14,8 @@ import (
 	"filippo.io/age"
 	"github.com/klauspost/compress/zstd"
 	"github.com/stretchr/testify/require"
+
+	"keepset/internal/record"
 )
 
 // A part that was read is what would be written again of its rows: there is
@@ -180,7 +184,10 @@ func FuzzKeyErrors(f *testing.F) {
 	}
 	f.Add(NameKeyFiles, "a/b AAAA\n")
 	f.Add(NameKeyFiles, "0123456789abcdef AAAA\n0123456789abcdef BBBB")
-	fingerprint := regexp.MustCompile(`^[0-9a-f]{16}$`)
+	f.Add(NameKeyFiles, "0123456789abcdef AAAA\n2.0123456789abcdef BBBB")
+	f.Add(NameTrustedWriters, set.Restore[0].Value+"@2026-11-20T13:17:30Z "+set.Restore[0].Value)
+	f.Add(NameTrustedWriters, set.Restore[0].Value+"@yesterday")
+	files := regexp.MustCompile(`^([0-9]+\.)?[0-9a-f]{16}$`)
 	f.Fuzz(func(t *testing.T, name, value string) {
 		if strings.HasSuffix(name, "_FILE") {
 			return
@@ -199,12 +206,84 @@ func FuzzKeyErrors(f *testing.F) {
 			require.Empty(t, keys)
 			return
 		}
-		for recipient := range keys.KeyFiles {
-			require.Regexp(t, fingerprint, recipient, "it becomes part of a key in the store")
+		for file := range keys.KeyFiles {
+			require.Regexp(t, files, file, "it becomes part of a key in the store")
+			epoch, recipient, later := strings.Cut(file, ".")
+			if !later {
+				epoch, recipient = "1", file
+			}
+			n, err := strconv.Atoi(epoch)
+			require.NoError(t, err)
+			require.Equal(t, file, keyFileName(n, recipient), "one name for each key file")
+		}
+		for id, until := range keys.Until {
+			require.False(t, until.IsZero())
+			require.True(t, slices.ContainsFunc(keys.Trusted, func(k ed25519.PublicKey) bool { return record.KeyID(k) == id }))
 		}
 		if name == NameKeyFiles {
 			require.Len(t, keys.KeyFiles, len(strings.FieldsFunc(value, func(r rune) bool { return r == '\n' })))
 		}
+	})
+}
+
+// Whoever signed it, and whatever it says of itself: a record of a retired writer
+// that is too late is never taken.
+func FuzzDecodeSigned(f *testing.F) {
+	_, old, err := ed25519.GenerateKey(nil)
+	require.NoError(f, err)
+	public, now, err := ed25519.GenerateKey(nil)
+	require.NoError(f, err)
+	until := newClock().now
+	r := &Repository{keys: Keys{Trusted: []ed25519.PublicKey{writerPublic(old), public}}}
+	r.config.Retired = []record.RetiredWriter{{Key: record.KeyID(writerPublic(old)), Until: until}}
+	pin := record.Pin{Header: record.NewHeader(record.KindPin), Set: testSet, Backup: "20261120T131730Z-1a2b3c4d", CreatedAt: until}
+	for _, key := range []ed25519.PrivateKey{old, now, nil} {
+		data, err := record.Encode(&pin, key)
+		require.NoError(f, err)
+		f.Add(data, int64(-1))
+		f.Add(data, int64(1))
+	}
+	f.Fuzz(func(t *testing.T, data []byte, after int64) {
+		var got record.Pin
+		stored := until.Add(time.Duration(after))
+		signer, signed := record.Decode(data, &record.Pin{}, r.trusted())
+		err := r.decodeSigned(data, &got, stored)
+		switch {
+		case signed != nil:
+			require.Error(t, err)
+		case signer == record.KeyID(public):
+			require.NoError(t, err)
+		case after > 0:
+			require.ErrorIs(t, err, errRetired)
+		default:
+			require.NoError(t, err)
+		}
+	})
+}
+
+// What a key file locks is taken only if it is the keys of its epoch, whatever a
+// recipient, who can make key files as well, has put there.
+func FuzzKeyFile(f *testing.F) {
+	secrets, err := newSecrets()
+	require.NoError(f, err)
+	epoch := record.Epoch{Number: 2, Data: Fingerprint(secrets.data.Recipient().String()), Index: Fingerprint(secrets.index.Recipient().String())}
+	file := record.KeyFile{Header: record.NewHeader(record.KindKey), Epoch: 2, Data: secrets.data.String(), Index: secrets.index.String()}
+	good, err := record.Encode(&file, nil)
+	require.NoError(f, err)
+	f.Add(good)
+	f.Add(bytes.Replace(good, []byte("AGE-SECRET-KEY-1"), []byte("AGE-SECRET-KEY-2"), 1))
+	file.Data, file.Index = file.Index, file.Data
+	swapped, err := record.Encode(&file, nil)
+	require.NoError(f, err)
+	f.Add(swapped)
+	f.Fuzz(func(t *testing.T, text []byte) {
+		got, err := decodeKeyFile(text, epoch)
+		if err != nil {
+			require.True(t, unreadable(err), err)
+			return
+		}
+		require.Equal(t, secrets.data.String(), got.data.String())
+		require.Equal(t, secrets.index.String(), got.index.String())
 	})
 }
 

@@ -105,6 +105,11 @@ func newConfig(o InitOptions) (record.Config, error) {
 	if k.Writer == nil || len(k.Index) != 1 || len(k.KeyFiles) == 0 {
 		return record.Config{}, fmt.Errorf("%w: an encrypted repository needs %s, %s and %s, as 'backup keygen' prints them", ErrNoKey, NameWriterKey, NameIndexIdentity, NameKeyFiles)
 	}
+	for name := range k.KeyFiles {
+		if !fingerprint.MatchString(name) {
+			return record.Config{}, fmt.Errorf("%w: %s has the key files of a repository with several epochs, and a new one begins with keys of its own: 'backup keygen' makes them", ErrWrongKey, NameKeyFiles)
+		}
+	}
 	config.Epochs = []record.Epoch{{
 		Number:     1,
 		Data:       Fingerprint(k.Data.String()),

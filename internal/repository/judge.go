@@ -127,17 +127,26 @@ func (r *Repository) readPlan(ctx context.Context, l layout, id record.BackupID,
 	if err != nil {
 		return plan, hash{}, err
 	}
-	if _, err := record.Decode(data, &plan, r.trusted()); err != nil {
+	sum := hash(sha256.Sum256(data))
+	if err := r.decodeSigned(data, &plan, r.timeOf(id, stored, adopted[sum])); err != nil {
 		return record.Plan{}, hash{}, err
 	}
 	if plan.ID != id || plan.Set != l.set || plan.Repository != r.config.Repository {
 		return record.Plan{}, hash{}, fmt.Errorf("%w: it is the plan of %s of %s in repository %s", ErrForged, plan.ID, plan.Set, plan.Repository)
 	}
-	sum := hash(sha256.Sum256(data))
 	if off := stored.Sub(id.Time()).Abs(); off > r.longest() && !r.options.AcceptCopiedTimes && !adopted[sum] {
 		return record.Plan{}, hash{}, fmt.Errorf("%w, since its ID and the time it was stored differ by %s, more than %s: copied, forged, or written with a wrong clock", errQuarantined, off.Round(time.Minute), r.longest())
 	}
 	return plan, sum, nil
+}
+
+// timeOf is when a record of a backup came to be: when it was stored, and of a
+// copy, whose times say nothing, what its ID says.
+func (r *Repository) timeOf(id record.BackupID, stored time.Time, adopted bool) time.Time {
+	if adopted || r.options.AcceptCopiedTimes {
+		return id.Time()
+	}
+	return stored
 }
 
 func (r *Repository) judgeCommit(ctx context.Context, l layout, info *BackupInfo, object storage.Object) error {
@@ -179,10 +188,10 @@ func (r *Repository) readCommit(ctx context.Context, l layout, info *BackupInfo,
 	if err != nil {
 		return c, hash{}, err
 	}
-	if _, err := record.Decode(data, &c, r.trusted()); err != nil {
+	sum := hash(sha256.Sum256(data))
+	if err := r.decodeSigned(data, &c, r.timeOf(info.ID, object.LastModified, info.accepted.times[sum])); err != nil {
 		return record.Commit{}, hash{}, err
 	}
-	sum := hash(sha256.Sum256(data))
 	if err := r.checkCommit(l, info, object, &c, sum); err != nil {
 		return record.Commit{}, hash{}, err
 	}

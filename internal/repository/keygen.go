@@ -1,7 +1,6 @@
 package repository
 
 import (
-	"bytes"
 	"crypto/ed25519"
 	"encoding/base64"
 	"errors"
@@ -10,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"filippo.io/age"
 
@@ -65,23 +65,19 @@ func Keygen(recipients []age.Recipient) (KeySet, error) {
 	if err != nil {
 		return KeySet{}, fmt.Errorf("make proof key: %w", err)
 	}
-	data, err := age.GenerateX25519Identity()
+	secrets, err := newSecrets()
 	if err != nil {
-		return KeySet{}, fmt.Errorf("make data key: %w", err)
+		return KeySet{}, err
 	}
-	index, err := age.GenerateX25519Identity()
-	if err != nil {
-		return KeySet{}, fmt.Errorf("make index key: %w", err)
-	}
-	files, err := lockKeys(data, index, recipients)
+	files, err := lockToAll(secrets, recipients)
 	if err != nil {
 		return KeySet{}, err
 	}
 	set.Writer = []Value{
 		{NameWriterKey, formatWriterSecret(writer)},
 		{NameTrustedWriters, formatWriterPublic(public)},
-		{NameDataRecipient, data.Recipient().String()},
-		{NameIndexIdentity, index.String()},
+		{NameDataRecipient, secrets.data.Recipient().String()},
+		{NameIndexIdentity, secrets.index.String()},
 		{NameKeyFiles, files},
 	}
 	set.Restore = []Value{
@@ -95,32 +91,25 @@ func Keygen(recipients []age.Recipient) (KeySet, error) {
 	return set, nil
 }
 
-// lockKeys renders the key files of the first epoch, one line for each
+// keyFileLine is one line of NameKeyFiles.
+func keyFileLine(name string, file []byte) string {
+	return name + " " + base64.StdEncoding.EncodeToString(file) + "\n"
+}
+
+// lockToAll renders the key files of the first epoch, one line for each
 // recipient: its fingerprint, a space, base64 of the age file.
-func lockKeys(data, index *age.X25519Identity, recipients []age.Recipient) (string, error) {
-	file := record.KeyFile{Header: record.NewHeader(record.KindKey), Epoch: 1, Data: data.String(), Index: index.String()}
-	plain, err := record.Encode(&file, nil)
-	if err != nil {
-		return "", err
-	}
+func lockToAll(secrets epochSecrets, recipients []age.Recipient) (string, error) {
 	var lines strings.Builder
 	for _, recipient := range recipients {
 		named, ok := recipient.(fmt.Stringer)
 		if !ok {
 			return "", errors.New("recipient has no text form; use an age1... public key")
 		}
-		var sealed bytes.Buffer
-		w, err := age.Encrypt(&sealed, recipient)
+		file, err := lockKeys(1, secrets, recipient)
 		if err != nil {
-			return "", fmt.Errorf("lock keys to %s: %w", named, err)
+			return "", err
 		}
-		if _, err := w.Write(plain); err != nil {
-			return "", fmt.Errorf("lock keys to %s: %w", named, err)
-		}
-		if err := w.Close(); err != nil {
-			return "", fmt.Errorf("lock keys to %s: %w", named, err)
-		}
-		fmt.Fprintf(&lines, "%s %s\n", Fingerprint(named.String()), base64.StdEncoding.EncodeToString(sealed.Bytes()))
+		lines.WriteString(keyFileLine(Fingerprint(named.String()), file))
 	}
 	return lines.String(), nil
 }
@@ -178,11 +167,23 @@ func lookup(getenv func(string) string, name string) (string, error) {
 
 func (k *Keys) parseTrusted(text string) error {
 	for _, field := range fields(text) {
-		key, err := parseWriterPublic(field)
+		text, until, timed := strings.Cut(field, "@")
+		key, err := parseWriterPublic(text)
 		if err != nil {
 			return err
 		}
 		k.Trusted = append(k.Trusted, key)
+		if !timed {
+			continue
+		}
+		at, err := time.Parse(time.RFC3339, until)
+		if err != nil || at.IsZero() {
+			return fmt.Errorf("what stands behind the @ of writer %s is no time like 2026-11-20T13:17:30Z", record.KeyID(key))
+		}
+		if k.Until == nil {
+			k.Until = make(map[string]time.Time)
+		}
+		k.Until[record.KeyID(key)] = at
 	}
 	return nil
 }
@@ -217,15 +218,19 @@ func (k *Keys) parseIndex(text string) error {
 	return nil
 }
 
-// fingerprint is the form of a [Fingerprint]: it becomes part of a key in the store.
-var fingerprint = regexp.MustCompile(`^[0-9a-f]{16}$`)
+// The form of a [Fingerprint], which becomes part of a key in the store, and of a
+// keyFileName, which has one behind the number of an epoch but the first.
+var (
+	fingerprint     = regexp.MustCompile(`^[0-9a-f]{16}$`)
+	keyFileNameForm = regexp.MustCompile(`^(([2-9]|[1-9][0-9]{1,8})\.)?[0-9a-f]{16}$`)
+)
 
 func (k *Keys) parseKeyFiles(text string) error {
 	k.KeyFiles = make(map[string][]byte)
 	for line := range strings.Lines(text) {
 		name, encoded, found := strings.Cut(strings.TrimSpace(line), " ")
 		data, err := base64.StdEncoding.DecodeString(encoded)
-		if !found || err != nil || !fingerprint.MatchString(name) {
+		if !found || err != nil || !keyFileNameForm.MatchString(name) {
 			return errors.New("a line is not a fingerprint and base64")
 		}
 		if _, twice := k.KeyFiles[name]; twice {

@@ -1,17 +1,13 @@
 package repository
 
 import (
-	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/hex"
-	"errors"
 	"fmt"
-	"io"
 	"slices"
-	"strings"
+	"time"
 
 	"filippo.io/age"
 
@@ -27,6 +23,9 @@ type Keys struct {
 	// Trusted are the public keys whose signatures count. They come from the
 	// pod's configuration, never from the store.
 	Trusted []ed25519.PublicKey
+	// Until says of trusted keys, by their key IDs, that they are of writers that
+	// are retired: only what was stored by then counts.
+	Until map[string]time.Time
 	// Data is the public half of the current epoch's D.
 	Data *age.X25519Recipient
 	// Index are the secrets of I, any epochs.
@@ -38,7 +37,8 @@ type Keys struct {
 	Prover  ed25519.PrivateKey
 	Provers []ed25519.PublicKey
 	// KeyFiles are D's and I's secrets, encrypted to R, for Init to store,
-	// by the fingerprint of their recipient.
+	// by the fingerprint of their recipient; those of later epochs, by
+	// keyFileName, are kept for whoever has to put one back.
 	KeyFiles map[string][]byte
 }
 
@@ -68,10 +68,12 @@ func writerPublic(key ed25519.PrivateKey) ed25519.PublicKey {
 	return public
 }
 
-// secrets are what R has unlocked, by epoch.
+// secrets are the identities that are held: I's, and what R has unlocked.
 type secrets struct {
 	data  []age.Identity
 	index []age.Identity
+	// closed says of the epochs that R does not open why.
+	closed map[int]error
 }
 
 // Fingerprint is the short name of a recipient or public key: the first 16
@@ -85,15 +87,13 @@ func Fingerprint(text string) string {
 // Restore unlocks.
 func (r *Repository) checkKeys(ctx context.Context) error {
 	k, c := r.keys, r.config
-	if k.Writer != nil && len(c.Writers) > 0 {
-		if id := record.KeyID(writerPublic(k.Writer)); !slices.Contains(c.Writers, id) {
-			return fmt.Errorf("%w: writer key %s is not one of the repository's writers %v", ErrWrongKey, id, c.Writers)
-		}
+	if err := r.checkWriter(); err != nil {
+		return err
 	}
 	if len(k.Trusted) > 0 && len(c.Writers) > 0 && !slices.ContainsFunc(k.Trusted, func(key ed25519.PublicKey) bool {
 		return slices.Contains(c.Writers, record.KeyID(key))
 	}) {
-		return fmt.Errorf("%w: none of the trusted writer keys is one of the repository's writers %v", ErrWrongKey, c.Writers)
+		return fmt.Errorf("%w: none of the trusted writer keys is one of the repository's writers %v: what those wrote would count for nothing; set %s to what the newest writer's Secret has", ErrWrongKey, c.Writers, NameTrustedWriters)
 	}
 	if !c.Encrypted() {
 		if k.Data != nil || len(k.Index) > 0 || len(k.Restore) > 0 {
@@ -102,7 +102,7 @@ func (r *Repository) checkKeys(ctx context.Context) error {
 		return nil
 	}
 	if k.Data != nil && Fingerprint(k.Data.String()) != c.Epoch().Data {
-		return fmt.Errorf("%w: the data recipient is not that of the current epoch %d", ErrWrongKey, c.Epoch().Number)
+		return fmt.Errorf("%w: the data recipient is not that of the current epoch %d; use the newest writer's Secret, which 'backup keygen' or 'backup keys new-epoch' has printed", ErrWrongKey, c.Epoch().Number)
 	}
 	for _, identity := range k.Index {
 		known := slices.ContainsFunc(c.Epochs, func(e record.Epoch) bool {
@@ -119,73 +119,23 @@ func (r *Repository) checkKeys(ctx context.Context) error {
 	return r.unlock(ctx)
 }
 
-// unlock opens every key file that Restore can open. The newest epoch must
-// be among them.
-func (r *Repository) unlock(ctx context.Context) error {
-	for _, epoch := range r.config.Epochs {
-		opened, err := r.unlockEpoch(ctx, epoch)
-		if err != nil {
-			return err
-		}
-		if !opened && epoch.Number == r.config.Epoch().Number {
-			return fmt.Errorf("%w: the restore identity opens none of the key files of epoch %d (recipients %s)", ErrWrongKey, epoch.Number, strings.Join(epoch.Recipients, ", "))
-		}
+// checkWriter says at once what would show only when somebody wants to restore:
+// that nobody trusts what this writer signs.
+func (r *Repository) checkWriter() error {
+	public := writerPublic(r.keys.Writer)
+	if public == nil {
+		return nil
 	}
-	return nil
-}
-
-func (r *Repository) unlockEpoch(ctx context.Context, epoch record.Epoch) (bool, error) {
-	missing := 0
-	for _, recipient := range epoch.Recipients {
-		key := keyKeyFile(epoch.Number, recipient)
-		data, err := getAll(ctx, r.store, key)
-		if isNotExist(err) {
-			missing++
-			continue
-		}
-		if err != nil {
-			return false, fmt.Errorf("read key file: %w", err)
-		}
-		plain, err := age.Decrypt(bytes.NewReader(data), r.keys.Restore...)
-		if _, noMatch := errors.AsType[*age.NoIdentityMatchError](err); noMatch {
-			continue
-		}
-		if err != nil {
-			return false, fmt.Errorf("open key file %s: %w: %w", key, ErrDamaged, err)
-		}
-		text, err := io.ReadAll(io.LimitReader(plain, 1<<16))
-		if err != nil {
-			return false, fmt.Errorf("open key file %s: %w: %w", key, ErrDamaged, err)
-		}
-		if err := r.addSecrets(text, epoch); err != nil {
-			return false, fmt.Errorf("open key file %s: %w", key, err)
-		}
-		return true, nil
-	}
-	if missing == len(epoch.Recipients) {
-		return false, fmt.Errorf("%w: all key files of epoch %d are missing below %s; copy one back, it cannot be made again", ErrDamaged, epoch.Number, prefixKeys)
-	}
-	return false, nil
-}
-
-func (r *Repository) addSecrets(text []byte, epoch record.Epoch) error {
-	var file record.KeyFile
-	if _, err := record.Decode(text, &file, nil); err != nil {
+	id := record.KeyID(public)
+	if err := mayWrite(&r.config, id, r.options.Clock()); err != nil {
 		return err
 	}
-	data, err := age.ParseX25519Identity(file.Data)
-	if err != nil {
-		return fmt.Errorf("%w: data key: %w", ErrDamaged, err)
+	if len(r.keys.Trusted) > 0 && !slices.ContainsFunc(r.keys.Trusted, func(key ed25519.PublicKey) bool { return key.Equal(public) }) {
+		return fmt.Errorf("%w: writer key %s is not among the trusted ones, so that who trusts those would restore nothing of what it writes; %s and %s have to come from one Secret", ErrWrongKey, id, NameWriterKey, NameTrustedWriters)
 	}
-	index, err := age.ParseX25519Identity(file.Index)
-	if err != nil {
-		return fmt.Errorf("%w: index key: %w", ErrDamaged, err)
+	if until, retired := r.retiredAt(id); retired {
+		r.log.Warn("the writer's key is about to end: put the new Secret in place", "key", id, "until", until)
 	}
-	if Fingerprint(data.Recipient().String()) != epoch.Data || Fingerprint(index.Recipient().String()) != epoch.Index {
-		return fmt.Errorf("%w: its keys are not those of epoch %d", ErrDamaged, epoch.Number)
-	}
-	r.secrets.data = append(r.secrets.data, data)
-	r.secrets.index = append(r.secrets.index, index)
 	return nil
 }
 
@@ -214,64 +164,4 @@ func (r *Repository) canWrite() error {
 		return fmt.Errorf("%w: this repository is encrypted; set %s to the current epoch's", ErrNoKey, NameIndexIdentity)
 	}
 	return nil
-}
-
-// The texts of ed25519 keys, which have no common one.
-const (
-	writerSecretPrefix = "keepset-writer-secret-key:"
-	writerPublicPrefix = "keepset-writer:"
-	proverSecretPrefix = "keepset-prover-secret-key:"
-	proverPublicPrefix = "keepset-prover:"
-)
-
-func formatWriterSecret(key ed25519.PrivateKey) string {
-	return writerSecretPrefix + base64.StdEncoding.EncodeToString(key.Seed())
-}
-
-func formatWriterPublic(key ed25519.PublicKey) string {
-	return writerPublicPrefix + base64.StdEncoding.EncodeToString(key)
-}
-
-func formatProverSecret(key ed25519.PrivateKey) string {
-	return proverSecretPrefix + base64.StdEncoding.EncodeToString(key.Seed())
-}
-
-func formatProverPublic(key ed25519.PublicKey) string {
-	return proverPublicPrefix + base64.StdEncoding.EncodeToString(key)
-}
-
-func parseWriterSecret(text string) (ed25519.PrivateKey, error) {
-	return parseSecret(text, writerSecretPrefix)
-}
-
-func parseProverSecret(text string) (ed25519.PrivateKey, error) {
-	return parseSecret(text, proverSecretPrefix)
-}
-
-func parseSecret(text, prefix string) (ed25519.PrivateKey, error) {
-	seed, err := decodeKey(text, prefix, ed25519.SeedSize)
-	if err != nil {
-		return nil, err
-	}
-	return ed25519.NewKeyFromSeed(seed), nil
-}
-
-func parseWriterPublic(text string) (ed25519.PublicKey, error) {
-	return decodeKey(text, writerPublicPrefix, ed25519.PublicKeySize)
-}
-
-func parseProverPublic(text string) (ed25519.PublicKey, error) {
-	return decodeKey(text, proverPublicPrefix, ed25519.PublicKeySize)
-}
-
-func decodeKey(text, prefix string, size int) ([]byte, error) {
-	encoded, found := strings.CutPrefix(strings.TrimSpace(text), prefix)
-	if !found {
-		return nil, fmt.Errorf("key does not begin with %q", prefix)
-	}
-	raw, err := base64.StdEncoding.DecodeString(encoded)
-	if err != nil || len(raw) != size {
-		return nil, fmt.Errorf("key after %q is not base64 of %d bytes", prefix, size)
-	}
-	return raw, nil
 }

@@ -29,6 +29,15 @@ func keyKeyFile(epoch int, recipient string) string {
 	return prefixKeys + strconv.Itoa(epoch) + "." + recipient + ".age"
 }
 
+// parseKeyFileKey takes keys/<epoch>.<fingerprint of R>.age apart.
+func parseKeyFileKey(key string) (epoch int, recipient string, ok bool) {
+	text, found := strings.CutPrefix(key, prefixKeys)
+	text, aged := strings.CutSuffix(text, ".age")
+	number, recipient, cut := strings.Cut(text, ".")
+	epoch, ok = parseNumber(number, found && aged && cut)
+	return epoch, recipient, ok && epoch > 0 && fingerprint.MatchString(recipient)
+}
+
 // layout is the keys of one set.
 type layout struct{ set record.SetID }
 

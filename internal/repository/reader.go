@@ -61,8 +61,9 @@ func (r *Repository) openMember(ctx context.Context, info *BackupInfo, ordinal i
 		return nil, fmt.Errorf("%w: the member has no commit", ErrNoBackup)
 	case !member.Valid:
 		return nil, fmt.Errorf("%w: the member's commit does not count: %s", ErrNoBackup, member.Why)
-	case r.Encrypted() && len(r.secrets.data) == 0:
-		return nil, fmt.Errorf("%w: this repository is encrypted; set %s", ErrNoIdentity, NameRestoreIdentity)
+	}
+	if err := r.mayOpen(info.Plan.KeyEpoch()); err != nil {
+		return nil, err
 	}
 	l := layout{info.Set}
 	refs, err := r.readRefs(ctx, l, &member.Commit)

@@ -164,6 +164,7 @@ func setDefault[T int | time.Duration](v *T, d T) {
 type Repository struct {
 	store   storage.Store
 	config  record.Config
+	number  int // of the configuration
 	keys    Keys
 	secrets secrets
 	memoMAC []byte // what keys of remembered streams are hashed with
@@ -175,11 +176,11 @@ type Repository struct {
 // Open reads the configuration and says at once when a key does not fit it:
 // ErrNotRepository, ErrNewerFormat, ErrWrongKey.
 func Open(ctx context.Context, store storage.Store, keys Keys, options Options) (*Repository, error) {
-	config, err := loadConfig(ctx, store)
+	config, number, err := loadConfig(ctx, store)
 	if err != nil {
 		return nil, err
 	}
-	r := &Repository{store: store, config: config, keys: keys, options: options.withDefaults()}
+	r := &Repository{store: store, config: config, number: number, keys: keys, options: options.withDefaults()}
 	r.log = r.options.Logger
 	if err := r.checkKeys(ctx); err != nil {
 		return nil, err
@@ -205,29 +206,30 @@ func (r *Repository) trusted() []ed25519.PublicKey { return r.keys.trusted() }
 // longest is L.
 func (r *Repository) longest() time.Duration { return r.config.LongestBackup.Duration() }
 
-func loadConfig(ctx context.Context, store storage.Store) (record.Config, error) {
+// loadConfig reads the configuration that counts, which has the highest number.
+func loadConfig(ctx context.Context, store storage.Store) (record.Config, int, error) {
 	newest := -1
 	for object, err := range store.List(ctx, prefixConfig) {
 		if err != nil {
-			return record.Config{}, fmt.Errorf("look for a repository: %w", err)
+			return record.Config{}, 0, fmt.Errorf("look for a repository: %w", err)
 		}
 		if n, ok := parseConfigKey(object.Key); ok {
 			newest = max(newest, n)
 		}
 	}
 	if newest < 0 {
-		return record.Config{}, fmt.Errorf("%w: there is no object below %s here; check the address, or make one with 'backup init'", ErrNotRepository, prefixConfig)
+		return record.Config{}, 0, fmt.Errorf("%w: there is no object below %s here; check the address, or make one with 'backup init'", ErrNotRepository, prefixConfig)
 	}
 	key := keyConfig(newest)
 	data, err := getAll(ctx, store, key)
 	if err != nil {
-		return record.Config{}, fmt.Errorf("read configuration: %w", err)
+		return record.Config{}, 0, fmt.Errorf("read configuration: %w", err)
 	}
 	var config record.Config
 	if _, err := record.Decode(data, &config, nil); err != nil {
-		return record.Config{}, fmt.Errorf("read configuration %s: %w", key, err)
+		return record.Config{}, 0, fmt.Errorf("read configuration %s: %w", key, err)
 	}
-	return config, nil
+	return config, newest, nil
 }
 
 // maxRecord bounds what a reader takes into memory for one record.

@@ -32,6 +32,7 @@ var followed = map[string]string{
 	"docs/monitoring.md":          "test/docs/monitoring_test.go: TestMonitoringPage",
 	"docs/restore-by-hand.md":     "test/byhand/byhand_test.go: TestRestoreByHand",
 	"docs/write-once.md":          "test/docs/writeonce_test.go: TestWriteOncePage",
+	"docs/keys.md":                "test/docs/keys_test.go: TestKeysPage",
 }
 
 // elsewhere are the commands that stand on other pages only, and what runs them.
@@ -74,7 +75,7 @@ func recorded(t *testing.T, code string) [][]string {
 	for _, name := range []string{"backup", "restore", "kubectl", "make"} {
 		require.NoError(t, os.WriteFile(filepath.Join(bin, name), []byte(stub), 0o700))
 	}
-	for _, name := range []string{"sed", "jq", "base64", "tar", "awk", "aws", "psql"} {
+	for _, name := range []string{"sed", "jq", "base64", "tar", "awk", "aws", "psql", "age-keygen", "cat"} {
 		require.NoError(t, os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/bash\n"), 0o700))
 	}
 	calls := filepath.Join(dir, "calls")
@@ -156,6 +157,9 @@ func TestBlocksAreKnown(t *testing.T) {
 func TestMain(m *testing.M) {
 	if os.Getenv(asAWS) != "" {
 		os.Exit(awsMain(os.Args[1:]))
+	}
+	if os.Getenv(asAgeKeygen) != "" {
+		os.Exit(ageKeygenMain(os.Args[1:]))
 	}
 	os.Exit(programs.Main(m))
 }

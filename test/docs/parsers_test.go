@@ -48,6 +48,8 @@ var fuzzed = map[string]string{
 
 	"repository: parsePinKey": "FuzzKeys", "repository: parseReportKey": "FuzzKeys", "repository: parseOriginKey": "FuzzKeys",
 	"repository: parseAccept": "FuzzKeys", "repository: parseProofKey": "FuzzKeys", "repository: parseNamed": "FuzzKeys",
+	"repository: parseKeyFileKey": "FuzzKeys", "repository: decodeKeyFile": "FuzzKeyFile",
+	"repository: decodeSigned": "FuzzDecodeSigned",
 
 	"retention: ParseSpan": "FuzzParseSpan",
 

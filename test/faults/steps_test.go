@@ -162,7 +162,7 @@ func (s *story) copy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := there.AdoptCopies(ctx, townSet, "a copy", false); err != nil {
+	if _, err := there.AdoptCopies(ctx, townSet, repository.AdoptOptions{Reason: "a copy"}); err != nil {
 		return err
 	}
 	for id := range s.requireWhole(s.far, "after the copy") {

@@ -172,6 +172,22 @@ func cannotEvict(w *world) {
 	w.run("prune", 0, "backup", "delete", "--set", set, w.id(0, 99), "--force")
 }
 
+// stolen are the keys of the backup pod.
+func (w *world) stolen() repository.Keys {
+	w.t.Helper()
+	env := w.env("backup")
+	keys, err := repository.LoadKeys(func(name string) string {
+		for _, kv := range env {
+			if value, ok := strings.CutPrefix(kv, name+"="); ok {
+				return value
+			}
+		}
+		return ""
+	})
+	require.NoError(w.t, err)
+	return keys
+}
+
 // condemns is a prune record that names all backups.
 func (w *world) condemns() string {
 	w.t.Helper()
@@ -199,39 +215,45 @@ func (w *world) plan(id string) record.Plan {
 // key; of today, not signed and signed by another key; and a second commit for the good one itself.
 func (w *world) forgeRecords(good string) {
 	w.t.Helper()
-	keys, err := repository.LoadKeys(func(name string) string {
-		for _, kv := range w.env("backup") {
-			if value, ok := strings.CutPrefix(kv, name+"="); ok {
-				return value
-			}
-		}
-		return ""
-	})
-	require.NoError(w.t, err)
+	keys := w.stolen()
 	_, foreign, err := ed25519.GenerateKey(nil)
-	require.NoError(w.t, err)
-	key := w.below("commits/" + good)[0]
-	var commit record.Commit
-	_, err = record.Decode([]byte(w.server.Must(w.t, w.as("backup", http.MethodGet, key, "", "")).Body), &commit, nil)
 	require.NoError(w.t, err)
 	for i, forged := range []struct {
 		ago    time.Duration
 		signer ed25519.PrivateKey
 	}{{-300 * day, keys.Writer}, {-2 * day, keys.Writer}, {400 * day, keys.Writer}, {time.Hour, nil}, {time.Hour, foreign}} {
-		plan, c := w.plan(good), commit
-		plan.ID, plan.CreatedAt = record.BackupID(w.id(forged.ago, 1000+i)), w.now.Add(-forged.ago)
-		data, err := record.Encode(&plan, forged.signer)
-		require.NoError(w.t, err)
-		w.server.Must(w.t, w.as("backup", http.MethodPut, "sets/_/"+set+"/backups/"+string(plan.ID)+"/plan", "", string(data)))
-		c.Backup, c.PlanSHA256, c.CapturedAt = plan.ID, sha256.Sum256(data), plan.CreatedAt
-		data, err = record.Encode(&c, forged.signer)
-		require.NoError(w.t, err)
-		w.server.Must(w.t, w.as("backup", http.MethodPut, "sets/_/"+set+"/commits/"+string(plan.ID)+"/0.forged", "", string(data)))
+		w.forge(good, w.id(forged.ago, 1000+i), forged.signer)
 	}
+	commit := w.commit(good)
 	commit.Attempt, commit.Status, commit.Reasons = "forged", record.StatusSuspect, []string{"not good"}
 	data, err := record.Encode(&commit, keys.Writer)
 	require.NoError(w.t, err)
 	w.server.Must(w.t, w.as("backup", http.MethodPut, "sets/_/"+set+"/commits/"+good+"/0.forged", "", string(data)))
+}
+
+// commit is that of a backup's one member, as the thief may read it.
+func (w *world) commit(id string) record.Commit {
+	w.t.Helper()
+	var c record.Commit
+	key := w.below("commits/" + id)[0]
+	_, err := record.Decode([]byte(w.server.Must(w.t, w.as("backup", http.MethodGet, key, "", "")).Body), &c, nil)
+	require.NoError(w.t, err)
+	return c
+}
+
+// forge stores a backup of that ID that claims to hold what a good one does, and to have been taken then.
+func (w *world) forge(good, id string, signer ed25519.PrivateKey) {
+	w.t.Helper()
+	plan, c := w.plan(good), w.commit(good)
+	plan.ID = record.BackupID(id)
+	plan.CreatedAt = plan.ID.Time()
+	data, err := record.Encode(&plan, signer)
+	require.NoError(w.t, err)
+	w.server.Must(w.t, w.as("backup", http.MethodPut, "sets/_/"+set+"/backups/"+id+"/plan", "", string(data)))
+	c.Backup, c.Attempt, c.PlanSHA256, c.CapturedAt = plan.ID, "forged", sha256.Sum256(data), plan.CreatedAt
+	data, err = record.Encode(&c, signer)
+	require.NoError(w.t, err)
+	w.server.Must(w.t, w.as("backup", http.MethodPut, "sets/_/"+set+"/commits/"+id+"/0.forged", "", string(data)))
 }
 
 // With the very same rights the pod does its work.

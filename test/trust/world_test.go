@@ -40,6 +40,7 @@ const (
 // policies of each account, which are those that deploy/ has for its role.
 var policies = map[string]string{
 	"init": "store-init", "backup": "store-backup", "prune": "store-prune", "restore": "store-restore",
+	"keys": "store-keys",
 }
 
 func secretOf(account string) string { return account + "-secret" }
@@ -101,6 +102,8 @@ func (w *world) env(role string) []string {
 	switch role {
 	case "init", "backup":
 		return append(append(env, locks...), w.keys("writer.env")...)
+	case "keys":
+		return append(append(env, locks...), w.keys("restore.env")...)
 	case "restore":
 		return append(env, w.keys("restore.env")...)
 	case "prune":
