@@ -38,9 +38,9 @@ type yard struct {
 	made int
 }
 
-func newYard(t *testing.T, replicas int32) *yard {
+func newYard(t *testing.T) *yard {
 	t.Helper()
-	y := &yard{t: t, clock: newClock(), cluster: newCluster(t, replicas), held: map[record.BackupID][]map[string][]byte{}}
+	y := &yard{t: t, clock: newClock(), cluster: newCluster(t, 2), held: map[record.BackupID][]map[string][]byte{}}
 	y.store = mem.New(mem.Options{Now: y.clock.Now})
 	_, err := repository.Init(t.Context(), y.store, repository.InitOptions{Clock: y.clock.Now})
 	require.NoError(t, err)
@@ -200,7 +200,7 @@ type killedBackup struct {
 }
 
 func newKilledBackup(t *testing.T) killing {
-	k := &killedBackup{yard: newYard(t, 2)}
+	k := &killedBackup{yard: newYard(t)}
 	k.before = k.take()
 	k.id = k.newID()
 	return k
@@ -222,7 +222,7 @@ type killedPrune struct {
 }
 
 func newKilledPrune(t *testing.T) killing {
-	k := &killedPrune{yard: newYard(t, 2)}
+	k := &killedPrune{yard: newYard(t)}
 	k.take()
 	k.take()
 	k.clock.Add(24 * time.Hour)
@@ -253,7 +253,7 @@ type killedCopy struct {
 }
 
 func newKilledCopy(t *testing.T) killing {
-	k := &killedCopy{yard: newYard(t, 2)}
+	k := &killedCopy{yard: newYard(t)}
 	k.to = mem.New(mem.Options{Now: k.clock.Now})
 	k.first = k.newID()
 	require.NoError(t, k.backUp(k.first, newProcess(t, -1, false)))

@@ -60,7 +60,7 @@ type killedSeeds struct {
 
 func killedRestore(q job.Request, replicas int32) func(*testing.T) killing {
 	return func(t *testing.T) killing {
-		k := &killedSeeds{yard: newYard(t, 2), request: q, claims: map[types.UID]*dbdumptest.MemoryServer{}}
+		k := &killedSeeds{yard: newYard(t), request: q, claims: map[types.UID]*dbdumptest.MemoryServer{}}
 		k.backup = k.take()
 		k.cluster = newCluster(t, replicas)
 		return k
