@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -73,7 +74,7 @@ func TestDrill(t *testing.T) {
 	s.drillServer()
 	pods := s.jobPods("drill-2")
 	require.NotEmpty(t, pods)
-	s.kubectl("delete", "pod", pods[0].Name, "--force", "--grace-period=0")
+	require.Positive(t, killPod(string(pods[0].UID), "restore", syscall.SIGKILL))
 	require.NotEmpty(t, s.drillObjects(), "the dead left something")
 	s.jobOK("keepset-backup", "meanwhile")
 	require.True(t, s.waitJob("drill-2", 10*time.Minute), s.logs("drill-2"))
