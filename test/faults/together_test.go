@@ -60,7 +60,7 @@ func (w *together) round(what string) {
 	complete := w.requireWhole(w.home, what)
 	require.NotEmpty(w.t, complete, what)
 	for id, at := range w.stored {
-		if w.clock.Now().Sub(at) <= minAge {
+		if w.clock.Now().Sub(at) < minAge {
 			require.True(w.t, complete[id], "%s: %s is young, and lost", what, id)
 		}
 	}
