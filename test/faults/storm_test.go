@@ -23,6 +23,9 @@ func TestStorm(t *testing.T) {
 		require.True(t, ok, "KEEPSET_SEED=%d KEEPSET_ROUNDS=1 tells this story again", seed+uint64(i))
 	}
 	t.Logf("%d stories: %s; faults: %s; %d backups were reported complete", n, sum, sum.weathers(), sum.complete)
+	if n < 100 {
+		return // too few to meet with everything
+	}
 	for _, front := range fronts[1 : len(fronts)-1] {
 		require.Positive(t, sum.met[front], "no %s: the test has lost its grip on the store", front)
 	}
