@@ -343,3 +343,14 @@ func TestCutThatFailsLeavesNothingUnseen(t *testing.T) {
 	require.ErrorIs(t, err, snapshot.ErrDenied)
 	require.Empty(t, w.aws.Snapshots())
 }
+
+// TestDeleteOfWhatIsNotSeenYet: what is given up right after it was cut does not stay because EC2 does not show it.
+func TestDeleteOfWhatIsNotSeenYet(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.aws.Inject(ebstest.Rule{Action: "CreateSnapshot", Hide: 2})
+	refs, err := w.snap.Cut(t.Context(), cutName, w.located(t, "data-mysql-0"))
+	require.NoError(t, err)
+	require.NoError(t, w.snap.Delete(t.Context(), owner, refs[0]))
+	require.Empty(t, w.aws.Snapshots())
+}

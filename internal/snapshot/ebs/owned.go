@@ -67,6 +67,12 @@ func (s *Snapshotter) delete(ctx context.Context, owner snapshot.Owner, region, 
 		return err
 	}
 	snap, err := s.snapshotByID(ctx, c, id)
+	// What was made a moment ago may not be seen yet.
+	for look := 1; err == nil && snap == nil && look < invisible; look++ {
+		if err = s.sleep(ctx, s.patience.Poll); err == nil {
+			snap, err = s.snapshotByID(ctx, c, id)
+		}
+	}
 	if err != nil || snap == nil {
 		return err
 	}
