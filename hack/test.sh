@@ -50,10 +50,11 @@ demo_there() {
 		DEMO_DATABASE_IMAGE=keepset-test/mariadb:10.11 DEMO_S3_IMAGE=keepset-test/versitygw:v1.8.0 hack/demo-cluster.sh
 }
 
-# left_out prints a pattern with the trials that this run leaves out; none is the pattern ^$. It is the same for all stages.
+# left_out prints a pattern with the trials that this run leaves out; none is the pattern ^$, with KEEPSET_TRIALS=all too. It is
+# the same for all stages.
 seed=${KEEPSET_SEED:-$RANDOM}
 left_out() {
-	if [ -n "${KEEPSET_SOAK:-}" ]; then
+	if [ -n "${KEEPSET_SOAK:-}" ] || [ "${KEEPSET_TRIALS:-}" = all ]; then
 		echo '^$'
 		return
 	fi

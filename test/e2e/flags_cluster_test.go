@@ -41,6 +41,7 @@ stringData:
 // restoreFromFiles is what docs/install.md shows, for the restore.
 func restoreFromFiles(backup string) string {
 	return strings.NewReplacer("keepset-backup-files", "keepset-restore-files", "keepset-backup", "keepset-restore",
+		"keepset-writer-keys", "keepset-restore-keys",
 		"- {name: KEEPSET_SOURCE_PASSWORD_FILE, value: /secrets/source-password}",
 		"- {name: KEEPSET_TARGET_PASSWORD_FILE, value: /secrets/target-password}\n"+
 			"                - {name: KEEPSET_REPLICATION_PASSWORD_FILE, value: /secrets/replication-password}").Replace(backup)
@@ -63,7 +64,7 @@ data: {KEEPSET_ROLE: follower}
 	s.apply(secretFiles)
 
 	s.jobOK("keepset-backup", "followers")
-	assert.NotContains(t, s.kubectl("get", "job", "followers", "-o", "yaml"), "secretRef")
+	assert.Equal(t, "keepset-writer-keys", s.secretsInEnvironment("followers"), "the keys alone, which there are none of")
 	assert.Contains(t, s.logs("followers"), "member left out")
 	taken := s.backups()[0]
 	assert.Equal(t, "complete", taken.Status)
@@ -71,7 +72,7 @@ data: {KEEPSET_ROLE: follower}
 	s.order("since the backup", 100)
 	s.parameters(map[string]string{"KEEPSET_REPLICAS": "3"})
 	s.jobOK("keepset-restore", "grow")
-	assert.NotContains(t, s.kubectl("get", "job", "grow", "-o", "yaml"), "secretRef")
+	assert.Equal(t, "keepset-restore-keys", s.secretsInEnvironment("grow"))
 	s.waitReady(3)
 	s.caughtUp(2)
 	s.nothingLeft()
@@ -85,6 +86,12 @@ data: {KEEPSET_ROLE: follower}
 	assert.EqualValues(t, cli.ExitUsage, code)
 	assert.Contains(t, message, "secret file /secrets/source-password is empty")
 	assert.Equal(t, 1, pods, "not tried again")
+}
+
+// secretsInEnvironment are the Secrets that a Job's pods have as variables.
+func (s *shopSet) secretsInEnvironment(job string) string {
+	s.t.Helper()
+	return s.kubectl("get", "job", job, "-o", "jsonpath={..secretRef.name}{..secretKeyRef.name}")
 }
 
 // versions are the objects of the namespace, Keepset's Events included, with

@@ -79,6 +79,8 @@ func TestProof3Recovery(t *testing.T) {
 	s.jobFrom("keepset-restore", "purged")
 	require.False(t, s.waitJob("purged", 3*time.Minute), s.logs("purged"))
 	assert.Contains(t, s.logs("purged"), "replication cannot continue")
+	code, _, _ := s.ended("purged")
+	assert.EqualValues(t, cli.ExitUsage, code)
 	require.Equal(t, before, s.pod("mysql-2").UID, "refused before anything was touched")
 	s.jobOK("keepset-backup", "fresh")
 	s.parameters(map[string]string{"KEEPSET_ORDINAL": "2", "KEEPSET_REPLACE": "true"})

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -62,41 +63,46 @@ spec:
 	slots := make(chan struct{}, together)
 	var wg sync.WaitGroup
 	kills := make([]int, jobs)
-	succeeded := make([]bool, jobs)
+	run := make([][]string, jobs)
 	for i := range jobs {
 		wg.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			name := fmt.Sprintf("killed-%d", i)
-			if _, err := s.try("create", "job", name, "--from=cronjob/keepset-backup"); err != nil {
-				t.Errorf("create job %s: %v", name, err)
-				return
+			// A Job that was done before its moment came is of no use here: another one takes its place.
+			for try := 0; kills[i] == 0 && try < 10; try++ {
+				name := fmt.Sprintf("killed-%d-%d", i, try)
+				if _, err := s.try("create", "job", name, "--from=cronjob/keepset-backup"); err != nil {
+					t.Errorf("create job %s: %v", name, err)
+					return
+				}
+				run[i] = append(run[i], name)
+				kills[i] = s.killSomewhere(name, 1+i%2, life)
+				assert.True(t, s.waitJob(name, 15*time.Minute), "job %s succeeds after its pod was killed:\n%s", name, s.logs(name))
 			}
-			kills[i] = s.killSomewhere(name, 1+i%2, life)
-			succeeded[i] = s.waitJob(name, 15*time.Minute)
 		})
 	}
 	wg.Wait()
 	listings, proven := honest()
 	total := 0
 	for i := range jobs {
-		assert.True(t, succeeded[i], "job %d succeeds after its pod was killed:\n%s", i, s.logs(fmt.Sprintf("killed-%d", i)))
+		assert.Positive(t, kills[i], "job %d was hit while it ran", i)
 		total += kills[i]
 	}
-	assert.GreaterOrEqual(t, total, jobs/2, "the kills hit running pods")
-	assert.Equal(t, jobs+2, proven, "every backup was verified when it was first listed as complete")
-	t.Logf("measured: %d jobs, %d pods killed within the %v that an unharmed one takes, %d listings", jobs, total, life.Round(time.Millisecond), listings)
+	names := slices.Concat(run...)
+	assert.Equal(t, len(names)+2, proven, "every backup was verified when it was first listed as complete")
+	t.Logf("measured: %d jobs, each of which was hit, and %d that were done before; %d pods killed within the %v that an unharmed one takes, %d listings",
+		jobs, len(names)-jobs, total, life.Round(time.Millisecond), listings)
 
 	byID := map[string]int{}
 	for _, b := range s.backups() {
 		assert.Equal(t, "complete", b.Status, "%s: %v", b.Backup, b.Problems)
 		byID[string(b.Backup)]++
 	}
-	for i := range jobs {
-		id := s.backupID(fmt.Sprintf("killed-%d", i))
-		assert.Equal(t, 1, byID[string(id)], "job %d has one backup, %s", i, id)
+	for _, name := range names {
+		id := s.backupID(name)
+		assert.Equal(t, 1, byID[string(id)], "job %s has one backup, %s", name, id)
 	}
-	assert.Len(t, byID, jobs+2)
+	assert.Len(t, byID, len(names)+2)
 	assert.Contains(t, s.keepset("backup", "verify", "--repository", s.repository, "--read-data", "100"), "0 damaged")
 }
 
