@@ -49,7 +49,7 @@ func (f *BackupFlags) Add(fs *pflag.FlagSet) {
 	f.Set.Add(fs)
 	f.Server.Add(fs, "source")
 	f.Server.AddDump(fs)
-	fs.StringVar(&f.Method, "method", record.MethodDump, "how members are captured: dump (rows), snapshot (their volumes, in Kubernetes), or files (directories, without Kubernetes)")
+	fs.StringVar(&f.Method, "method", record.MethodDump, "how members are captured: dump (rows), physical (the server's files, by its replication protocol, with --engine postgres), snapshot (their volumes, in Kubernetes), or files (directories, without Kubernetes)")
 	f.Volumes.AddCut(fs)
 	f.Command.Add(fs, "program whose standard output is the backup, for --engine command, run in the set's --container or, with --source local, here")
 	f.Command.AddDump(fs)
@@ -72,7 +72,7 @@ func (f *BackupFlags) Job(ctx context.Context, a *App) (b *job.Backup, done func
 	if f.Role != "any" && f.Role != job.RoleFollower {
 		return nil, nil, Usage("--role %q is not one of any, follower", f.Role)
 	}
-	if methods := []string{record.MethodDump, record.MethodSnapshot, record.MethodFiles}; !slices.Contains(methods, f.Method) {
+	if methods := []string{record.MethodDump, record.MethodPhysical, record.MethodSnapshot, record.MethodFiles}; !slices.Contains(methods, f.Method) {
 		return nil, nil, Usage("--method %q is not one of %s", f.Method, strings.Join(methods, ", "))
 	}
 	if len(f.Files.planned()) > 0 && f.Method != record.MethodFiles {
@@ -174,6 +174,9 @@ func (f *BackupFlags) plain(a *App, b *job.Backup) error {
 	b.Attempt = record.NewAttemptID()
 	b.Discover = job.Sources(addresses)
 	f.engines(a, b, func(m job.Member) Server { return servers[m.Address] }, nil)
+	if f.Method == record.MethodPhysical {
+		return f.physical(b)
+	}
 	return nil
 }
 
@@ -202,7 +205,7 @@ func (f *BackupFlags) inCluster(ctx context.Context, a *App, b *job.Backup) erro
 		if err := f.Command.remote(false); err != nil {
 			return err
 		}
-	} else if f.Server.User == "" && (f.Method == record.MethodDump || f.Volumes.Quiesce == quiesceEngine) {
+	} else if f.Server.User == "" && (f.Method == record.MethodDump || f.Method == record.MethodPhysical || f.Volumes.Quiesce == quiesceEngine) {
 		return Usage("--source-user is required (or %s): the account that reads the databases", EnvName("source-user"))
 	}
 	run, err := client.Self(ctx, a.Getenv)
@@ -236,6 +239,9 @@ func (f *BackupFlags) inCluster(ctx context.Context, a *App, b *job.Backup) erro
 		f.engines(a, b, func(m job.Member) Server {
 			return Server{Engine: f.Server.engine(), Address: m.Address, User: f.Server.User}
 		}, func(m job.Member) postgres.Programs { return programsIn(client, m) })
+	}
+	if f.Method == record.MethodPhysical {
+		return f.physical(b)
 	}
 	if f.Method == record.MethodSnapshot {
 		if err := f.Volumes.cuts(ctx, a, client, b); err != nil {

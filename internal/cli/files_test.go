@@ -30,6 +30,15 @@ func TestFlagsOfFiles(t *testing.T) {
 		require.Error(t, err, "%q", args)
 		require.True(t, isUsage(err), "%q: %v", args, err)
 	}
+	for _, args := range [][]string{
+		{"--source", "mysql://u@h"},
+		{"--source", "postgres://u@h", "--database", "shop"},
+		{"--source", "file:///x"},
+	} {
+		_, err := backupJob(t, append([]string{"--set", "todo", "--method", "physical"}, args...)...)
+		require.Error(t, err, "%q", args)
+		require.True(t, isUsage(err), "%q: %v", args, err)
+	}
 	_, err := backupJob(t, "--set", "www", "--method", "files", "--source", "file://"+data, "--exclude-path", "*.tmp")
 	require.NoError(t, err)
 }
@@ -58,7 +67,10 @@ func TestFlagsOfADirectoryAsTarget(t *testing.T) {
 	for _, args := range [][]string{
 		{"--target", "file:///tmp/x", "--database", "shop"},
 		{"--target", "file:///tmp/x", "--with-users"},
-		{"--target", "file:///tmp/x", "--as-follower-of", "db:3306"},
+		{"--target", "file:///tmp/x", "--as-follower-of", "db:5432"}, // and no account
+		{"--target", "file:///tmp/x", "--tablespace", "old=new"},
+		{"--target", "file:///tmp/x", "--tablespace", "/a=/b", "--tablespace", "/a=/c"},
+		{"--target", "postgres://u@h", "--tablespace", "/a=/b"},
 		{"--target", "file:x"},
 		{"--target", "file:///tmp/x", "--include-path", "["},
 		{"--target", "mysql://u@h", "--no-owner"},

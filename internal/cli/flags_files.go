@@ -153,13 +153,21 @@ func (f *LoadFlags) files(ctx context.Context, a *App) (*job.LoadFiles, func(), 
 	if err != nil {
 		return nil, nil, err
 	}
-	if f.Upstream.Follow != "" || len(f.Objects.Databases)+len(f.Objects.Tables)+len(f.Rename) > 0 || f.WithUsers || f.SkipBinlog {
-		return nil, nil, Usage("--target %s is a directory: the flags for databases, accounts and replication do not go with it", f.Target)
+	if len(f.Objects.Databases)+len(f.Objects.Tables)+len(f.Rename) > 0 || f.WithUsers || f.SkipBinlog {
+		return nil, nil, Usage("--target %s is a directory: the flags for databases and accounts do not go with it", f.Target)
 	}
-	l := &job.LoadFiles{Ordinal: f.Ordinal, Clock: a.Clock, Log: a.Log, Options: filetree.RestoreOptions{
+	workers := max(2, runtime.GOMAXPROCS(0))
+	base, err := f.base(a, dir, workers)
+	if err != nil {
+		return nil, nil, err
+	}
+	l := &job.LoadFiles{Ordinal: f.Ordinal, Clock: a.Clock, Log: a.Log, Base: base, BaseOnly: base.particular(), FilesOnly: f.Files.particular(), Options: filetree.RestoreOptions{
 		Path: dir, Replace: f.Replace, NoOwner: f.Files.NoOwner, NoDevices: f.Files.NoDevices, NoXattrs: f.Files.NoXattrs,
-		Workers: max(2, runtime.GOMAXPROCS(0)),
+		Workers: workers,
 	}}
+	if f.Replace && l.FilesOnly == "" {
+		l.FilesOnly = "--replace"
+	}
 	if l.Options.Patterns, err = f.Files.patterns(); err != nil {
 		return nil, nil, err
 	}

@@ -53,6 +53,8 @@ type UpstreamFlags struct {
 	PasswordFile string
 	TLS          bool
 	TLSCA        string
+	// Slot is PostgreSQL's, and declared where a standby is made of files.
+	Slot string
 }
 
 // Add declares the flags.
@@ -105,23 +107,24 @@ func (f *UpstreamFlags) account(a *App, host string, port int) (*dbdump.Upstream
 
 // LoadFlags are the flags of `restore load`.
 type LoadFlags struct {
-	Repository RepositoryFlags
-	Set        SetFlags
-	Choice     ChoiceFlags
-	Server     ServerFlags
-	Upstream   UpstreamFlags
-	Objects    ObjectFlags
-	Command    CommandFlags
-	Container  string
-	Files      FileFlags
-	Metrics    MetricsFlags
-	Target     string
-	Ordinal    int
-	Rename     []string
-	Replace    bool
-	WithUsers  bool
-	SkipBinlog bool
-	Rows       string
+	Repository  RepositoryFlags
+	Set         SetFlags
+	Choice      ChoiceFlags
+	Server      ServerFlags
+	Upstream    UpstreamFlags
+	Objects     ObjectFlags
+	Command     CommandFlags
+	Container   string
+	Files       FileFlags
+	Metrics     MetricsFlags
+	Target      string
+	Ordinal     int
+	Rename      []string
+	Tablespaces []string
+	Replace     bool
+	WithUsers   bool
+	SkipBinlog  bool
+	Rows        string
 }
 
 // Add declares the flags.
@@ -137,6 +140,8 @@ func (f *LoadFlags) Add(fs *pflag.FlagSet) {
 	f.Command.Preset.Add(fs, presetTimesTen)
 	f.Files.AddRestore(fs)
 	f.Metrics.Add(fs)
+	fs.StringVar(&f.Upstream.Slot, "replication-slot", "", "slot of the upstream's that keeps the log for a standby of PostgreSQL (--method physical)")
+	fs.StringArrayVar(&f.Tablespaces, "tablespace", nil, "where a tablespace of a base backup goes, /old=/new; repeatable")
 	fs.StringVar(&f.Container, "container", "", "container of a --target pod")
 	fs.StringVar(&f.Target, "target", "", "server to load into, mysql://user@host:port or postgres://user@host:port; for --command pod/NAME or local; for files a new or empty directory, file:///dir")
 	fs.IntVar(&f.Ordinal, "ordinal", 0, "which member of the backup")
@@ -152,6 +157,8 @@ func (f *LoadFlags) Job(ctx context.Context, a *App) (l Loader, done func(), err
 	switch {
 	case isDirectoryURL(f.Target):
 		return f.files(ctx, a)
+	case len(f.Tablespaces) > 0 || f.Upstream.Slot != "":
+		return nil, nil, Usage("--target %s is no directory: --tablespace and --replication-slot go with the files of a server", withoutAccount(f.Target))
 	case len(f.Files.planned()) > 0 || f.Files.NoOwner || f.Files.NoDevices || f.Files.NoXattrs:
 		return nil, nil, Usage("--target %s is no directory: the flags for files do not go with it", withoutAccount(f.Target))
 	case f.Server.Engine == command.Name:

@@ -64,13 +64,21 @@ func (c *Counts) object(name string) record.Object {
 
 // CountsOf reads the counts of a report of a tree.
 func CountsOf(r record.Report) (Counts, error) {
+	if r.Layout != Layout || len(r.Objects) != 1 {
+		return Counts{}, fmt.Errorf("%w: its layout is %q, not %s", ErrArchive, r.Layout, Layout)
+	}
+	return CountsOfTree(r.Objects[0])
+}
+
+// CountsOfTree reads the counts of the object that a tree is in a report.
+func CountsOfTree(o record.Object) (Counts, error) {
 	var c Counts
-	if r.Layout != Layout || len(r.Objects) != 1 || r.Objects[0].Kind != KindTree {
-		return c, fmt.Errorf("%w: its layout is %q, not %s", ErrArchive, r.Layout, Layout)
+	if o.Kind != KindTree {
+		return c, fmt.Errorf("%w: %q is no tree", ErrArchive, o.Kind)
 	}
 	for name, n := range c.named() {
 		var err error
-		if *n, err = parseDecimal(r.Objects[0].Attributes[name]); err != nil {
+		if *n, err = parseDecimal(o.Attributes[name]); err != nil {
 			return c, fmt.Errorf("count of %s: %w", name, err)
 		}
 	}

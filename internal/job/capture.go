@@ -75,6 +75,8 @@ func (c *capture) commit(ctx context.Context, inv Inventory) (commit record.Comm
 		take = c.cut
 	case c.job.Files != nil:
 		take = c.files
+	case c.job.Plan.Method == record.MethodPhysical:
+		take = c.base
 	}
 	commit, report, err = take(ctx, member)
 	return commit, false, report, err

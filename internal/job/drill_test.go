@@ -444,11 +444,11 @@ func TestDrillRefusesOtherMethods(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 3)
 	b := w.backup()
-	b.Plan.Method = record.MethodPhysical
+	b.Plan.Method = record.MethodSnapshot
 	_, err := b.Run(t.Context())
 	require.NoError(t, err)
 	d := &job.Drill{Repository: w.repo, Set: testSet, Ordinal: job.PrimaryOrdinal, Clock: w.clock.Now, Log: slog.New(slog.DiscardHandler)}
 	_, err = d.Run(t.Context())
 	require.ErrorIs(t, err, job.ErrConfig)
-	require.ErrorContains(t, err, "method physical")
+	require.ErrorContains(t, err, "method snapshot")
 }

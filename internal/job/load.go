@@ -109,6 +109,9 @@ func (l *Load) prepare(ctx context.Context) (*repository.MemberReader, *LoadRepo
 	if info.Plan.Method == record.MethodFiles {
 		return nil, nil, errTree(info.ID)
 	}
+	if info.Plan.Method == record.MethodPhysical {
+		return nil, nil, errBase(info.ID)
+	}
 	if info.Plan.Method == record.MethodSnapshot && !l.Adopt {
 		return nil, nil, fmt.Errorf("%w: backup %s consists of volume snapshots, which hold no rows that could be loaded; restore run makes volumes of them", ErrConfig, info.ID)
 	}

@@ -21,7 +21,12 @@ type LoadFiles struct {
 	Choice     Choice
 	Ordinal    int
 	// Options say where the files go, and which.
-	Options  filetree.RestoreOptions
+	Options filetree.RestoreOptions
+	// Base makes a server's files, of a backup that holds them.
+	Base Base
+	// FilesOnly is a flag that was given and is for directories alone, BaseOnly one for servers' files.
+	FilesOnly, BaseOnly string
+
 	Clock    func() time.Time
 	Log      *slog.Logger
 	Progress Progress
@@ -40,7 +45,7 @@ func (l *LoadFiles) Run(ctx context.Context) (*LoadReport, error) {
 	}
 	source := &fileSource{MemberReader: member}
 	stop := l.watch(source, member)
-	restored, err := filetree.Restore(ctx, source, l.Options)
+	restored, err := l.restore(ctx, source)
 	stop(err)
 	if err = errors.Join(err, member.Close()); err != nil {
 		return report, err
@@ -51,6 +56,13 @@ func (l *LoadFiles) Run(ctx context.Context) (*LoadReport, error) {
 	report.Entries, report.Bytes, report.Warnings = restored.Rows, restored.Bytes, restored.Warnings
 	report.Seconds = l.Clock().Sub(start).Seconds()
 	return report, nil
+}
+
+func (l *LoadFiles) restore(ctx context.Context, source *fileSource) (record.Report, error) {
+	if isBase(source.Report()) {
+		return l.Base.Restore(ctx, source)
+	}
+	return filetree.Restore(ctx, source, l.Options)
 }
 
 // DryRun does everything that Run does before it touches the target.
@@ -71,12 +83,17 @@ func (l *LoadFiles) prepare(ctx context.Context) (*repository.MemberReader, *Loa
 	if passed != "" {
 		l.Log.Warn(passed)
 	}
-	if info.Plan.Method != record.MethodFiles {
-		return nil, nil, fmt.Errorf("%w: backup %s was captured by the method %s and holds no files of a directory; a backup before it may, choose it by --backup", ErrConfig, info.ID, info.Plan.Method)
+	if err := l.checkMethod(&info.Plan); err != nil {
+		return nil, nil, err
 	}
 	member, err := l.Repository.OpenMember(ctx, info, l.Ordinal)
 	if err != nil {
 		return nil, nil, fmt.Errorf("open ordinal %d of backup %s: %w", l.Ordinal, info.ID, err)
+	}
+	if isBase(member.Report()) {
+		if err := l.Base.Check(ctx, member.Report()); err != nil {
+			return nil, nil, errors.Join(err, member.Close())
+		}
 	}
 	for _, doubt := range member.Report().Doubts {
 		l.Log.Warn("the backup is doubtful: " + doubt)

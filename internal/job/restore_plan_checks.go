@@ -19,6 +19,8 @@ func checkSeedable(p *record.Plan) error {
 	switch {
 	case p.Method == record.MethodFiles:
 		return errTree(p.ID)
+	case p.Method == record.MethodPhysical:
+		return errBase(p.ID)
 	case p.Engine == command.Name:
 		return fmt.Errorf("%w: backup %s was taken by a command, and only a command can bring it back, into a pod that runs: restore load --engine %s", ErrConfig, p.ID, command.Name)
 	case p.Engine == "postgres":

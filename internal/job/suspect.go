@@ -49,6 +49,9 @@ func (s SuspectRules) Judge(r record.Report, last *record.Commit) []string {
 	if isTree(r) {
 		return s.judgeTree(r, last)
 	}
+	if isBase(r) {
+		return s.judgeBase(r, last)
+	}
 	reasons := s.judgeFollower(r.Coordinates.Upstream)
 	for _, other := range r.Coordinates.OtherUpstreams {
 		reasons = append(reasons, s.judgeFollower(&other)...)

@@ -81,7 +81,8 @@ var fuzzed = map[string]string{
 
 	"dbdump/postgres: parseProgramVersion": "FuzzProgramVersion", "dbdump/postgres: next": "FuzzScript", "dbdump/postgres: understand": "FuzzStatement",
 	"dbdump/postgres: tokensOf": "FuzzStatement", "dbdump/postgres: renameDatabase": "FuzzRename", "dbdump/postgres: escapeElement": "FuzzNames",
-	"dbdump/postgres: covers": "FuzzFilter", "dbdump/postgres: majorOf": "FuzzProgramVersion",
+	"dbdump/postgres: covers": "FuzzFilter", "dbdump/postgres: majorOf": "FuzzProgramVersion", "dbdump/postgres: readManifest": "FuzzManifest",
+	"dbdump/postgres: parseLSN": "FuzzLSN", "dbdump/postgres: segmentOf": "FuzzLSN",
 }
 
 // looksLike is what a parser is mostly called.

@@ -1,7 +1,10 @@
 package docs
 
 import (
+	"errors"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -21,8 +24,10 @@ func TestPostgresPage(t *testing.T) {
 	db0, db1, db2 := servers.Postgres15(t), servers.Postgres15(t), servers.Postgres15(t)
 	db0.Exec(t, "postgres", "CREATE ROLE todo LOGIN PASSWORD 'secret'", "CREATE DATABASE todo OWNER todo", page.In("sql", "Accounts"))
 	db0.Exec(t, "todo", "SET ROLE todo", "CREATE TABLE public.other (id int PRIMARY KEY)", "RESET ROLE",
+		page.In("sql", "Base backups"),
 		"CREATE TABLE public.tasks (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, what text, done bool DEFAULT false, twice int GENERATED ALWAYS AS (id * 2) STORED)",
 		"INSERT INTO public.tasks (what) SELECT md5(g::text) FROM generate_series(1, 1000) g", "SELECT lo_from_bytea(42, decode(repeat('00ff', 5000), 'hex'))")
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "srv"), 0o700))
 	names := []string{"file:///srv/", "file://" + dir + "/srv/", "=...", "=" + db0.Password}
 	for name, s := range map[string]*servers.Postgres{"db0": db0, "db1": db1} {
 		names = append(names, name+":5432", s.Addr)
@@ -41,6 +46,14 @@ func TestPostgresPage(t *testing.T) {
 		require.Equal(t, "1001", c.server.Value(t, c.database, "INSERT INTO public.tasks (what) VALUES ('x') RETURNING id"))
 		require.Equal(t, "10000", c.server.Value(t, c.database, "SELECT length(lo_get(42))"))
 		require.Equal(t, "todo", c.server.Value(t, c.database, "SELECT tableowner FROM pg_tables WHERE tablename = 'other'"))
+	}
+	for name, recovers := range map[string]string{"copy": "f", "standby": "t"} {
+		s := db0.On(t, func(data string) error {
+			// The files belong to whom the server's user namespace calls itself.
+			return errors.Join(os.Rename(filepath.Join(dir, "srv", name), data), exec.CommandContext(t.Context(), "chown", "-R", strconv.Itoa(os.Geteuid()), data).Run())
+		})
+		require.Equal(t, recovers, s.Value(t, "todo", "SELECT pg_is_in_recovery()"))
+		require.Equal(t, "1000", s.Value(t, "todo", "SELECT count(*) FROM public.tasks WHERE id <= 1000"))
 	}
 }
 

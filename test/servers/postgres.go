@@ -367,17 +367,29 @@ func (s *Postgres) Value(t testing.TB, database, query string) string {
 	return rows[0]
 }
 
+// Run runs one of the server's own programs, which must succeed.
+func (s *Postgres) Run(ctx context.Context, program string, args ...string) error {
+	if out, err := exec.CommandContext(ctx, filepath.Join(s.Programs, program), args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", program, err, out)
+	}
+	return nil
+}
+
 // Standby starts a server that follows s, on a copy of its files.
 func (s *Postgres) Standby(t testing.TB, options ...PostgresOption) *Postgres {
 	t.Helper()
-	p := postgres{name: "PostgreSQL standby", packages: postgresBookworm, major: "15"}
+	return s.On(t, func(data string) error { return s.copyTo(t.Context(), data) }, options...)
+}
+
+// On starts a server of the version of s on the files that fill puts into its data folder.
+func (s *Postgres) On(t testing.TB, fill func(data string) error, options ...PostgresOption) *Postgres {
+	t.Helper()
+	p := postgres{name: "PostgreSQL 15 on other files", packages: postgresBookworm, major: "15"}
 	if !strings.Contains(s.Programs, "/15/") {
-		p.packages, p.major = postgresSid, "18"
+		p = postgres{name: "PostgreSQL 18 on other files", packages: postgresSid, major: "18"}
 	}
 	dir := t.TempDir()
-	return started(t, p.name, func() (*Postgres, error) {
-		return newPostgres(t.Context(), p, dir, options, func(data string) error { return s.copyTo(t.Context(), data) })
-	})
+	return started(t, p.name, func() (*Postgres, error) { return newPostgres(t.Context(), p, dir, options, fill) })
 }
 
 // copyTo makes a copy of the server's files that will follow it.

@@ -50,7 +50,9 @@ var omittedAlways = []string{
 }
 
 // AlwaysOmitted tells whether a line of Report.Omitted is in that of every dump.
-func AlwaysOmitted(line string) bool { return slices.Contains(omittedAlways, line) }
+func AlwaysOmitted(line string) bool {
+	return slices.Contains(omittedAlways, line) || slices.Contains(omittedFromBase, line)
+}
 
 // Dump implements dbdump.Engine.
 func (e *Engine) Dump(ctx context.Context, w dbdump.Sink) (record.Report, error) {

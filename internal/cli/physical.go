@@ -1,0 +1,116 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+
+	"keepset/internal/dbdump"
+	"keepset/internal/dbdump/postgres"
+	"keepset/internal/job"
+	"keepset/internal/record"
+)
+
+// physical makes the job one that takes the servers' files.
+func (f *BackupFlags) physical(b *job.Backup) error {
+	if f.Server.engine() != enginePostgres {
+		return Usage("--method %s is for --engine %s; the engine is %s", record.MethodPhysical, enginePostgres, f.Server.engine())
+	}
+	if len(f.Server.patterns()) > 0 {
+		return Usage("--method %s takes a server's files as a whole: it goes with neither --database nor --exclude", record.MethodPhysical)
+	}
+	b.Plan.Method = record.MethodPhysical
+	return nil
+}
+
+// postgresBase makes the files of a PostgreSQL server, after its upstream has been asked.
+type postgresBase struct {
+	postgres.BaseRestore
+	upstream *postgres.Engine // nil for a primary
+}
+
+// Check implements job.Base.
+func (b *postgresBase) Check(ctx context.Context, r record.Report) error {
+	if err := b.BaseRestore.Check(r); err != nil {
+		return fmt.Errorf("%w: %w", job.ErrConfig, err)
+	}
+	if b.upstream == nil {
+		return nil
+	}
+	return b.upstream.CanFollow(ctx, r.Coordinates, b.Slot)
+}
+
+// base says what becomes of a base backup's files in dir.
+func (f *LoadFlags) base(a *App, dir string, workers int) (*postgresBase, error) {
+	b := &postgresBase{BaseRestore: postgres.BaseRestore{
+		Path: dir, NoOwner: f.Files.NoOwner, Workers: workers, Slot: f.Upstream.Slot, Tablespaces: map[string]string{},
+	}}
+	for _, raw := range f.Tablespaces {
+		was, now, ok := strings.Cut(raw, "=")
+		if !ok || !strings.HasPrefix(was, "/") || !strings.HasPrefix(now, "/") {
+			return nil, Usage("--tablespace %q: want /old=/new, where it was and where it goes", raw)
+		}
+		if _, twice := b.Tablespaces[was]; twice {
+			return nil, Usage("--tablespace %s is given twice", was)
+		}
+		b.Tablespaces[was] = now
+	}
+	if f.Upstream.Follow == "" || f.Upstream.Follow == "none" {
+		return b, nil
+	}
+	host, port, err := SplitHostPort("as-follower-of", f.Upstream.Follow, 5432)
+	if err != nil {
+		return nil, err
+	}
+	if b.Upstream, err = f.Upstream.account(a, host, port); err != nil {
+		return nil, err
+	}
+	b.upstream, err = f.standbyOf(b.Upstream)
+	return b, err
+}
+
+// standbyOf asks an upstream as its standby will.
+func (f *LoadFlags) standbyOf(up *dbdump.Upstream) (*postgres.Engine, error) {
+	if strings.ContainsAny(up.Password+up.User+up.Host+up.CA+f.Upstream.Slot, "\r\n\x00") {
+		return nil, Usage("an address, account or password of the upstream's has a line break in it, which the standby's configuration cannot hold")
+	}
+	o := postgres.Options{
+		Address: net.JoinHostPort(up.Host, strconv.Itoa(up.Port)), User: up.User, Password: up.Password, ConnectTimeout: f.Server.ConnectTimeout,
+	}
+	if up.TLS { // the authorities' file is the standby's; here the server is not identified
+		o.TLS = postgres.TLS{Required: true, SkipVerify: true}
+	}
+	e, err := postgres.New(o)
+	if err != nil {
+		return nil, Usage("--as-follower-of: %w", err)
+	}
+	return e, nil
+}
+
+// particular is a flag that was given and goes with directories alone; "" for none.
+func (f *FileFlags) particular() string {
+	switch {
+	case len(f.Include) > 0:
+		return "--include-path"
+	case len(f.Exclude) > 0:
+		return "--exclude-path"
+	case f.NoDevices:
+		return "--no-devices"
+	case f.NoXattrs:
+		return "--no-xattrs"
+	}
+	return ""
+}
+
+// particular is a flag that was given and goes with a server's files alone.
+func (b *postgresBase) particular() string {
+	switch {
+	case b.Upstream != nil:
+		return "--as-follower-of"
+	case len(b.Tablespaces) > 0:
+		return "--tablespace"
+	}
+	return ""
+}

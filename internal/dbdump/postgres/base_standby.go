@@ -1,0 +1,126 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"keepset/internal/dbdump"
+	"keepset/internal/record"
+)
+
+// conninfo is the connection as libpq reads it.
+func conninfo(u *dbdump.Upstream) string {
+	pairs := [][2]string{{"host", u.Host}, {"port", strconv.Itoa(u.Port)}, {"user", u.User}}
+	if u.Password != "" {
+		pairs = append(pairs, [2]string{"password", u.Password})
+	}
+	switch {
+	case u.CA != "":
+		pairs = append(pairs, [2]string{"sslmode", "verify-full"}, [2]string{"sslrootcert", u.CA})
+	case u.TLS:
+		pairs = append(pairs, [2]string{"sslmode", "require"})
+	}
+	var b strings.Builder
+	for i, p := range pairs {
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteString(p[0] + "='" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(p[1]) + "'")
+	}
+	return b.String()
+}
+
+// quoteSetting makes a value for a configuration file.
+func quoteSetting(s string) string {
+	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `''`).Replace(s) + "'"
+}
+
+// CanFollow asks the server, as a standby would, whether one that begins at c can
+// follow it. ErrCoordinates when it has another history, is behind c, or has
+// removed the log from there on.
+func (e *Engine) CanFollow(ctx context.Context, c record.Coordinates, slot string) error {
+	doing := fmt.Sprintf("follow %s from %s", e.opts.Address, formatLSN(c.Position))
+	s, err := e.replication(ctx)
+	if err != nil {
+		return fmt.Errorf("%s: %w", doing, baseRemedy(err))
+	}
+	defer s.abandon()
+	system := ""
+	err = s.each(ctx, "IDENTIFY_SYSTEM", func(r row) error {
+		system = r.at(0)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	if system != c.Server {
+		return fmt.Errorf("%s: %w: it is another system (%s) than the one that was backed up (%s)", doing, dbdump.ErrCoordinates, system, c.Server)
+	}
+	if err := e.asks(ctx, s, c, slot); err != nil {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	return nil
+}
+
+// asks asks for the log, and hangs up at its first byte.
+func (e *Engine) asks(ctx context.Context, s *session, c record.Coordinates, slot string) error {
+	timeline, first, err := segmentOf(c)
+	if err != nil {
+		return err
+	}
+	bounded, cancel := context.WithTimeout(ctx, e.opts.ConnectTimeout)
+	defer cancel()
+	command := "START_REPLICATION "
+	if slot != "" {
+		command += "SLOT " + quoteIdentifier(slot) + " "
+	}
+	command += fmt.Sprintf("PHYSICAL %s TIMELINE %d", formatLSN(first), timeline)
+	b := &baseStream{ctx: bounded, conn: s.conn}
+	s.conn.Frontend().SendQuery(&pgproto3.Query{String: command})
+	if err := s.conn.Frontend().Flush(); err != nil {
+		return err
+	}
+	for {
+		m, err := b.message()
+		if sqlState(err) != "" {
+			return fmt.Errorf("%w: %w", dbdump.ErrCoordinates, err)
+		}
+		if err != nil {
+			return err
+		}
+		switch m := m.(type) {
+		case *pgproto3.CopyBothResponse:
+		case *pgproto3.CopyData: // bytes of the log, or that there is no more of it yet
+			return nil
+		default:
+			return fmt.Errorf("%w: %T to %s", errBase, m, command)
+		}
+	}
+}
+
+// segmentOf is the timeline of a position, and where the file that holds it begins.
+func segmentOf(c record.Coordinates) (timeline, first uint64, err error) {
+	if len(c.File) != 24 {
+		return 0, 0, fmt.Errorf("the backup has no position in the log: %q", c.File)
+	}
+	var numbers [3]uint64
+	for i := range numbers {
+		if numbers[i], err = strconv.ParseUint(c.File[8*i:8*i+8], 16, 32); err != nil {
+			return 0, 0, fmt.Errorf("the backup has no position in the log: %q", c.File)
+		}
+	}
+	// The file's number within its 4 GiB, and the position within them, tell how
+	// large files are; a power of two from 1 MiB to 1 GiB.
+	last := max(c.Position, 1) - 1
+	low := last & 0xffffffff
+	for size := uint64(1 << 20); size <= 1<<30; size <<= 1 {
+		if low/size == numbers[2] {
+			return numbers[0], last / size * size, nil
+		}
+	}
+	return 0, 0, fmt.Errorf("position %s is not in file %s of the log", formatLSN(c.Position), c.File)
+}
