@@ -1,5 +1,6 @@
 // Command bench compares Keepset with the vendors' tools on one machine, in one run: dumps of a MariaDB server that
-// sysbench filled, loads into an empty one, and backups of the server's files among many small ones.
+// sysbench filled, loads into an empty one, backups of the server's files among many small ones, and the same of a
+// PostgreSQL server, whose files are also taken as base backups.
 //
 // The runs of the contenders take turns, so that a slow minute of the machine meets all of them; minimum, median and
 // maximum of each are printed, with the peak resident memory and the size of what was written. The source is read
@@ -26,7 +27,7 @@ type settings struct {
 	tables, rows, runs, threads int
 	dir, bin                    string
 	peersOnly, slow, dumpOnly   bool
-	filesOnly                   bool
+	filesOnly, postgresOnly     bool
 }
 
 func main() {
@@ -52,6 +53,7 @@ func run(ctx context.Context, args []string) (err error) {
 	flags.BoolVar(&s.peersOnly, "peers-only", false, "leave our binaries out")
 	flags.BoolVar(&s.dumpOnly, "dump-only", false, "leave the loads out")
 	flags.BoolVar(&s.filesOnly, "files-only", false, "compare the file tree alone")
+	flags.BoolVar(&s.postgresOnly, "postgres-only", false, "compare PostgreSQL alone")
 	flags.BoolVar(&s.slow, "slow", false, "add the mariadb client, which loads one statement after the other")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -65,6 +67,9 @@ func run(ctx context.Context, args []string) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(s.dir)) }()
 
 	b := &bench{settings: s}
+	if s.postgresOnly {
+		return b.postgres(ctx)
+	}
 	if err := b.start(ctx); err != nil {
 		return err
 	}
@@ -74,7 +79,10 @@ func run(ctx context.Context, args []string) (err error) {
 	if err = errors.Join(err, b.source.Close()); err != nil || s.peersOnly || s.dumpOnly {
 		return err
 	}
-	return b.files(ctx)
+	if err := b.files(ctx); err != nil || s.filesOnly {
+		return err
+	}
+	return b.postgres(ctx)
 }
 
 // databases compares dumps, and loads if they are asked for.

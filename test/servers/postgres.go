@@ -81,6 +81,15 @@ func Postgres18(t testing.TB, options ...PostgresOption) *Postgres {
 	return testPostgres(t, postgres{name: "PostgreSQL 18", packages: postgresSid, major: "18"}, options)
 }
 
+// StartPostgres15 starts PostgreSQL 15 outside of a test, in dir, until Close.
+func StartPostgres15(ctx context.Context, dir string, options ...PostgresOption) (*Postgres, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	p := postgres{name: "PostgreSQL 15", packages: postgresBookworm, major: "15"}
+	return newPostgres(ctx, p, dir, options, func(data string) error { return p.emptyDatabase(ctx, data) })
+}
+
 func testPostgres(t testing.TB, p postgres, options []PostgresOption) *Postgres {
 	t.Helper()
 	dir := t.TempDir()
@@ -301,6 +310,22 @@ func (s *Postgres) Close() error { return errors.Join(s.KillServer(), os.RemoveA
 
 // Running reports whether the server's process is there.
 func (s *Postgres) Running() bool { return s.process != nil && s.process.running() }
+
+// Ask runs one statement outside of a test, and returns the first value of its result, if it has one.
+func (s *Postgres) Ask(ctx context.Context, database, statement string) (string, error) {
+	conn, err := pgconn.Connect(ctx, fmt.Sprintf("host=%s port=%d user=%s password=%s dbname=%s sslmode=disable", s.Host, s.Port, s.User, s.Password, database))
+	if err != nil {
+		return "", err
+	}
+	results, err := conn.Exec(ctx, statement).ReadAll()
+	if err = errors.Join(err, conn.Close(ctx)); err != nil {
+		return "", fmt.Errorf("run %.200q: %w", statement, err)
+	}
+	if len(results) == 0 || len(results[0].Rows) == 0 {
+		return "", nil
+	}
+	return string(results[0].Rows[0][0]), nil
+}
 
 // Connect connects to a database as the administrator, in UTF-8 whatever the server's default is; the test closes it when it ends.
 func (s *Postgres) Connect(t testing.TB, database string) *pgconn.PgConn {
