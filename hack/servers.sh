@@ -160,16 +160,16 @@ root debian-sid-1 \
 	"mysql-server-core mysql-client-core restic" \
 	"mysqld mysql mysqldump mysqladmin restic"
 
-root postgres-bookworm-2 \
+root postgres-bookworm-3 \
 	"deb [signed-by=$keyring] $mirror bookworm main
 deb [signed-by=$keyring] $security bookworm-security main" \
 	"postgresql-15" \
-	"postgres initdb pg_dump pg_dumpall psql pg_basebackup pg_verifybackup"
+	"postgres initdb pg_dump pg_dumpall psql pg_basebackup pg_verifybackup pg_waldump"
 
-root postgres-sid-2 \
+root postgres-sid-3 \
 	"deb [signed-by=$keyring] $mirror sid main" \
 	"postgresql-18" \
-	"postgres initdb pg_dump pg_dumpall psql pg_basebackup pg_verifybackup"
+	"postgres initdb pg_dump pg_dumpall psql pg_basebackup pg_verifybackup pg_waldump"
 
 gotool versitygw-$versitygw github.com/versity/versitygw/cmd/versitygw@$versitygw
 gotool golangci-lint-$golangci github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$golangci

@@ -68,6 +68,7 @@ func TestFlagsOfADirectoryAsTarget(t *testing.T) {
 		{"--target", "file:///tmp/x", "--database", "shop"},
 		{"--target", "file:///tmp/x", "--with-users"},
 		{"--target", "file:///tmp/x", "--as-follower-of", "db:5432"}, // and no account
+		{"--target", "file:///tmp/x", "--replication-slot", "s1", "--replication-user", "repl"},
 		{"--target", "file:///tmp/x", "--tablespace", "old=new"},
 		{"--target", "file:///tmp/x", "--tablespace", "/a=/b", "--tablespace", "/a=/c"},
 		{"--target", "postgres://u@h", "--tablespace", "/a=/b"},

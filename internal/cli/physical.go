@@ -58,6 +58,9 @@ func (f *LoadFlags) base(a *App, dir string, workers int) (*postgresBase, error)
 		b.Tablespaces[was] = now
 	}
 	if f.Upstream.Follow == "" || f.Upstream.Follow == "none" {
+		if b.Slot != "" {
+			return nil, Usage("--replication-slot is for a standby: say --as-follower-of, too")
+		}
 		return b, nil
 	}
 	host, port, err := SplitHostPort("as-follower-of", f.Upstream.Follow, 5432)

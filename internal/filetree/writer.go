@@ -9,6 +9,9 @@ import (
 	"keepset/internal/record"
 )
 
+// HoldsOthers says that a stream is the one with what is neither a file nor a directory.
+func HoldsOthers(stream string) bool { return stream == othersStream }
+
 // Writer makes an archive of a tree that comes as entries, one after the other,
 // as from another program's archive: parents before what is in them, and
 // regular files as they are. Restore reads it like that of a directory.

@@ -3,6 +3,7 @@ package job
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"keepset/internal/filetree"
 	"keepset/internal/record"
@@ -46,7 +47,7 @@ func isBase(r record.Report) bool {
 
 // judgeBase returns the reasons to doubt a server's files.
 func (s SuspectRules) judgeBase(r record.Report, last *record.Commit) []string {
-	reasons := s.judgeFollower(r.Coordinates.Upstream)
+	reasons := append(slices.Clone(r.Doubts), s.judgeFollower(r.Coordinates.Upstream)...)
 	if last != nil && s.ShrinkPercent > 0 {
 		reasons = append(reasons, s.shrunk("bytes", last.Bytes, r.Bytes)...)
 	}

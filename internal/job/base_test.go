@@ -44,6 +44,9 @@ func TestJudgeBase(t *testing.T) {
 	require.Empty(t, rules.Judge(r, nil))
 	require.Empty(t, rules.Judge(r, &record.Commit{Bytes: 190, Rows: 1000}))
 	require.Len(t, rules.Judge(r, &record.Commit{Bytes: 210, Rows: 50}), 1)
+	r.Doubts = []string{"the server warns: skipping special file"}
+	require.Equal(t, r.Doubts, rules.Judge(r, nil))
+	r.Doubts = nil
 	r.Coordinates.Upstream = &record.UpstreamCoordinates{Running: false}
 	require.Len(t, rules.Judge(r, nil), 1)
 }

@@ -19,8 +19,8 @@ const (
 	sid       = "debian-sid-1"
 	versitygw = "versitygw-v1.8.0"
 
-	postgresBookworm = "postgres-bookworm-2"
-	postgresSid      = "postgres-sid-2"
+	postgresBookworm = "postgres-bookworm-3"
+	postgresSid      = "postgres-sid-3"
 )
 
 // ErrNotInstalled is returned when a program is missing from the cache.

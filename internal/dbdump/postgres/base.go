@@ -34,6 +34,7 @@ const BaseLayout = "postgres-base/1"
 const (
 	attrOID      = "oid"      // tablespace
 	attrLocation = "location" // tablespace: where it was
+	attrArchives = "archives" // data directory: "yes" where the server archives its log
 )
 
 const (
@@ -94,6 +95,7 @@ func (e *Engine) copy(ctx context.Context, sink filetree.Sink) (r record.Report,
 		Engine: "postgres", Layout: BaseLayout, Flavor: "postgresql", Version: v.version, Consistency: "base-backup",
 		Omitted: slices.Clone(omittedFromBase), Objects: c.trees, Coordinates: record.Coordinates{Server: c.system, Position: c.end, File: walFile(c.end, c.timeline, c.segment)},
 	}
+	r.Doubts = c.doubts
 	for _, tree := range c.trees {
 		counts, err := filetree.CountsOfTree(tree)
 		if err != nil {
@@ -141,9 +143,12 @@ type copying struct {
 	timeline uint64
 	segment  uint64 // bytes of a file of the log
 	mode     uint32 // of the data directory
+	archives bool   // archive_mode is on
 
 	start, end uint64
 	trees      []record.Object
+	// doubts are what the server has warned of.
+	doubts []string
 	// files are those that the manifest has to have, segments those of the log.
 	files    map[string]fileSum
 	segments map[string]int64
@@ -151,11 +156,16 @@ type copying struct {
 
 // settings asks what is not in the backup itself.
 func (c *copying) settings(ctx context.Context, s *session) error {
-	const q = "SELECT (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_segment_size'), pg_catalog.current_setting('data_directory_mode')"
+	const q = "SELECT (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_segment_size'), pg_catalog.current_setting('data_directory_mode'), " +
+		"pg_catalog.current_setting('wal_level'), pg_catalog.current_setting('archive_mode')"
 	return s.each(ctx, q, func(r row) (err error) {
 		if c.segment, err = strconv.ParseUint(r.at(0), 10, 64); err != nil || c.segment == 0 {
 			return fmt.Errorf("wal_segment_size is %q", r.at(0))
 		}
+		if r.at(2) == "minimal" {
+			return errors.New("wal_level is minimal, with which no files can be copied: set it to replica, and max_wal_senders to some, and restart the server")
+		}
+		c.archives = r.at(3) != "off"
 		mode, err := strconv.ParseUint(r.at(1), 8, 12)
 		c.mode = uint32(mode)
 		return err
@@ -165,20 +175,24 @@ func (c *copying) settings(ctx context.Context, s *session) error {
 // run takes the backup. A temporary slot keeps the log until it has been sent;
 // it goes with the connection.
 func (c *copying) run(ctx context.Context, conn *session) error {
-	err := conn.each(ctx, "IDENTIFY_SYSTEM", func(r row) (err error) {
-		c.system = r.at(0)
-		c.timeline, err = strconv.ParseUint(r.at(1), 10, 32)
-		return err
-	})
+	at, err := identify(ctx, conn)
 	if err != nil {
 		return err
 	}
+	c.system = at.system
 	if err := conn.exec(ctx, `CREATE_REPLICATION_SLOT "keepset_`+randomName()+`" TEMPORARY PHYSICAL RESERVE_WAL`); err != nil {
 		return err
 	}
 	const command = "BASE_BACKUP (LABEL 'keepset', CHECKPOINT 'fast', WAL, WAIT 0, MANIFEST 'yes', MANIFEST_CHECKSUMS 'CRC32C')"
 	b := &baseStream{ctx: ctx, conn: conn.conn}
-	if err := c.read(b, command); err != nil {
+	err = c.read(b, command)
+	for _, w := range b.warnings {
+		c.doubts = append(c.doubts, "the server warns: "+w)
+	}
+	if err != nil {
+		if len(c.doubts) > 0 {
+			err = fmt.Errorf("%w (%s)", err, strings.Join(c.doubts, "; "))
+		}
 		return conn.queryError(ctx, command, err)
 	}
 	return nil
@@ -193,8 +207,14 @@ func (c *copying) read(b *baseStream, command string) error {
 	if len(before) != 2 {
 		return fmt.Errorf("%w: %d results at its beginning", errBase, len(before))
 	}
-	if c.start, err = position(before[0], c.timeline); err != nil {
+	if c.start, _, err = position(before[0]); err != nil {
 		return err
+	}
+	for _, space := range before[1] {
+		// One within the data directory is for developers of PostgreSQL: nobody could say where it goes.
+		if len(space) > 1 && !space.null(1) && !strings.HasPrefix(space.at(1), "/") {
+			return fmt.Errorf("%w: tablespace %s lies in %s, within the data directory (allow_in_place_tablespaces)", errBase, space.at(0), space.at(1))
+		}
 	}
 	var said *manifest
 	for {
@@ -225,21 +245,22 @@ func (c *copying) read(b *baseStream, command string) error {
 	if len(after) != 1 {
 		return fmt.Errorf("%w: %d results at its end", errBase, len(after))
 	}
-	if c.end, err = position(after[0], c.timeline); err != nil {
+	if c.end, c.timeline, err = position(after[0]); err != nil {
 		return err
 	}
 	return c.judge(said, len(before[1]))
 }
 
 // position reads a result that is a position and its timeline.
-func position(rows []row, timeline uint64) (uint64, error) {
+func position(rows []row) (at, timeline uint64, err error) {
 	if len(rows) != 1 || len(rows[0]) < 2 {
-		return 0, fmt.Errorf("%w: it does not say where in the log it is", errBase)
+		return 0, 0, fmt.Errorf("%w: it does not say where in the log it is", errBase)
 	}
-	if on := rows[0].at(1); on != strconv.FormatUint(timeline, 10) {
-		return 0, fmt.Errorf("%w: the server went from timeline %d to %s: take it again", errBase, timeline, on)
+	if timeline, err = strconv.ParseUint(rows[0].at(1), 10, 32); err != nil {
+		return 0, 0, err
 	}
-	return parseLSN(rows[0].at(0))
+	at, err = parseLSN(rows[0].at(0))
+	return at, timeline, err
 }
 
 // manifest keeps the manifest, and holds the files to it.
@@ -296,37 +317,39 @@ func (c *copying) judge(m *manifest, archives int) error {
 	if m.system != "" && m.system != c.system {
 		return fmt.Errorf("%w: it is of the system %s, and the server is %s", errManifest, m.system, c.system)
 	}
-	if len(m.ranges) == 0 {
-		return fmt.Errorf("%w: it names nothing of the log", errManifest)
-	}
-	for _, w := range m.ranges {
-		if err := c.hasLog(w); err != nil {
+	begins, ends := false, false
+	for _, w := range m.ranges { // several, after a standby was promoted
+		from, to, err := c.hasLog(w)
+		if err != nil {
 			return err
 		}
+		begins = begins || from == c.start
+		ends = ends || to == c.end && w.Timeline == c.timeline
 	}
-	return c.hasLog(walRange{Timeline: c.timeline, Start: formatLSN(c.start), End: formatLSN(c.end)})
+	if !begins || !ends {
+		return fmt.Errorf("%w: it does not have the log from %s to %s", errManifest, formatLSN(c.start), formatLSN(c.end))
+	}
+	return nil
 }
 
 // hasLog says whether the log of a range is there, in whole files.
-func (c *copying) hasLog(w walRange) error {
-	from, err := parseLSN(w.Start)
-	if err != nil {
-		return err
+func (c *copying) hasLog(w walRange) (from, to uint64, err error) {
+	if from, err = parseLSN(w.Start); err != nil {
+		return 0, 0, err
 	}
-	to, err := parseLSN(w.End)
-	if err != nil {
-		return err
+	if to, err = parseLSN(w.End); err != nil {
+		return 0, 0, err
 	}
 	if to < from || to > c.end {
-		return fmt.Errorf("%w: the log from %s to %s, in a backup that ends at %s", errManifest, w.Start, w.End, formatLSN(c.end))
+		return 0, 0, fmt.Errorf("%w: the log from %s to %s, in a backup that ends at %s", errManifest, w.Start, w.End, formatLSN(c.end))
 	}
 	for at := from - from%c.segment; at < to; at += c.segment {
 		name := walFile(at+1, w.Timeline, c.segment)
 		if size, ok := c.segments[name]; !ok || uint64(size) != c.segment {
-			return fmt.Errorf("%w: file %s of the log is missing or cut off, without which it is worth nothing", errBase, name)
+			return 0, 0, fmt.Errorf("%w: file %s of the log is missing or cut off, without which it is worth nothing", errBase, name)
 		}
 	}
-	return nil
+	return from, to, nil
 }
 
 // randomName is for what two backups at once must not share.
@@ -344,18 +367,16 @@ func baseRemedy(err error) error {
 	}
 	remedy := ""
 	switch text := e.Message; {
-	case e.Code == "28000" && strings.Contains(text, "pg_hba"):
-		remedy = "allow it there: host replication <account> <address> scram-sha-256"
+	case e.Code == "28000" && strings.Contains(text, "replication connection"):
+		remedy = "allow it in pg_hba.conf: host replication <account> <address> scram-sha-256"
 	case e.Code == stateNoPrivilege:
 		remedy = "ALTER ROLE <account> REPLICATION gives the right"
-	case e.Code == "53300":
+	case e.Code == "53300" && strings.Contains(text, "max_wal_senders"):
 		remedy = "raise max_wal_senders"
 	case e.Code == "53400" || strings.Contains(text, "max_replication_slots"):
 		remedy = "raise max_replication_slots, or drop a slot that nobody uses"
-	case strings.Contains(text, "wal_level") || strings.Contains(text, "WAL level"):
-		remedy = "set wal_level to replica and restart the server"
-	case e.Code == "58P01":
-		remedy = "the log was removed while the backup ran: raise wal_keep_size, or max_slot_wal_keep_size if it is set"
+	case e.Code == "57P01" || e.Code == "58P01":
+		remedy = "if the server was not shut down, it has taken away the slot that keeps the log: raise max_slot_wal_keep_size and idle_replication_slot_timeout, where they are set"
 	case e.Code == "XX001":
 		remedy = "the server has found damaged pages: a dump (--method dump) shows which tables can still be read"
 	}

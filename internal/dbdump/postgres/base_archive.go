@@ -63,6 +63,9 @@ func (c *copying) archive(b *baseStream, head archiveHead) (err error) {
 	if head.path != "" {
 		tree.Attributes[attrOID], tree.Attributes[attrLocation] = oid, head.path
 	}
+	if head.path == "" && c.archives {
+		tree.Attributes[attrArchives] = "yes"
+	}
 	c.trees = append(c.trees, tree)
 	return nil
 }
@@ -129,15 +132,12 @@ func (a *archiveCopy) entry(h *tar.Header, data io.Reader) error {
 	switch e.Kind {
 	case filetree.Directory:
 		return a.tree.Add(e, nil)
-	case filetree.Symlink:
-		if a.above == "" && path.Dir(e.Name) == linksDirectory {
-			return nil
-		}
-		e.Target = h.Linkname
-		return a.tree.Add(e, nil)
 	case filetree.File:
 		return a.file(e, h.Size, data)
 	default:
+		if e.Kind == filetree.Symlink && a.above == "" && path.Dir(e.Name) == linksDirectory {
+			return nil
+		}
 		return fmt.Errorf("%w: %q is of kind %q", errBase, h.Name, h.Typeflag)
 	}
 }

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,8 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-
-	"golang.org/x/sys/unix"
 
 	"keepset/internal/dbdump"
 	"keepset/internal/filetree"
@@ -41,16 +40,18 @@ func (o *BaseRestore) Check(r record.Report) error {
 		return fmt.Errorf("%w: its layout is %q, not %s", filetree.ErrArchive, r.Layout, BaseLayout)
 	}
 	unknown := map[string]bool{}
-	places := map[string]string{o.Path: "the data directory"}
+	places := []string{o.Path}
 	for was, now := range o.Tablespaces {
 		unknown[was] = true
 		if !filepath.IsAbs(now) {
-			return fmt.Errorf("tablespace %s: %q is no absolute path", was, now)
+			return fmt.Errorf("%w %s: %q is no absolute path", ErrTablespace, was, now)
 		}
-		if other, taken := places[filepath.Clean(now)]; taken {
-			return fmt.Errorf("tablespace %s cannot be restored into %s: that is the place of %s", was, now, other)
+		for _, other := range places {
+			if contain(other, now) || contain(now, other) {
+				return fmt.Errorf("%w %s cannot be restored into %s: that and %s, where something else goes, are not apart", ErrTablespace, was, now, other)
+			}
 		}
-		places[filepath.Clean(now)] = "tablespace " + was
+		places = append(places, now)
 	}
 	for _, tree := range r.Objects {
 		oid, was := tree.Attributes[attrOID], tree.Attributes[attrLocation]
@@ -68,12 +69,30 @@ func (o *BaseRestore) Check(r record.Report) error {
 	for was := range unknown {
 		return fmt.Errorf("%w: the backup has no tablespace that was in %s", ErrTablespace, was)
 	}
-	for place := range places {
+	for _, place := range places {
 		if err := isEmpty(place); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// contain says whether a directory is another one, or contains it, whatever links
+// lead to them.
+func contain(dir, other string) bool {
+	rel, err := filepath.Rel(resolved(dir), resolved(other))
+	return err == nil && rel != ".." && !strings.HasPrefix(rel, "../")
+}
+
+// resolved is a path without links, as far as it is there.
+func resolved(path string) string {
+	if known, err := filepath.EvalSymlinks(path); err == nil {
+		return known
+	}
+	if parent := filepath.Dir(path); parent != path {
+		return filepath.Join(resolved(parent), filepath.Base(path))
+	}
+	return path
 }
 
 // isEmpty refuses a directory that holds something, before another one is filled.
@@ -109,9 +128,11 @@ func (o *BaseRestore) Restore(ctx context.Context, source filetree.Source) (reco
 			return r, err
 		}
 	}
-	if err := o.finish(ctx, source); err != nil {
+	warnings, err := o.finish(ctx, source)
+	if err != nil {
 		return r, fmt.Errorf("finish %s: %w", o.Path, err)
 	}
+	r.Omitted, r.Warnings, r.Doubts = nil, warnings, nil
 	last, err := filetree.ParsePatterns([]string{"/" + controlFile}, nil)
 	if err != nil {
 		return r, err
@@ -151,126 +172,6 @@ const (
 	settingsFile   = "postgresql.auto.conf"
 )
 
-// finish does what the files of a server need elsewhere.
-func (o *BaseRestore) finish(ctx context.Context, source filetree.Source) error {
-	r := source.Report()
-	f := &baseFiles{BaseRestore: o}
-	if err := f.learnOwner(); err != nil {
-		return err
-	}
-	for _, tree := range r.Objects {
-		oid := tree.Attributes[attrOID]
-		if oid == "" {
-			continue
-		}
-		link := filepath.Join(o.Path, linksDirectory, oid)
-		if err := os.Symlink(filepath.Clean(o.Tablespaces[tree.Attributes[attrLocation]]), link); err != nil {
-			return err
-		}
-		if err := f.own(link); err != nil {
-			return err
-		}
-	}
-	if err := f.manifest(ctx, source); err != nil {
-		return err
-	}
-	switch {
-	case o.Upstream != nil:
-		// A standby's backup may name another slot.
-		settings := "primary_conninfo = " + quoteSetting(conninfo(o.Upstream)) + "\nprimary_slot_name = " + quoteSetting(o.Slot) + "\n"
-		if err := f.write(settingsFile, os.O_APPEND, settings); err != nil {
-			return err
-		}
-		return f.write(standbySignal, os.O_EXCL, "")
-	case r.Coordinates.Upstream != nil:
-		return f.write(settingsFile, os.O_APPEND, "primary_conninfo = ''\nprimary_slot_name = ''\n")
-	}
-	return nil
-}
-
-// baseFiles writes single files into a restored data directory.
-type baseFiles struct {
-	*BaseRestore
-	uid, gid int
-}
-
-// learnOwner finds out whom all belongs to.
-func (f *baseFiles) learnOwner() error {
-	var st unix.Stat_t
-	if err := unix.Lstat(f.Path, &st); err != nil {
-		return err
-	}
-	f.uid, f.gid = int(st.Uid), int(st.Gid)
-	return nil
-}
-
-// write writes or appends to a file, which belongs to whom all belongs, and syncs it.
-func (f *baseFiles) write(name string, how int, text string) error {
-	return f.fill(name, how, func(w io.Writer) error {
-		_, err := io.WriteString(w, text)
-		return err
-	})
-}
-
-func (f *baseFiles) fill(name string, how int, write func(io.Writer) error) (err error) {
-	full := filepath.Join(f.Path, name)
-	file, err := os.OpenFile(full, os.O_WRONLY|os.O_CREATE|how, 0o600)
-	if err != nil {
-		return err
-	}
-	if err = write(file); err == nil {
-		err = file.Sync()
-	}
-	if err = errors.Join(err, file.Close()); err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	return f.own(full)
-}
-
-func (f *baseFiles) own(path string) error {
-	if f.NoOwner {
-		return nil
-	}
-	return os.Lchown(path, f.uid, f.gid)
-}
-
-// manifest writes the server's manifest, and looks for all of its files.
-func (f *baseFiles) manifest(ctx context.Context, source filetree.Source) (err error) {
-	stream, err := source.Open(ctx, manifestStream)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, stream.Close()) }()
-	return f.fill(manifestStream, os.O_EXCL, func(w io.Writer) error {
-		in := io.TeeReader(stream, w)
-		if _, err := readManifest(in, f.look); err != nil {
-			return err
-		}
-		_, err := io.Copy(io.Discard, in) // the end, where the stream's own checksum is compared
-		return err
-	})
-}
-
-// look says whether a file of the manifest is there.
-func (f *baseFiles) look(m *manifestFile) error {
-	name, err := m.path()
-	if err != nil {
-		return err
-	}
-	switch name {
-	case controlFile, standbySignal, recoverySignal: // comes last, or not
-		return nil
-	}
-	info, err := os.Stat(filepath.Join(f.Path, name))
-	if err != nil {
-		return fmt.Errorf("%w: %w", dbdump.ErrMismatch, err)
-	}
-	if info.Size() != m.Size {
-		return fmt.Errorf("%w: file %q has %d bytes of %d", dbdump.ErrMismatch, name, info.Size(), m.Size)
-	}
-	return nil
-}
-
 // treeSource is one tree of a base backup.
 type treeSource struct {
 	filetree.Source
@@ -304,7 +205,20 @@ func (t treeSource) Streams() []string {
 	return names
 }
 
-// Open reads one of them.
+// Open reads one of them. A server sends nothing but files and directories, and
+// what else there might be, such as links, could lead elsewhere.
 func (t treeSource) Open(ctx context.Context, name string) (io.ReadCloser, error) {
-	return t.Source.Open(ctx, t.prefix+name)
+	stream, err := t.Source.Open(ctx, t.prefix+name)
+	if err != nil || !filetree.HoldsOthers(name) {
+		return stream, err
+	}
+	const enough = 64 << 10
+	content, err := io.ReadAll(io.LimitReader(stream, enough))
+	if err = errors.Join(err, stream.Close()); err != nil {
+		return nil, err
+	}
+	if len(content) == enough || len(bytes.Trim(content, "\x00")) > 0 {
+		return nil, fmt.Errorf("%w: it holds more than files and directories", filetree.ErrArchive)
+	}
+	return io.NopCloser(bytes.NewReader(content)), nil
 }

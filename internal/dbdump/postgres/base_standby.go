@@ -39,39 +39,105 @@ func quoteSetting(s string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `''`).Replace(s) + "'"
 }
 
+// whereabouts are where a server is in its log.
+type whereabouts struct {
+	system             string
+	timeline, position uint64
+}
+
+// identify asks a server by the replication protocol.
+func identify(ctx context.Context, s *session) (at whereabouts, err error) {
+	err = s.each(ctx, "IDENTIFY_SYSTEM", func(r row) (err error) {
+		at.system = r.at(0)
+		if at.timeline, err = strconv.ParseUint(r.at(1), 10, 32); err != nil {
+			return err
+		}
+		at.position, err = parseLSN(r.at(2))
+		return err
+	})
+	return at, err
+}
+
 // CanFollow asks the server, as a standby would, whether one that begins at c can
 // follow it. ErrCoordinates when it has another history, is behind c, or has
 // removed the log from there on.
 func (e *Engine) CanFollow(ctx context.Context, c record.Coordinates, slot string) error {
 	doing := fmt.Sprintf("follow %s from %s", e.opts.Address, formatLSN(c.Position))
+	timeline, first, err := segmentOf(c)
+	if err != nil {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
 	s, err := e.replication(ctx)
 	if err != nil {
 		return fmt.Errorf("%s: %w", doing, baseRemedy(err))
 	}
 	defer s.abandon()
-	system := ""
-	err = s.each(ctx, "IDENTIFY_SYSTEM", func(r row) error {
-		system = r.at(0)
-		return nil
-	})
+	at, err := identify(ctx, s)
 	if err != nil {
 		return fmt.Errorf("%s: %w", doing, err)
 	}
-	if system != c.Server {
-		return fmt.Errorf("%s: %w: it is another system (%s) than the one that was backed up (%s)", doing, dbdump.ErrCoordinates, system, c.Server)
+	if at.system != c.Server {
+		return fmt.Errorf("%s: %w: it is another system (%s) than the one that was backed up (%s)", doing, dbdump.ErrCoordinates, at.system, c.Server)
 	}
-	if err := e.asks(ctx, s, c, slot); err != nil {
+	if at.position < c.Position {
+		return fmt.Errorf("%s: %w: the server is at %s, behind the backup", doing, dbdump.ErrCoordinates, formatLSN(at.position))
+	}
+	// The server itself would let a standby begin on a timeline that it has left
+	// earlier, if only the file began before that.
+	if err := sameHistory(ctx, s, at, timeline, c.Position); err != nil {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	if err := e.asks(ctx, s, slot, timeline, first); err != nil {
 		return fmt.Errorf("%s: %w", doing, err)
 	}
 	return nil
 }
 
-// asks asks for the log, and hangs up at its first byte.
-func (e *Engine) asks(ctx context.Context, s *session, c record.Coordinates, slot string) error {
-	timeline, first, err := segmentOf(c)
+// sameHistory says whether the server was at a position of a timeline itself.
+func sameHistory(ctx context.Context, s *session, at whereabouts, timeline, position uint64) error {
+	if at.timeline == timeline {
+		return nil
+	}
+	another := fmt.Errorf("%w: the server, on timeline %d, has another history than the backup, on timeline %d at %s",
+		dbdump.ErrCoordinates, at.timeline, timeline, formatLSN(position))
+	if at.timeline < timeline {
+		return another
+	}
+	left, found := uint64(0), false
+	err := s.each(ctx, fmt.Sprintf("TIMELINE_HISTORY %d", at.timeline), func(r row) (err error) {
+		left, found, err = switchPoint(r.at(1), timeline)
+		return err
+	})
 	if err != nil {
 		return err
 	}
+	if !found || left < position {
+		return another
+	}
+	return nil
+}
+
+// switchPoint finds in a timeline's history where it has left another one.
+func switchPoint(history string, timeline uint64) (at uint64, found bool, err error) {
+	for line := range strings.Lines(history) {
+		fields := strings.Fields(line)
+		if len(fields) < 2 || strings.HasPrefix(fields[0], "#") {
+			continue
+		}
+		number, err := strconv.ParseUint(fields[0], 10, 32)
+		if err != nil {
+			return 0, false, fmt.Errorf("the history of a timeline has the line %q", line)
+		}
+		if number == timeline {
+			at, err = parseLSN(fields[1])
+			return at, err == nil, err
+		}
+	}
+	return 0, false, nil
+}
+
+// asks asks for the log, and hangs up at its first byte.
+func (e *Engine) asks(ctx context.Context, s *session, slot string, timeline, first uint64) error {
 	bounded, cancel := context.WithTimeout(ctx, e.opts.ConnectTimeout)
 	defer cancel()
 	command := "START_REPLICATION "

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -35,7 +36,12 @@ type baseStream struct {
 	head *archiveHead
 	// copied: the copy has ended.
 	copied bool
+	// warnings are what the server warns of, the first of them.
+	warnings []string
 }
+
+// mostWarnings bounds them: there may be one for each damaged page.
+const mostWarnings = 20
 
 // begin sends the command, and returns the results that come before the data.
 func (b *baseStream) begin(command string) ([][]row, error) {
@@ -108,11 +114,22 @@ func (b *baseStream) message() (pgproto3.BackendMessage, error) {
 		switch m := m.(type) {
 		case *pgproto3.ErrorResponse:
 			return nil, pgconn.ErrorResponseToPgError(m)
-		case *pgproto3.NoticeResponse, *pgproto3.ParameterStatus:
+		case *pgproto3.NoticeResponse:
+			b.warned(m)
+		case *pgproto3.ParameterStatus:
 		default:
 			return m, nil
 		}
 	}
+}
+
+// warned keeps a warning. With one the server says what it leaves out, other
+// than sockets, and what it could not check.
+func (b *baseStream) warned(m *pgproto3.NoticeResponse) {
+	if m.SeverityUnlocalized != "WARNING" || strings.Contains(m.Message, "/.s.PGSQL.") || len(b.warnings) >= mostWarnings {
+		return
+	}
+	b.warnings = append(b.warnings, m.Message)
 }
 
 // next goes to the next archive, or to the manifest; io.EOF after the last.

@@ -12,7 +12,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -129,7 +131,7 @@ func TestBaseBackup(t *testing.T) {
 				if _, err := o.Restore(t.Context(), m); err != nil {
 					return err
 				}
-				return s.Run(t.Context(), "pg_verifybackup", "--no-parse-wal", data)
+				return s.Run(t.Context(), "pg_verifybackup", data)
 			})
 			assert.Equal(t, "f", alone.Value(t, "postgres", "SELECT pg_is_in_recovery()"))
 			assert.Equal(t, "100000", alone.Value(t, "bank", "SELECT sum(n) FROM account"), "one state")
@@ -187,7 +189,8 @@ func TestBaseBackupRefusals(t *testing.T) {
 		is     error
 	}{
 		"account":    {sql: "CREATE ROLE plain LOGIN PASSWORD 'x'", user: "plain", want: "ALTER ROLE <account> REPLICATION", is: dbdump.ErrPrivilege},
-		"wal level":  {config: []string{"wal_level=minimal", "max_wal_senders=0"}, want: "raise max_wal_senders"},
+		"wal level":  {config: []string{"wal_level=minimal", "max_wal_senders=0"}, want: "wal_level is minimal"},
+		"no access":  {access: []string{"host postgres postgres all reject", "host template1 postgres all reject"}, want: "pg_hba.conf rejects connection", is: dbdump.ErrAccess},
 		"no senders": {config: []string{"max_wal_senders=0"}, want: "raise max_wal_senders"},
 		"no slots":   {config: []string{"max_replication_slots=0"}, want: "raise max_replication_slots"},
 		"access":     {access: []string{"host replication all all reject"}, want: "host replication <account>", is: dbdump.ErrAccess},
@@ -204,6 +207,7 @@ func TestBaseBackupRefusals(t *testing.T) {
 			_, err := newEngine(t, o).Copy(t.Context(), m)
 			require.ErrorContains(t, err, c.want)
 			require.ErrorContains(t, err, s.Addr)
+			require.Equal(t, name == "access", strings.Contains(err.Error(), "allow it in pg_hba.conf"), "the right remedy or none: %v", err)
 			if c.is != nil {
 				require.ErrorIs(t, err, c.is)
 			}
@@ -274,7 +278,7 @@ func TestBaseBackupHarmed(t *testing.T) {
 				p[len(p)-1] ^= 1
 			}
 			return p, false
-		}, ""},
+		}, "checksum"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -305,7 +309,7 @@ func TestCanFollow(t *testing.T) {
 	ahead.File = walFile(ahead.Position, 1, 16<<20)
 	err := newEngine(t, options(s)).CanFollow(t.Context(), ahead, "")
 	require.ErrorIs(t, err, dbdump.ErrCoordinates)
-	require.ErrorContains(t, err, "ahead of the WAL flush position")
+	require.ErrorContains(t, err, "behind the backup")
 	require.ErrorIs(t, newEngine(t, options(s)).CanFollow(t.Context(), at, "nobody"), dbdump.ErrCoordinates)
 
 	for range 8 {
@@ -316,18 +320,130 @@ func TestCanFollow(t *testing.T) {
 	require.ErrorContains(t, err, "has already been removed")
 }
 
+// A server that was promoted before the end of the backup has another history,
+// and one that was promoted afterwards the same.
+func TestCanFollowPromoted(t *testing.T) {
+	t.Parallel()
+	s := servers.Postgres15(t)
+	s.Exec(t, "postgres", "CREATE TABLE t (a int)")
+	standby, heir := s.Standby(t), s.Standby(t)
+	standby.Exec(t, "postgres", "ALTER SYSTEM SET primary_conninfo = ''", "SELECT pg_reload_conf()")
+	require.Eventually(t, func() bool { return standby.Value(t, "postgres", "SELECT count(*) FROM pg_stat_wal_receiver") == "0" }, time.Minute, 50*time.Millisecond)
+	s.Exec(t, "postgres", "INSERT INTO t SELECT generate_series(1, 1000)")
+	m := copied(t, options(s))
+	at := m.report.Coordinates
+
+	err := newEngine(t, options(standby)).CanFollow(t.Context(), at, "")
+	require.ErrorIs(t, err, dbdump.ErrCoordinates)
+	require.ErrorContains(t, err, "behind the backup")
+	standby.Exec(t, "postgres", "SELECT pg_promote()", "CREATE TABLE u AS SELECT generate_series(1, 100000) a", "SELECT pg_switch_wal()", "CHECKPOINT",
+		"CREATE TABLE v AS SELECT generate_series(1, 100000) a", "SELECT pg_switch_wal()", "CREATE TABLE w AS SELECT generate_series(1, 100000) a")
+	err = newEngine(t, options(standby)).CanFollow(t.Context(), at, "")
+	require.ErrorIs(t, err, dbdump.ErrCoordinates)
+	require.ErrorContains(t, err, "another history")
+
+	require.Eventually(t, func() bool { return newEngine(t, options(heir)).CanFollow(t.Context(), at, "") == nil }, time.Minute, 100*time.Millisecond)
+	heir.Exec(t, "postgres", "SELECT pg_promote()", "INSERT INTO t VALUES (4711)")
+	require.NoError(t, newEngine(t, options(heir)).CanFollow(t.Context(), at, ""))
+	o := BaseRestore{Workers: 2, NoOwner: true, Upstream: &dbdump.Upstream{Host: heir.Host, Port: heir.Port, User: heir.User, Password: heir.Password}}
+	follower := s.On(t, func(data string) error {
+		o.Path = data
+		_, err := o.Restore(t.Context(), m)
+		return err
+	})
+	require.Eventually(t, func() bool { return follower.Value(t, "postgres", "SELECT count(*) FROM t WHERE a = 4711") == "1" }, time.Minute, 100*time.Millisecond)
+
+	// Files of a server that is on its second timeline, and just there.
+	second := copied(t, options(heir))
+	require.True(t, strings.HasPrefix(second.report.Coordinates.File, "00000002"), second.report.Coordinates.File)
+	require.ErrorIs(t, newEngine(t, options(s)).CanFollow(t.Context(), second.report.Coordinates, ""), dbdump.ErrCoordinates)
+}
+
+// What the server leaves out or warns of is a doubt; the owner of everything is
+// the data directory's; a copy does not write into the original's archive.
+func TestBaseBackupDetails(t *testing.T) {
+	t.Parallel()
+	s := servers.Postgres15(t, servers.WithPostgresConfig("archive_mode=on", "archive_command='true'"))
+	elsewhere := t.TempDir()
+	require.NoError(t, os.Symlink(elsewhere, filepath.Join(s.DataDir, "base", "4242")))
+	m := copied(t, options(s))
+	require.Len(t, m.report.Doubts, 1)
+	require.Contains(t, m.report.Doubts[0], `base/4242`)
+
+	target := t.TempDir()
+	o := BaseRestore{Path: filepath.Join(t.TempDir(), "link"), Workers: 2}
+	require.NoError(t, os.Symlink(target, o.Path))
+	r, err := o.Restore(t.Context(), m)
+	require.NoError(t, err)
+	require.Contains(t, strings.Join(r.Warnings, "\n"), "archive_mode is off")
+	settings, err := os.ReadFile(filepath.Join(target, settingsFile))
+	require.NoError(t, err)
+	require.True(t, strings.HasSuffix(string(settings), "archive_mode = off\n"), string(settings))
+	owner := func(name string) uint32 {
+		info, err := os.Stat(filepath.Join(target, name))
+		require.NoError(t, err)
+		return info.Sys().(*syscall.Stat_t).Uid //nolint:errcheck // what os.Stat gives on Linux
+	}
+	for _, name := range []string{".", "PG_VERSION", controlFile, settingsFile, manifestStream} {
+		require.Equal(t, owner("PG_VERSION"), owner(name), name)
+	}
+	if os.Geteuid() == 0 {
+		require.EqualValues(t, 1000, owner("PG_VERSION"), "what root is called where the server runs")
+	}
+}
+
+// broken gives out a stream but for its end, and then an error.
+type broken struct{ *memoryTree }
+
+func (b broken) Open(ctx context.Context, name string) (io.ReadCloser, error) {
+	r, err := b.memoryTree.Open(ctx, name)
+	if err != nil || name != "tree/2-files/000000.tar" {
+		return r, err
+	}
+	return io.NopCloser(io.MultiReader(io.LimitReader(r, int64(b.streams[name].Len()-1)), iotest.ErrReader(errors.New("the store is gone")))), nil
+}
+
+// A restore that was cut off leaves nothing that a server would start on, and
+// nothing that a backup holds leads out of its directory.
+func TestBaseRestoreHarmed(t *testing.T) {
+	t.Parallel()
+	s := servers.Postgres15(t)
+	m := copied(t, options(s))
+	o := BaseRestore{Path: filepath.Join(t.TempDir(), "data"), Workers: 2, NoOwner: true}
+	_, err := o.Restore(t.Context(), broken{m})
+	require.ErrorContains(t, err, "the store is gone")
+	require.NoFileExists(t, filepath.Join(o.Path, controlFile))
+
+	evil := &memoryTree{streams: map[string]*memoryStream{}}
+	w, err := filetree.NewWriter(t.Context(), evil)
+	require.NoError(t, err)
+	require.NoError(t, w.Add(&filetree.Entry{Name: "x", Kind: filetree.Symlink, Target: "/etc"}, nil))
+	_, err = w.Close("")
+	require.NoError(t, err)
+	m.streams["tree/3-others.tar"] = evil.streams["tree/3-others.tar"]
+	o.Path = filepath.Join(t.TempDir(), "data")
+	_, err = o.Restore(t.Context(), m)
+	require.ErrorIs(t, err, filetree.ErrArchive)
+	require.ErrorContains(t, err, "more than files and directories")
+}
+
 // Where a base backup may not go is said before anything is touched.
 func TestBaseRestoreRefusals(t *testing.T) {
 	t.Parallel()
 	tree := record.Object{Kind: filetree.KindTree, Name: "/space", Attributes: map[string]string{attrOID: "16400", attrLocation: "/space"}}
 	r := record.Report{Layout: BaseLayout, Objects: []record.Object{tree, {Kind: filetree.KindTree, Attributes: map[string]string{}}}}
 	dir := t.TempDir()
+	require.NoError(t, os.Mkdir(dir+"/a", 0o700))
+	require.NoError(t, os.Symlink(dir+"/a", dir+"/link"))
 	full := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(full, "x"), nil, 0o600))
 	for want, o := range map[string]BaseRestore{
 		"--tablespace /space=/dir":      {Path: dir + "/a"},
 		"no tablespace that was in /no": {Path: dir + "/a", Tablespaces: map[string]string{"/space": dir + "/b", "/no": dir + "/c"}},
-		"the place of the data dir":     {Path: dir + "/a", Tablespaces: map[string]string{"/space": dir + "/a"}},
+		"are not apart":                 {Path: dir + "/a", Tablespaces: map[string]string{"/space": dir + "/a"}},
+		dir + "/a/b: that and":          {Path: dir + "/a", Tablespaces: map[string]string{"/space": dir + "/a/b"}},
+		dir + "/link/b: that and":       {Path: dir + "/a", Tablespaces: map[string]string{"/space": dir + "/link/b"}},
+		"into " + dir + ":":             {Path: dir + "/a", Tablespaces: map[string]string{"/space": dir}},
 		`holds "x"`:                     {Path: full, Tablespaces: map[string]string{"/space": dir + "/b"}},
 		full + ` holds`:                 {Path: dir + "/a", Tablespaces: map[string]string{"/space": full}},
 	} {
