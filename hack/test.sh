@@ -70,14 +70,14 @@ go build -o "$bin" ./hack/gotest
 
 step "lint" make lint
 step "test cluster's own module" make cluster-test
-# The race detector is left out where the time goes into other programs, or into bulk data; such tests wait more than they
-# work, so that there are more of them at once than cores.
+# Tests wait more than they work, so that there are more of them at once than cores. The race detector is left out where the
+# time goes into other programs, or into bulk data.
 step "unit and integration tests, with the race detector" \
-	"$bin/gotest" -race -timeout 12m $(go list ./... | grep -vE '^keepset/(test/|internal/dbdump/(mysql|postgres))')
+	"$bin/gotest" -race -p 4 -timeout 12m $(go list ./... | grep -vE '^keepset/(test/|internal/dbdump/(mysql|postgres))')
 # Its long stories, which make soak tells, go without it, in the step after.
 step "faults, a sample with the race detector" env -u KEEPSET_SOAK "$bin/gotest" -race -timeout 12m ./test/faults
 step "database engine, servers and demo" \
-	"$bin/gotest" -parallel 6 -timeout 50m -skip "$(left_out)" $(go list ./... | grep -E '^keepset/(test/|internal/dbdump/(mysql|postgres))' | grep -v '^keepset/test/e2e')
+	"$bin/gotest" -p 3 -parallel 5 -timeout 50m -skip "$(left_out)" $(go list ./... | grep -E '^keepset/(test/|internal/dbdump/(mysql|postgres))' | grep -v '^keepset/test/e2e')
 
 # The first time this builds Kubernetes, which the question after it would do in silence.
 say "the test cluster's programs"

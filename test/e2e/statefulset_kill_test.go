@@ -57,7 +57,7 @@ func (s *simulation) killedAfter(n int, after bool) (*statefulset.Client, *atomi
 // the ordinal ends up filled, and at no time was a pod Ready with less.
 func TestSeedKilledBetweenSteps(t *testing.T) {
 	t.Parallel()
-	const changes = 12 // a recovery makes fewer: the last round is not killed at all
+	const changes = 18 // a recovery makes fewer: the last round is not killed at all
 	points := make([]int, changes)
 	for i := range points {
 		points[i] = i

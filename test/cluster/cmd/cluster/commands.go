@@ -57,6 +57,14 @@ func (a *app) addNode(ctx context.Context, args []string) error {
 	return a.node.AddNode(ctx, pause.Path)
 }
 
+// loseNode lets it die.
+func (a *app) loseNode(ctx context.Context, args []string) error {
+	if err := parse(flag.NewFlagSet("lose-node", flag.ContinueOnError), args, 0); err != nil {
+		return err
+	}
+	return a.node.LoseNode(ctx)
+}
+
 // removeNode takes it away.
 func (a *app) removeNode(ctx context.Context, args []string) error {
 	if err := parse(flag.NewFlagSet("remove-node", flag.ContinueOnError), args, 0); err != nil {

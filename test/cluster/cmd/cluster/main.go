@@ -26,6 +26,7 @@ const usage = `usage: cluster COMMAND
 
   up [--images=false]       start the cluster unless it is healthy; print the path of its kubeconfig
   add-node                  add a second node, in another zone, to a cluster that runs
+  lose-node                 let it die, as by a power cut; remove-node clears up
   remove-node               take it away again, with what runs on it
   down                      stop it, and take back what it did to the machine
   status                    print its processes; fail unless it is healthy
@@ -78,7 +79,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	log := slog.New(slog.NewTextHandler(stderr, nil))
 	a := &app{log: log, out: stdout}
 	commands := map[string]func(context.Context, []string) error{
-		"up": a.up, "add-node": a.addNode, "remove-node": a.removeNode, "down": a.down, "status": a.status, "kubeconfig": a.kubeconfig, "tools": a.tools,
+		"up": a.up, "add-node": a.addNode, "lose-node": a.loseNode, "remove-node": a.removeNode, "down": a.down, "status": a.status, "kubeconfig": a.kubeconfig, "tools": a.tools,
 		"images": a.images, "load-image": a.loadImage, "image": a.image,
 		"open-volumes": func(ctx context.Context, args []string) error { return node.OpenVolumes(ctx, args[0]) }, // started by up
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"keepset/test/cluster/internal/mounts"
+	"keepset/test/cluster/internal/process"
 )
 
 // RemoveNode takes the second node away: its pods are deleted and its volumes
@@ -26,11 +27,79 @@ func (n *Node) RemoveNode(ctx context.Context) error {
 		return nil
 	}
 	s := n.second()
-	if err := s.drain(ctx); err != nil {
+	lost, err := n.lostSecond()
+	if err == nil && !lost {
+		err = s.drain(ctx)
+	}
+	if err != nil {
 		return fmt.Errorf("remove the node %s: %w", secondName, err)
 	}
 	if err := n.endSecond(ctx, s); err != nil {
 		return fmt.Errorf("remove the node %s: %w", secondName, err)
+	}
+	return nil
+}
+
+// LoseNode is what a power cut does to the second node: all that ran on it is
+// gone at once, and the cluster is told by nobody. It does not come back;
+// RemoveNode clears away what is left of it.
+func (n *Node) LoseNode(ctx context.Context) error {
+	unlock, err := n.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if !n.hasSecond() {
+		return errors.New("lose the second node: there is none; add it with `cluster add-node`")
+	}
+	s := n.second()
+	err = errors.Join(
+		n.stopNamed("kubelet-b", "csi-plain-b", "csi-ebs-b", "containerd-b"),
+		n.killShims(s.socket()),
+		s.cgroup().kill(ctx),
+		s.unmountVolumes(ctx),
+	)
+	if err != nil {
+		return fmt.Errorf("lose the node %s: %w", secondName, err)
+	}
+	return nil
+}
+
+// lostSecond tells whether the second node's kubelet has been ended.
+func (n *Node) lostSecond() (bool, error) {
+	records, err := n.procs.All()
+	if err != nil {
+		return false, err
+	}
+	return !slices.ContainsFunc(records, func(r process.Record) bool { return r.Name == "kubelet-b" && r.Alive() }), nil
+}
+
+// unmountVolumes takes the mounts of a node that is no more, and the loop devices
+// that were mounted nowhere else.
+func (n *Node) unmountVolumes(ctx context.Context) error {
+	before, err := mounts.List()
+	if err != nil {
+		return err
+	}
+	if err := mounts.UnmountBelow(n.Dir); err != nil {
+		return err
+	}
+	after, err := mounts.List()
+	if err != nil {
+		return err
+	}
+	used := map[string]bool{}
+	for _, m := range after {
+		used[m.Source] = true
+	}
+	for _, m := range before {
+		if used[m.Source] || !strings.HasPrefix(m.Source, "/dev/loop") {
+			continue
+		}
+		used[m.Source] = true
+		if _, err := n.run(ctx, "losetup", "--detach", m.Source); err != nil {
+			n.Log.Debug("a loop device went by itself", "device", m.Source, "error", err)
+		}
 	}
 	return nil
 }
