@@ -162,10 +162,10 @@ func TestKilledAtEveryCall(t *testing.T) {
 				}
 			}
 			all += whole.calls
-			t.Logf("%d call sites: %s", whole.calls, whole.counts())
+			t.Logf("measured: %d call sites: %s", whole.calls, whole.counts())
 		})
 	}
-	t.Logf("KEEPSET_SEED=%d: %d call sites, before and after each; killed %d times", seed, all, killed)
+	t.Logf("measured: KEEPSET_SEED=%d: %d call sites, before and after each; killed %d times", seed, all, killed)
 	require.Positive(t, killed)
 }
 

@@ -31,7 +31,7 @@ func TestTogether(t *testing.T) {
 		at.round(fmt.Sprintf("round %d", round))
 	}
 	w.requireTidy()
-	t.Logf("%d rounds: %d backups complete, %d condemned, %d prunes stood back, %d restores, %d drills, %d of them of what went meanwhile, and %d that came too late",
+	t.Logf("measured: %d rounds: %d backups complete, %d condemned, %d prunes stood back, %d restores, %d drills, %d of them of what went meanwhile, and %d that came too late",
 		n, at.complete, at.condemned, at.busy, at.restored, at.drilled, at.inVain, at.tooLate)
 	require.Equal(t, 2*n, at.complete)
 	require.Positive(t, at.condemned)
