@@ -76,6 +76,7 @@ step "unit and integration tests, with the race detector" \
 	"$bin/gotest" -race -p 4 -timeout 12m $(go list ./... | grep -vE '^keepset/(test/|internal/dbdump/(mysql|postgres))')
 # Its long stories, which make soak tells, go without it, in the step after.
 step "faults, a sample with the race detector" env -u KEEPSET_SOAK "$bin/gotest" -race -timeout 12m ./test/faults
+if [ -n "${KEEPSET_SOAK:-}" ]; then step "fuzz targets, 20 s each" go run ./hack/fuzz -time 20s ./...; fi
 step "database engine, servers and demo" \
 	"$bin/gotest" -p 3 -parallel 5 -timeout 50m -skip "$(left_out)" $(go list ./... | grep -E '^keepset/(test/|internal/dbdump/(mysql|postgres))' | grep -v '^keepset/test/e2e')
 

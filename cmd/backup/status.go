@@ -28,6 +28,8 @@ for each finding and what to do about it. No secret key is needed, and nothing i
   cronjob  a backup CronJob is suspended, does not succeed, or is not there
   prune    what was condemned is not deleted, a record stops every prune, or the CronJob
            of the prune is suspended or does not succeed
+  verify   the CronJob that verifies the backups is suspended, or does not find them whole
+  drill    the last drill has failed, or with --drill-days no restore was proven for long
 
 The schedule is that of the set's CronJobs, or --schedule, with which no cluster is asked.
 A check that cannot be made here is shown as unchecked and is no finding.

@@ -31,6 +31,7 @@ type yard struct {
 	t         *testing.T
 	clock     *clock
 	store     *mem.Store
+	keys      repository.Keys
 	cluster   *cluster
 	databases []*dbdumptest.MemoryServer
 	// held is what the databases had at each backup, by ordinal.
@@ -38,11 +39,14 @@ type yard struct {
 	made int
 }
 
-func newYard(t *testing.T) *yard {
+func newYard(t *testing.T) *yard { return newLockedYard(t, repository.Keys{}) }
+
+// newLockedYard is one whose pods all hold these keys.
+func newLockedYard(t *testing.T, keys repository.Keys) *yard {
 	t.Helper()
-	y := &yard{t: t, clock: newClock(), cluster: newCluster(t, 2), held: map[record.BackupID][]map[string][]byte{}}
+	y := &yard{t: t, clock: newClock(), keys: keys, cluster: newCluster(t, 2), held: map[record.BackupID][]map[string][]byte{}}
 	y.store = mem.New(mem.Options{Now: y.clock.Now})
-	_, err := repository.Init(t.Context(), y.store, repository.InitOptions{Clock: y.clock.Now})
+	_, err := repository.Init(t.Context(), y.store, repository.InitOptions{Keys: keys, Clock: y.clock.Now})
 	require.NoError(t, err)
 	for i := range 2 {
 		server := dbdumptest.NewMemoryServer(y.clock.Now)
@@ -69,7 +73,7 @@ func (y *yard) open(s storage.Store, p *process) (*repository.Repository, error)
 	if p != nil {
 		s = p.through(s)
 	}
-	return repository.Open(y.t.Context(), s, repository.Keys{}, repository.Options{Clock: y.clock.Now, PackBytes: 8 << 10, Workers: 1})
+	return repository.Open(y.t.Context(), s, y.keys, repository.Options{Clock: y.clock.Now, PackBytes: 8 << 10, Workers: 1})
 }
 
 func (y *yard) sure(s storage.Store) *repository.Repository {

@@ -123,6 +123,9 @@ var killings = map[string]func(*testing.T) killing{
 	"backup run":                  newKilledBackup,
 	"backup prune":                newKilledPrune,
 	"backup copy":                 newKilledCopy,
+	"restore drill":               newKilledDrill(nil),
+	"restore drill, the next Job": newKilledDrill(func(k *killedDrill) { k.nextJob = true }),
+	"restore drill, a bad backup": newKilledDrill(func(k *killedDrill) { k.wanting = true }),
 	"restore run, a lost ordinal": killedRestore(recovery, 2),
 	"restore run, a new ordinal":  killedRestore(scaleUp, 2),
 	"restore run, the whole set":  killedRestore(wholeSet, 0),
@@ -159,10 +162,10 @@ func TestKilledAtEveryCall(t *testing.T) {
 				}
 			}
 			all += whole.calls
-			t.Logf("%d call sites: %s", whole.calls, whole.counts())
+			t.Logf("measured: %d call sites: %s", whole.calls, whole.counts())
 		})
 	}
-	t.Logf("KEEPSET_SEED=%d: %d call sites, before and after each; killed %d times", seed, all, killed)
+	t.Logf("measured: KEEPSET_SEED=%d: %d call sites, before and after each; killed %d times", seed, all, killed)
 	require.Positive(t, killed)
 }
 

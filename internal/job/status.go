@@ -42,13 +42,15 @@ const (
 	CheckCronJob = "cronjob"
 	// CheckPrune: what is condemned gets deleted.
 	CheckPrune = "prune"
+	// CheckVerify: the CronJob that verifies the backups finds them whole.
+	CheckVerify = "verify"
 	// CheckDrill: a restore was proven, and not too long ago.
 	CheckDrill = "drill"
 )
 
 // CheckNames lists the checks.
 func CheckNames() []string {
-	return []string{CheckAge, CheckNewest, CheckCronJob, CheckPrune, CheckDrill}
+	return []string{CheckAge, CheckNewest, CheckCronJob, CheckPrune, CheckVerify, CheckDrill}
 }
 
 // The outcomes of a check.
@@ -116,7 +118,7 @@ func (s *Status) Run(ctx context.Context) (*StatusReport, error) {
 	}
 	l := &look{Status: s, report: r, infos: infos, now: r.CheckedAt, good: countedGood(infos)}
 	l.jobs(ctx)
-	for _, check := range []func(context.Context) Check{l.age, l.newest, l.cronJobs, l.prune, l.drill} {
+	for _, check := range []func(context.Context) Check{l.age, l.newest, l.cronJobs, l.prune, l.verify, l.drill} {
 		r.Checks = append(r.Checks, check(ctx))
 	}
 	return r, l.outcome()
@@ -132,9 +134,9 @@ type look struct {
 	good *repository.BackupInfo
 
 	// What the cluster says; without says why it was not asked.
-	backups, prunes []statefulset.CronJob
-	without         string
-	failed          []error
+	backups, prunes, verifications []statefulset.CronJob
+	without                        string
+	failed                         []error
 }
 
 // outcome is the error that belongs to the report.

@@ -175,10 +175,11 @@ func (l *look) jobs(ctx context.Context) {
 	if l.without = l.otherCluster(); l.without != "" {
 		return
 	}
-	var err, pruneErr error
+	var err, pruneErr, verifyErr error
 	l.backups, err = l.Cluster.BackupCronJobs(ctx, l.Set.Name)
 	l.prunes, pruneErr = l.Cluster.PruneCronJobs(ctx, l.Set.Name)
-	if err = errors.Join(err, pruneErr); err != nil {
+	l.verifications, verifyErr = l.Cluster.VerifyCronJobs(ctx, l.Set.Name)
+	if err = errors.Join(err, pruneErr, verifyErr); err != nil {
 		l.without = err.Error()
 		l.failed = append(l.failed, fmt.Errorf("ask for the cronjobs of %s: %w", l.Set, err))
 	}

@@ -131,20 +131,39 @@ func (l *look) prune(ctx context.Context) Check {
 		c.Remedy = "docs/prune.md, As a CronJob"
 		return c
 	}
-	return l.pruneCronJobs(c)
+	return l.succeeds(c, l.prunes, pruneGrace, "read the log of its newest Job; docs/prune.md, When it stops, has its messages")
 }
 
-func (l *look) pruneCronJobs(c Check) Check {
+// verifyGrace is how long a verification may take that reads everything.
+const verifyGrace = 24 * time.Hour
+
+// verify looks whether the CronJob runs that verifies the backups, and whether it
+// found them whole: what it finds stands in no object of the repository.
+func (l *look) verify(context.Context) Check {
+	c := Check{Check: CheckVerify, State: CheckOK}
+	if !l.asked(&c) {
+		return c
+	}
+	if len(l.verifications) == 0 {
+		c.State, c.What = CheckUnchecked, fmt.Sprintf("no CronJob of namespace %s verifies the set's backups, and a verification leaves no trace", l.Cluster.Namespace())
+		c.Remedy = "docs/monitoring.md, As CronJobs"
+		return c
+	}
+	return l.succeeds(c, l.verifications, verifyGrace, "read the log of its newest Job: it names what is damaged, and whom that harms")
+}
+
+// succeeds looks whether CronJobs are suspended, or have had no success.
+func (l *look) succeeds(c Check, cronJobs []statefulset.CronJob, grace time.Duration, remedy string) Check {
 	var found, remedies, names []string
-	for _, j := range l.prunes {
+	for _, j := range cronJobs {
 		names = append(names, j.Name)
 		if j.Suspended {
 			found, remedies = append(found, fmt.Sprintf("cronjob %s is suspended", j.Name)), append(remedies, suspendedByOther(&j))
 			continue
 		}
-		if since, late := unsuccessful(&j, l.now, pruneGrace); late {
+		if since, late := unsuccessful(&j, l.now, grace); late {
 			found = append(found, fmt.Sprintf("cronjob %s has not succeeded since its run of %s", j.Name, since.UTC().Format(time.RFC3339)))
-			remedies = append(remedies, "read the log of its newest Job; docs/prune.md, When it stops, has its messages")
+			remedies = append(remedies, remedy)
 		}
 	}
 	if len(found) > 0 {

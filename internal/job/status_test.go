@@ -244,13 +244,45 @@ func TestStatusOfFailingCronJobs(t *testing.T) {
 	require.NoError(t, err, "its first run may be at work")
 }
 
-func pruneJob(change func(*batchv1.CronJob)) *batchv1.CronJob {
-	return cronJob("keepset-prune", func(o *batchv1.CronJob) {
-		o.Labels["app.kubernetes.io/component"] = "prune"
+func pruneJob(change func(*batchv1.CronJob)) *batchv1.CronJob { return componentJob("prune", change) }
+
+func componentJob(component string, change func(*batchv1.CronJob)) *batchv1.CronJob {
+	return cronJob("keepset-"+component, func(o *batchv1.CronJob) {
+		o.Labels["app.kubernetes.io/component"] = component
 		if change != nil {
 			change(o)
 		}
 	})
+}
+
+func TestStatusOfVerifications(t *testing.T) {
+	w := newTaken(t, 1)
+	now := w.clock.Now()
+	backup := cronJob("keepset-backup", nil)
+	weekly := func(change func(*batchv1.CronJob)) *batchv1.CronJob {
+		return componentJob("verify", func(o *batchv1.CronJob) {
+			o.Spec.Schedule = "0 9 * * 6"
+			change(o)
+		})
+	}
+	check := func(want, says string, verify *batchv1.CronJob) {
+		t.Helper()
+		r, err := w.look(t, in(backup, verify))
+		if want == job.CheckAlert {
+			requireAlert(t, r, err, job.CheckVerify, says)
+			return
+		}
+		require.NoError(t, err)
+		state, text := found(t, r, job.CheckVerify)
+		require.Equal(t, want, state)
+		require.Contains(t, text, says)
+	}
+	check(job.CheckUnchecked, "no CronJob of namespace shop verifies", componentJob("status", nil))
+	check(job.CheckOK, "not suspended: keepset-verify", weekly(ran(now.Add(-3*24*time.Hour), now.Add(-3*24*time.Hour+time.Hour))))
+	check(job.CheckOK, "not suspended", weekly(ran(now.Add(-23*time.Hour), now.Add(-8*24*time.Hour))))
+	check(job.CheckAlert, "cronjob keepset-verify has not succeeded since its run of", weekly(ran(now.Add(-25*time.Hour), now.Add(-8*24*time.Hour))))
+	check(job.CheckAlert, "cronjob keepset-verify is suspended", weekly(suspended("", "")))
+	check(job.CheckUnchecked, "no CronJob", weekly(func(o *batchv1.CronJob) { o.Labels[statefulset.LabelSet] = "another" }))
 }
 
 func TestStatusOfPrunes(t *testing.T) {
@@ -294,7 +326,7 @@ func TestStatusOfAClusterThatCannotBeAsked(t *testing.T) {
 		s.Cluster, s.NoCluster = nil, "there is no cluster"
 	})
 	require.NoError(t, err)
-	for _, check := range []string{job.CheckCronJob, job.CheckPrune} {
+	for _, check := range []string{job.CheckCronJob, job.CheckPrune, job.CheckVerify} {
 		state, says := found(t, r, check)
 		require.Equal(t, job.CheckUnchecked, state)
 		require.Contains(t, says, "there is no cluster")

@@ -62,13 +62,22 @@ func (c *Client) BackupCronJobs(ctx context.Context, set string) ([]CronJob, err
 // PruneCronJobs finds the CronJobs that prune a set: those with the component's
 // label that name the set, or none.
 func (c *Client) PruneCronJobs(ctx context.Context, set string) ([]CronJob, error) {
+	return c.cronJobsOf(ctx, componentPrune, set)
+}
+
+// VerifyCronJobs finds those that verify a set's backups, in the same way.
+func (c *Client) VerifyCronJobs(ctx context.Context, set string) ([]CronJob, error) {
+	return c.cronJobsOf(ctx, componentVerify, set)
+}
+
+func (c *Client) cronJobsOf(ctx context.Context, component, set string) ([]CronJob, error) {
 	list, err := c.kube.BatchV1().CronJobs(c.namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, explain(err, "list the cronjobs of namespace "+c.namespace)
 	}
 	var found []CronJob
 	for _, o := range list.Items {
-		if o.Labels[labelComponent] != componentPrune && o.Spec.JobTemplate.Labels[labelComponent] != componentPrune {
+		if o.Labels[labelComponent] != component && o.Spec.JobTemplate.Labels[labelComponent] != component {
 			continue
 		}
 		if named, ok := o.Labels[LabelSet]; !ok || named == set {
@@ -105,7 +114,7 @@ func (c *Client) backupCronJobs(ctx context.Context, set string) ([]batchv1.Cron
 // read ConfigMaps.
 func (c *Client) backsUp(o batchv1.CronJob, set string) bool {
 	template := o.Spec.JobTemplate
-	for _, other := range []string{componentRestore, componentPrune} {
+	for _, other := range notBackups {
 		if o.Labels[labelComponent] == other || template.Labels[labelComponent] == other {
 			return false
 		}

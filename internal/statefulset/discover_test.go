@@ -248,8 +248,9 @@ func TestBacksUp(t *testing.T) {
 	require.True(t, c.backsUp(cron(nil, backup), "mysql"))
 	require.False(t, c.backsUp(cron(nil, backup), "mysql-2"))
 	require.False(t, c.backsUp(cron(map[string]string{LabelSet: "other"}, backup), "mysql"), "the label decides")
-	require.False(t, c.backsUp(cron(map[string]string{LabelSet: "mysql", labelComponent: componentRestore}, backup), "mysql"), "the restore's own template")
-	require.False(t, c.backsUp(cron(map[string]string{LabelSet: "mysql", labelComponent: componentPrune}, backup), "mysql"), "a prune is no backup, and no restore waits for it")
+	for _, component := range notBackups {
+		require.False(t, c.backsUp(cron(map[string]string{LabelSet: "mysql", labelComponent: component}, backup), "mysql"), "a %s is no backup: no restore suspends it, or waits for it", component)
+	}
 	require.True(t, c.backsUp(cron(nil, corev1.Container{Command: []string{"/usr/local/bin/backup", "run"}, Env: []corev1.EnvVar{{Name: "KEEPSET_SET", Value: "mysql/mysql"}}}), "mysql"))
 	require.False(t, c.backsUp(cron(nil, corev1.Container{Command: []string{"report"}, Args: []string{"--set=mysql"}}), "mysql"), "somebody else's job")
 }

@@ -261,6 +261,9 @@ func TestDrillNetworkPolicies(t *testing.T) {
 		require.False(t, enters(t, policies, other, server, 3306), fmt.Sprint(other))
 	}
 	require.Equal(t, map[string]bool{"UDP 53": true, "TCP 53": true}, reaches(t, policies, server))
+	agent := shipped[networkingv1.NetworkPolicy](t, "../overlays/mysql-ebs/pod-identity.yaml")
+	require.True(t, chosen(t, &agent[0].Spec.PodSelector, job), "it may ask Pod Identity's agent")
+	require.False(t, (&Client{namespace: "mysql"}).backsUp(component[batchv1.CronJob](t, "cronjob.yaml")[0], "mysql"), "no restore suspends it, or waits for it")
 	require.True(t, reaches(t, policies, job)["TCP 3306"])
 	require.NotEqual(t, drillLabels("mysql", "mysql")[labelComponent], job[labelComponent])
 }

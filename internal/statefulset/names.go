@@ -17,11 +17,18 @@ const (
 	componentBackup  = "backup"
 	componentRestore = "restore"
 	componentPrune   = "prune"
-	// componentDrill is on the database of a drill and its claims; the drill's own
-	// pod, which its CronJob labels, is none of what a drill deletes.
-	componentDrill = "drill-server"
-	product        = "keepset"
+	componentVerify  = "verify"
+	componentStatus  = "status"
+	// componentDrillJob is on a drill's CronJob, Jobs and pods; componentDrill on the
+	// drill's database and its claims, which alone a drill deletes.
+	componentDrillJob = "drill"
+	componentDrill    = "drill-server"
+	product           = "keepset"
 )
+
+// notBackups are the components whose CronJobs are about a set and do not back it
+// up: no restore suspends them or waits for them.
+var notBackups = []string{componentRestore, componentPrune, componentDrillJob, componentVerify, componentStatus}
 
 // Finalizer keeps a seed pod's name taken, and a deleted claim Terminating,
 // until Keepset itself lets go.

@@ -1,6 +1,7 @@
 package statefulset
 
 import (
+	"context"
 	"os"
 	"strings"
 	"testing"
@@ -9,9 +10,13 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
 	"sigs.k8s.io/yaml"
 )
 
@@ -123,26 +128,72 @@ func TestNetworkPoliciesFitThePods(t *testing.T) {
 	}
 }
 
-// The pruner reaches the store and nothing else, has no token for the API
-// server, and is no backup: no restore suspends it or waits for it.
+// Who deletes and who verifies reach the store and nothing else, have no token for
+// the API server, and are no backups: no restore suspends them or waits for them.
 func TestThePrunerHasNoRights(t *testing.T) {
-	const component = "../components/prune/"
-	job := shipped[batchv1.CronJob](t, component+"cronjob.yaml")[0]
+	for _, name := range []string{"prune", "verify"} {
+		component := "../components/" + name + "/"
+		job := shipped[batchv1.CronJob](t, component+"cronjob.yaml")[0]
+		pod := job.Spec.JobTemplate.Spec.Template
+		policies := append(shipped[networkingv1.NetworkPolicy](t, "networkpolicy.yaml"), shipped[networkingv1.NetworkPolicy](t, component+"networkpolicy.yaml")...)
+		require.Equal(t, map[string]bool{"UDP 53": true, "TCP 53": true, "TCP 443": true}, reaches(t, policies, pod.Labels))
+		require.False(t, enters(t, policies, nil, pod.Labels, 443))
+		require.False(t, *pod.Spec.AutomountServiceAccountToken)
+		requireOwn(t, component, name, job)
+	}
+}
+
+// requireOwn: a component's Job is no backup, runs as its own account, and holds no
+// key and no password of anybody else.
+func requireOwn(t *testing.T, component, name string, job batchv1.CronJob) {
+	t.Helper()
 	pod := job.Spec.JobTemplate.Spec.Template
-	policies := append(shipped[networkingv1.NetworkPolicy](t, "networkpolicy.yaml"), shipped[networkingv1.NetworkPolicy](t, component+"networkpolicy.yaml")...)
-	require.Equal(t, map[string]bool{"UDP 53": true, "TCP 53": true, "TCP 443": true}, reaches(t, policies, pod.Labels))
-	require.False(t, enters(t, policies, nil, pod.Labels, 443))
 	agent := shipped[networkingv1.NetworkPolicy](t, "../overlays/mysql-ebs/pod-identity.yaml")
 	require.True(t, chosen(t, &agent[0].Spec.PodSelector, pod.Labels), "it may ask Pod Identity's agent")
-	require.False(t, *pod.Spec.AutomountServiceAccountToken)
 	account := shipped[corev1.ServiceAccount](t, component+"serviceaccount.yaml")[0]
 	require.Equal(t, account.Name, pod.Spec.ServiceAccountName)
+	require.Equal(t, "keepset-"+name, account.Name)
 	require.False(t, (&Client{namespace: "mysql"}).backsUp(job, job.Labels[LabelSet]))
+	for _, labels := range []map[string]string{job.Labels, job.Spec.JobTemplate.Labels, pod.Labels} {
+		require.Equal(t, name, labels[labelComponent])
+		require.Equal(t, "mysql", labels[LabelSet])
+	}
 	for _, container := range pod.Spec.Containers {
 		for _, from := range container.EnvFrom {
-			require.False(t, from.SecretRef != nil && from.SecretRef.Name != "keepset-prune", "it holds no key and no password")
+			require.False(t, from.SecretRef != nil && from.SecretRef.Name != account.Name, "it holds no key and no password")
 		}
 	}
+}
+
+// Who looks at the backups reaches the API server as well, and its Role is what a
+// look takes: without one of its rights it says so, and it asks for no other.
+func TestTheRightsOfStatus(t *testing.T) {
+	const component = "../components/status/"
+	job := shipped[batchv1.CronJob](t, component+"cronjob.yaml")[0]
+	labels := job.Spec.JobTemplate.Spec.Template.Labels
+	policies := append(shipped[networkingv1.NetworkPolicy](t, "networkpolicy.yaml"), shipped[networkingv1.NetworkPolicy](t, component+"networkpolicy.yaml")...)
+	require.Equal(t, map[string]bool{"UDP 53": true, "TCP 53": true, "TCP 443": true, "TCP 6443": true}, reaches(t, policies, labels))
+	require.False(t, enters(t, policies, nil, labels, 443))
+	requireOwn(t, component, "status", job)
+
+	text, err := os.ReadFile("../../deploy/cronjob/base/" + component + "rbac.yaml")
+	require.NoError(t, err)
+	var role rbacv1.Role
+	require.NoError(t, yaml.UnmarshalStrict([]byte(strings.Split(string(text), "\n---\n")[0]), &role))
+	kube := fake.NewClientset(&batchv1.CronJob{ObjectMeta: metav1.ObjectMeta{Name: "nightly", Namespace: "mysql", Labels: map[string]string{LabelSet: "mysql"}}})
+	used := map[string]bool{}
+	kube.PrependReactor("*", "*", func(a clienttesting.Action) (bool, runtime.Object, error) {
+		require.True(t, allowed(role, a), "%s %s", a.GetVerb(), a.GetResource().Resource)
+		used[a.GetVerb()+" "+a.GetResource().Resource] = true
+		return false, nil, nil
+	})
+	c := New(kube, "mysql", nil)
+	for _, look := range []func(context.Context, string) ([]CronJob, error){c.BackupCronJobs, c.PruneCronJobs, c.VerifyCronJobs} {
+		_, err := look(t.Context(), "mysql")
+		require.NoError(t, err)
+	}
+	require.Equal(t, map[string]bool{"list cronjobs": true, "list jobs": true}, used, "a right that is not used is not given")
+	require.Len(t, role.Rules, 1)
 }
 
 // opens tells whether a pod declares a port.

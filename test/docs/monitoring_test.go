@@ -43,7 +43,7 @@ func TestMonitoringPage(t *testing.T) {
 
 	said := follow(t, map[string]*servers.MySQL{"db0": db0}, dir, code)
 	assert.Regexp(t, `_/shop +age +ok +the last complete backup is`, said)
-	assert.Contains(t, said, "1 sets: 0 findings, 3 checks not made")
+	assert.Contains(t, said, "1 sets: 0 findings, 4 checks not made")
 	file := text(t, filepath.Join(dir, "exporter/shop.prom"))
 	assert.Contains(t, file, `keepset_backup_rows{ordinal="0",set="_/shop"} 2`)
 	assert.Contains(t, file, `keepset_backup_exit_code{set="_/shop"} 0`)

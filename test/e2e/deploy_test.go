@@ -108,6 +108,38 @@ func TestOverlayForAnotherSet(t *testing.T) {
 	assert.Nil(t, spec.MaxFailedIndexes, "it would have to be changed with completions, and would end the healthy ones")
 }
 
+// TestComponentsBuild: the overlay mysql-replicated with all that is commented out in it, for a set of another name. The API server of a
+// namespace that enforces the restricted standard takes it, each CronJob has an account of its own, and no restore takes it for a backup.
+func TestComponentsBuild(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, "pod-security.kubernetes.io/enforce=restricted")
+	root := t.TempDir()
+	require.NoError(t, os.CopyFS(root, os.DirFS("../../deploy/cronjob")))
+	dir := filepath.Join(root, "overlays/mysql-replicated")
+	text := strings.Replace(readFile(t, filepath.Join(dir, "config.yaml")), "KEEPSET_SET: mysql", "KEEPSET_SET: ledger", 1)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "config.yaml"), []byte(text), 0o600))
+	text = strings.ReplaceAll(readFile(t, filepath.Join(dir, "kustomization.yaml")), "#   - ../../components/", "  - ../../components/")
+	text = strings.Replace(text, "# components:", "components:", 1)
+	text = strings.Replace(text, "namespace: mysql", "namespace: "+c.ns, 1)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(text), 0o600))
+	built, objects := c.kustomize(dir)
+	for _, name := range []string{"prune", "drill", "status", "verify"} {
+		job := decode[batchv1.CronJob](t, objects["CronJob/keepset-"+name])
+		pod := job.Spec.JobTemplate.Spec.Template
+		assert.Equal(t, "keepset-"+name, pod.Spec.ServiceAccountName)
+		for _, labels := range []map[string]string{job.Labels, job.Spec.JobTemplate.Labels, pod.Labels} {
+			assert.Equal(t, "ledger", labels["keepset/set"], name)
+			assert.Equal(t, name, labels["app.kubernetes.io/component"])
+		}
+		_, bound := objects["RoleBinding/keepset-"+name]
+		assert.Equal(t, name == "drill" || name == "status", bound, "%s has a right in Kubernetes", name)
+		assert.Contains(t, objects, "NetworkPolicy/keepset-"+name)
+		assert.Contains(t, objects, "ConfigMap/keepset-"+name)
+	}
+	out, err := c.tryInput(built, "apply", "--dry-run=server", "--warnings-as-errors", "-f", "-")
+	require.NoError(t, err, out)
+}
+
 // TestOptInComponents: the overlay csi with all that is commented out in it
 // builds, the API server takes it, and its bindings, which belong to the whole
 // cluster, are for the service accounts of its namespace, under its name.

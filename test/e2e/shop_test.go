@@ -113,7 +113,12 @@ func (s *shopSet) beside(labels ...string) *shopSet {
 // startS3 starts the S3 server, which makes the bucket.
 func (s *shopSet) startS3() {
 	s.t.Helper()
-	s.apply(readFile(s.t, "testdata/s3.yaml"))
+	s.startS3Of("testdata/s3.yaml")
+}
+
+func (s *shopSet) startS3Of(file string) {
+	s.t.Helper()
+	s.apply(readFile(s.t, file))
 	s.until(5*time.Minute, "the S3 server comes up", func() bool { p := s.pod("s3"); return p != nil && podReady(p) })
 	service, err := s.kube.CoreV1().Services(s.ns).Get(s.t.Context(), "s3", metav1.GetOptions{})
 	require.NoError(s.t, err)

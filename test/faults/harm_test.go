@@ -57,7 +57,7 @@ func TestHarm(t *testing.T) {
 					h.kind(kind, how)
 				}
 			}
-			t.Logf("%d kinds of objects, %d times harmed: %d tables could not be restored, all named by verify; %d were, and are right",
+			t.Logf("measured: %d kinds of objects, %d times harmed: %d tables could not be restored, all named by verify; %d were, and are right",
 				len(h.kinds), h.times, h.lost, h.restored)
 			require.Positive(t, h.lost)
 			require.Greater(t, h.restored, h.lost)

@@ -64,6 +64,25 @@ func (w *town) requireUnharmed(report repository.VerifyReport, complete map[reco
 	}
 }
 
+// newestDrilled is the newest backup with a proof that counts, and that stays; the zero value where there is none. No proof
+// is about something else than what is stored.
+func (w *town) newestDrilled(r *repository.Repository) repository.BackupInfo {
+	w.t.Helper()
+	infos, err := r.Backups(w.t.Context(), townSet)
+	require.NoError(w.t, err)
+	require.NoError(w.t, r.ReadDrills(w.t.Context(), townSet, infos))
+	var newest repository.BackupInfo
+	for _, info := range infos {
+		for _, d := range info.Drills {
+			require.True(w.t, d.Passed, "a drill of %s is said to have failed: %+v", info.ID, d.Checks)
+		}
+		if info.Drilled() && !info.Condemned && (newest.ID == "" || info.CapturedAt().After(newest.CapturedAt())) {
+			newest = info
+		}
+	}
+	return newest
+}
+
 // everything is what no rule keeps: the newest one only.
 func everything() retention.Policy {
 	return retention.Policy{Last: 1, MinAge: 26 * time.Hour, Zone: time.UTC}
@@ -106,9 +125,10 @@ func (w *town) requireTidy() {
 	}
 	infos, err := r.Backups(w.t.Context(), townSet)
 	require.NoError(w.t, err)
+	drilled := w.newestDrilled(r)
 	left := map[string]bool{}
 	for _, info := range infos {
-		require.True(w.t, info.ID == id || info.Pinned, "backup %s is left: %s, captured %s, %v; %+v", info.ID, info.Status, info.CapturedAt(), info.Problems, report.Decisions)
+		require.True(w.t, info.ID == id || info.Pinned || info.ID == drilled.ID, "backup %s is left: %s, captured %s, %v; %+v", info.ID, info.Status, info.CapturedAt(), info.Problems, report.Decisions)
 		left[string(info.ID)] = true
 	}
 	require.True(w.t, left[string(id)])
@@ -120,7 +140,7 @@ func (w *town) requireTidy() {
 		case "packs", "parts", "maps", "refs":
 			objects++
 			bytes += o.Size
-		case "backups", "commits", "reports":
+		case "backups", "commits", "reports", "proofs":
 			owner, _, _ := strings.Cut(name, "/")
 			owner, _, _ = strings.Cut(owner, ".")
 			require.True(w.t, left[owner], "%s is left", o.Key)

@@ -29,6 +29,6 @@ func rounds(t *testing.T, sample, all int) (n int, seed uint64) {
 		n, err = strconv.Atoi(given)
 		require.NoError(t, err, "KEEPSET_ROUNDS")
 	}
-	t.Logf("KEEPSET_SEED=%d, %d of %d rounds", seed, n, all)
+	t.Logf("measured: KEEPSET_SEED=%d, %d of %d rounds", seed, n, all)
 	return n, seed
 }

@@ -22,7 +22,7 @@ func TestStorm(t *testing.T) {
 		})
 		require.True(t, ok, "KEEPSET_SEED=%d KEEPSET_ROUNDS=1 tells this story again", seed+uint64(i))
 	}
-	t.Logf("%d stories: %s; faults: %s; %d backups were reported complete", n, sum, sum.weathers(), sum.complete)
+	t.Logf("measured: %d stories: %s; faults: %s; %d backups were reported complete", n, sum, sum.weathers(), sum.complete)
 	if n < 100 {
 		return // too few to meet with everything
 	}

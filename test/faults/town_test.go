@@ -72,8 +72,10 @@ type town struct {
 // keyring is who holds what; all empty in a repository that is not encrypted.
 type keyring struct{ writer, restore repository.Keys }
 
-// pruner holds no key but the writers' public ones.
-func (k keyring) pruner() repository.Keys { return repository.Keys{Trusted: k.restore.Trusted} }
+// pruner holds no key but the public ones of the writers and of those who drill.
+func (k keyring) pruner() repository.Keys {
+	return repository.Keys{Trusted: k.restore.Trusted, Provers: k.restore.Provers}
+}
 
 func newKeyring(t *testing.T) keyring {
 	t.Helper()

@@ -81,7 +81,8 @@ func (s *S3Server) Ask(ctx context.Context, q S3Request) (S3Answer, error) {
 	}
 	client := s.client
 	if client == nil {
-		client = http.DefaultClient
+		// A connection that somebody else took, while a Service was not there yet, is not used again.
+		client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	}
 	response, err := client.Do(request)
 	if err != nil {
@@ -102,6 +103,15 @@ func (s *S3Server) Must(t testing.TB, q S3Request) S3Answer {
 		t.Fatalf("%s %s?%s: the S3 server answered %d: %s", q.Method, q.Path, q.Query, answer.Status, answer.Body)
 	}
 	return answer
+}
+
+// Account makes an account as [WithAccount] does, on a server that somebody else has started: its endpoint, keys and region
+// are all that has to be known.
+func (s *S3Server) Account(t testing.TB, access, secret, role string) {
+	t.Helper()
+	if err := s.admin(t.Context(), "create-user", "--access", access, "--secret", secret, "--role", role); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // LockedBucket makes a bucket with Object Lock, and so with versions.

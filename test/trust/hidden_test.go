@@ -54,3 +54,23 @@ func TestHiddenIsNotGone(t *testing.T) {
 		w.restores(id, "--accept-copied-times")
 	}
 }
+
+// TestStatusReadsNoData: the account that looks at the backups sees how they are, and nothing of what is in them; it writes
+// and deletes nothing.
+func TestStatusReadsNoData(t *testing.T) {
+	w := newWorld(t, 1)
+	said := w.run("status", 0, "backup", "status", "--set", set, "--schedule", "0 2 * * *")
+	require.Regexp(t, `_/shop +age +ok +the last complete backup is `+w.days[0], said)
+	require.Regexp(t, `_/shop +newest +ok`, said)
+	secret := 0
+	for _, key := range w.objects() {
+		w.denied("status", http.MethodDelete, key, "", nil, "")
+		w.denied("status", http.MethodPut, key, "", nil, "rubbish")
+		if strings.HasPrefix(key, "config/") || strings.Contains(key, "/backups/") || strings.Contains(key, "/commits/") {
+			continue
+		}
+		secret++
+		w.denied("status", http.MethodGet, key, "", nil, "")
+	}
+	require.Greater(t, secret, 3)
+}

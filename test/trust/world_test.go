@@ -40,7 +40,7 @@ const (
 // policies of each account, which are those that deploy/ has for its role.
 var policies = map[string]string{
 	"init": "store-init", "backup": "store-backup", "prune": "store-prune", "restore": "store-restore",
-	"keys": "store-keys",
+	"keys": "store-keys", "status": "store-status",
 }
 
 func secretOf(account string) string { return account + "-secret" }
@@ -106,7 +106,7 @@ func (w *world) env(role string) []string {
 		return append(append(env, locks...), w.keys("restore.env")...)
 	case "restore":
 		return append(env, w.keys("restore.env")...)
-	case "prune":
+	case "prune", "status":
 		return append(env, slices.DeleteFunc(w.keys("restore.env"), func(kv string) bool { return !strings.HasPrefix(kv, "KEEPSET_TRUSTED_WRITERS=") })...)
 	}
 	return env
