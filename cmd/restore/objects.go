@@ -14,7 +14,7 @@ import (
 )
 
 func newObjects(a *cli.App) *cobra.Command {
-	var f cli.ObjectsFlags
+	var f cli.SetObjectsFlags
 	cmd := &cobra.Command{
 		Use:   "objects",
 		Short: "Create the Kubernetes objects that a backup holds",

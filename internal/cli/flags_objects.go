@@ -78,8 +78,8 @@ func readSecrets(ctx context.Context, c *statefulset.Client, wanted []wantedSecr
 	return nil
 }
 
-// ObjectsFlags are the flags of `restore objects`.
-type ObjectsFlags struct {
+// SetObjectsFlags are the flags of `restore objects`.
+type SetObjectsFlags struct {
 	Repository RepositoryFlags
 	Set        SetFlags
 	FromSet    string
@@ -89,7 +89,7 @@ type ObjectsFlags struct {
 }
 
 // Add declares the flags.
-func (f *ObjectsFlags) Add(fs *pflag.FlagSet) {
+func (f *SetObjectsFlags) Add(fs *pflag.FlagSet) {
 	f.Repository.AddRead(fs)
 	f.Set.Add(fs)
 	f.Choice.Add(fs)
@@ -100,7 +100,7 @@ func (f *ObjectsFlags) Add(fs *pflag.FlagSet) {
 
 // Job makes the job. With -o yaml there is no cluster in it, and the namespace is
 // the one that was given, if any.
-func (f *ObjectsFlags) Job(ctx context.Context, a *App) (r *job.RestoreObjects, namespace string, err error) {
+func (f *SetObjectsFlags) Job(ctx context.Context, a *App) (r *job.RestoreObjects, namespace string, err error) {
 	if f.Output != "" && f.Output != outputYAML {
 		return nil, "", Usage("--output %q is not %s", f.Output, outputYAML)
 	}

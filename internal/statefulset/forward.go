@@ -12,6 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/tools/portforward"
 	"k8s.io/client-go/transport/spdy"
 	"k8s.io/streaming/pkg/httpstream"
@@ -75,7 +76,7 @@ type forwarded struct {
 func (c *Client) podAt(ctx context.Context, host string) (string, error) {
 	if net.ParseIP(host) == nil {
 		labels := strings.Split(host, ".")
-		if len(labels) < 2 || len(labels) > 2 && labels[2] != c.namespace {
+		if len(labels) < 2 || len(labels) > 2 && labels[2] != c.namespace || len(validation.IsDNS1123Label(labels[0])) > 0 {
 			return "", fmt.Errorf("%s is no pod of namespace %s: only those are reached through the API server", host, c.namespace)
 		}
 		return labels[0], nil

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -38,15 +39,19 @@ spec:
 `
 
 // TestFromNothing: a set with its Services, ConfigMaps, Secrets and a budget is
-// backed up by the shipped CronJob, and its namespace deleted altogether. One
-// command, with the bucket and its keys alone, brings all of it back, through
-// the API server; killed half-way, the same command goes on.
+// backed up by the shipped CronJob, and its namespace deleted altogether. What
+// docs/objects.md says brings all of it back, one command with the bucket and
+// its keys alone, through the API server; killed half-way, the same command goes
+// on; and where Keepset is installed a Job does the same.
 func TestFromNothing(t *testing.T) {
 	t.Parallel()
 	store := bareShop(t)
 	store.startS3()
 	s := store.beside()
 	keys := s.usedShop()
+	r := s.reader(s.ns)
+	require.NoError(t, os.Symlink(filepath.Dir(keys), filepath.Join(r.dir, "keys")))
+	r.env = append(r.env, "KEEPSET_SEED_PATCH="+bareSeedPatch)
 	s.jobOK("keepset-backup", "backup-1")
 	log := s.logs("backup-1")
 	assert.NotContains(t, log, "not in the backup", "the shipped rights are enough")
@@ -54,8 +59,9 @@ func TestFromNothing(t *testing.T) {
 	rows, sum := s.value(0, "SELECT COUNT(*) FROM shop.orders WHERE customer = 'first'"), s.value(0, firstSum)
 
 	s.deleteNamespace()
-	restore := s.host().with("KEEPSET_NAMESPACE=", "KEEPSET_REPOSITORY="+s.repository, keys[0], keys[1],
-		"KEEPSET_TARGET_USER=root", "KEEPSET_REPLICATION_USER="+replAccount, "KEEPSET_SEED_PATCH="+bareSeedPatch)
+	secret := secretData(t, keys)
+	restore := s.host().with("KEEPSET_NAMESPACE=", "KEEPSET_REPOSITORY="+s.repository, "KEEPSET_TARGET_USER=root", "KEEPSET_REPLICATION_USER="+replAccount,
+		"KEEPSET_RESTORE_IDENTITY="+secret["KEEPSET_RESTORE_IDENTITY"], "KEEPSET_TRUSTED_WRITERS="+secret["KEEPSET_TRUSTED_WRITERS"], "KEEPSET_SEED_PATCH="+bareSeedPatch)
 	command := []string{
 		"restore", "run", "--set", s.ns + "/mysql", "--all", "--with-objects", "--local", "--port-forward",
 		"--target-password-secret", "mysql/root", "--replication-password-secret", "mysql-replication/password", "--lease-wait", "5m",
@@ -65,8 +71,9 @@ func TestFromNothing(t *testing.T) {
 	s.noNamespace()
 
 	begin := time.Now()
-	restore.ok(command...)
+	said = r.follow("../../docs/objects.md", "From nothing")
 	took := time.Since(begin)
+	assert.Contains(t, said, "2 ordinals ready")
 	t.Logf("measured: from nothing to a running set with %s rows in %.1f s", rows, took.Seconds())
 	s.asBefore(rows, sum)
 
@@ -92,18 +99,19 @@ func TestFromNothing(t *testing.T) {
 	assert.Equal(t, s.ns+"/mysql: no restore is running and none has left anything\n", s.keepset("restore", "status", "--set", "mysql"))
 
 	// The whole of it is there: nothing is done again, and it is said why.
-	r := restore.run(command...)
-	assert.Equal(t, cli.ExitUsage, r.code, r.stderr)
-	assert.Contains(t, r.stderr, "zero replicas")
-	s.looks(restore)
+	again := restore.run(command...)
+	assert.Equal(t, cli.ExitUsage, again.code, again.stderr)
+	assert.Contains(t, again.stderr, "zero replicas")
+	s.looks(restore, r)
+	s.byJob(keys, rows, sum)
 }
 
 const firstSum = "SELECT CONCAT(COUNT(*), ' ', COALESCE(SUM(CRC32(CONCAT_WS('|', id, customer, note))), 0)) FROM shop.orders WHERE customer = 'first'"
 
 // usedShop installs two replicas of a set that has been in use for a while, and
-// Keepset with its keys, in an encrypted repository. It returns the environment
-// by which whoever has the keys restores.
-func (s *shopSet) usedShop() []string {
+// Keepset with its keys, in an encrypted repository. It returns the file with the
+// restore keys.
+func (s *shopSet) usedShop() string {
 	s.t.Helper()
 	text := render(s.t, "testdata/shop.yaml", map[string]any{"Replicas": 2, "Policy": "Parallel"})
 	s.apply(readFile(s.t, "testdata/fromnothing.yaml"))
@@ -119,16 +127,13 @@ func (s *shopSet) usedShop() []string {
 	s.apply(s.secrets())
 	out, err := s.try("apply", "-k", s.overlay(shopOptions{component: "secrets"}))
 	require.NoError(s.t, err, out)
-	writer, restore := secretData(s.t, filepath.Join(dir, "writer.yaml")), secretData(s.t, filepath.Join(dir, "restore.yaml"))
+	writer := secretData(s.t, filepath.Join(dir, "writer.yaml"))
 	env := make([]string, 0, len(writer))
 	for k, v := range writer {
 		env = append(env, k+"="+v)
 	}
 	s.host().with(env...).ok("backup", "init", "--repository", s.repository)
-	return []string{
-		"KEEPSET_RESTORE_IDENTITY=" + restore["KEEPSET_RESTORE_IDENTITY"],
-		"KEEPSET_TRUSTED_WRITERS=" + restore["KEEPSET_TRUSTED_WRITERS"],
-	}
+	return filepath.Join(dir, "restore.yaml")
 }
 
 // secretData reads the Secret that keygen wrote.
@@ -175,7 +180,7 @@ func (s *shopSet) asBefore(rows, sum string) {
 	for _, object := range []string{"sa/mysql", "secret/mysql", "secret/mysql-replication", "configmap/mysql-config", "configmap/mysql-zone", "service/mysql", "service/mysql-primary", "pdb/mysql"} {
 		s.kubectl("get", object)
 	}
-	for _, object := range []string{"secret/strangers", "service/strangers", "cronjob/keepset-backup"} {
+	for _, object := range []string{"secret/strangers", "service/strangers"} {
 		_, err := s.try("get", object)
 		require.Error(s.t, err, "%s has nothing to do with the set", object)
 	}
@@ -183,7 +188,7 @@ func (s *shopSet) asBefore(rows, sum string) {
 }
 
 // looks goes through what `restore objects` says of a set that is there.
-func (s *shopSet) looks(restore *plain) {
+func (s *shopSet) looks(restore *plain, r *reader) {
 	s.t.Helper()
 	s.kubectl("delete", "service", "mysql-primary")
 	s.kubectl("patch", "configmap", "mysql-zone", "--type=merge", "-p", `{"data":{"zone":"elsewhere"}}`)
@@ -193,7 +198,27 @@ func (s *shopSet) looks(restore *plain) {
 		assert.Contains(s.t, strings.Join(strings.Fields(said), " "), want, said)
 	}
 	assert.Equal(s.t, "elsewhere", s.kubectl("get", "configmap", "mysql-zone", "-o", "jsonpath={.data.zone}"), "what exists is never changed")
-	manifests := restore.ok(append(args, "-o", "yaml")...)
-	out, err := s.tryInput(strings.ReplaceAll(manifests, "namespace: "+s.ns, "namespace: default"), "apply", "--namespace=default", "--dry-run=server", "-f", "-")
+	r.follow("../../docs/objects.md", "The objects alone")
+	manifests := readFile(s.t, filepath.Join(r.dir, "mysql.yaml"))
+	assert.Contains(s.t, manifests, "replicas: 0")
+	stored := restore.ok("restore", "export", "--set", s.ns+"/mysql", "--ordinal", "1", "--stream", "kubernetes/objects.json", "--to", "-")
+	assert.Contains(s.t, stored, `"replicas": 2`)
+	for _, text := range []string{strings.ReplaceAll(manifests, "namespace: "+s.ns, "namespace: default"), stored} {
+		out, err := s.tryInput(text, "apply", "--namespace=default", "--dry-run=server", "-f", "-")
+		require.NoError(s.t, err, out)
+	}
+}
+
+// byJob does it once more, in a cluster where Keepset is installed, with the
+// rights of the component alone.
+func (s *shopSet) byJob(keys, rows, sum string) {
+	s.t.Helper()
+	s.kubectl("delete", "statefulset,pod,pvc,service,pdb", "--all")
+	s.kubectl("delete", "sa/mysql", "secret/mysql", "secret/mysql-replication", "configmap/mysql-config", "configmap/mysql-zone")
+	s.apply(s.secrets())
+	s.apply(readFile(s.t, keys))
+	out, err := s.try("apply", "-k", s.overlay(shopOptions{component: "objects"}))
 	require.NoError(s.t, err, out)
+	s.keepset("restore", "run", "--set", s.ns+"/mysql", "--from-set", s.ns+"/mysql", "--all", "--with-objects")
+	s.asBefore(rows, sum)
 }
