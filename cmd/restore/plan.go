@@ -41,14 +41,12 @@ refuse is refused here.`,
 // that is the plan: what comes after it cannot be asked of a set that is not
 // there.
 func resolve(ctx context.Context, a *cli.App, r *job.Restore) error {
-	if r.Objects {
-		report, missing, err := r.Missing(ctx)
-		if err != nil {
-			return err
-		}
-		if missing {
-			return a.Print(report, func(w io.Writer) error { return printObjects(w, report) })
-		}
+	missing, err := r.Missing(ctx)
+	if err != nil {
+		return err
+	}
+	if missing != nil {
+		return a.Print(missing, func(w io.Writer) error { return printObjects(w, missing) })
 	}
 	plan, err := r.Resolve(ctx)
 	if err != nil {

@@ -171,37 +171,43 @@ func objectsOf(ctx context.Context, r *repository.Repository, info repository.Ba
 	return objects, true, nil
 }
 
-// ObjectsOnly is the part of a restore that makes what is missing of the set.
-func (r *Restore) ObjectsOnly(dryRun bool) *RestoreObjects {
+// makeObjects is the part of a restore that makes what is missing of the set.
+func (r *Restore) makeObjects(ctx context.Context, dryRun bool) (*ObjectsReport, error) {
+	if r.Set != r.From.Name {
+		return nil, fmt.Errorf("%w: the objects in the backup are of a set called %s, and %s is to be restored: a set gets another name only by hand (restore objects -o yaml)", ErrConfig, r.From.Name, r.Set)
+	}
 	choice := r.Choice
 	choice.Whole = true
-	return &RestoreObjects{Repository: r.Repository, Cluster: r.Cluster, From: r.From, Choice: choice, DryRun: dryRun, Log: r.Log}
+	objects := RestoreObjects{Repository: r.Repository, Cluster: r.Cluster, From: r.From, Choice: choice, DryRun: dryRun, Log: r.Log}
+	return objects.Run(ctx)
 }
 
-// Missing says what a restore with objects would create, and whether the set is
-// among it.
-func (r *Restore) Missing(ctx context.Context) (report *ObjectsReport, set bool, err error) {
-	report, err = r.ObjectsOnly(true).Run(ctx)
-	if err != nil {
-		return nil, false, err
+// Missing says what a restore with objects would create first, if that is the
+// set itself; nil if the set is there, and its plan can be made.
+func (r *Restore) Missing(ctx context.Context) (*ObjectsReport, error) {
+	if r.Objects {
+		report, err := r.makeObjects(ctx, true)
+		if err != nil {
+			return nil, err
+		}
+		set := func(o statefulset.CreatedObject) bool {
+			return o.Kind == "StatefulSet" && o.Action == statefulset.ObjectCreated
+		}
+		if slices.ContainsFunc(report.Objects, set) {
+			return report, nil
+		}
 	}
-	set = slices.ContainsFunc(report.Objects, func(o statefulset.CreatedObject) bool {
-		return o.Kind == "StatefulSet" && o.Action == statefulset.ObjectCreated
-	})
-	if !set && r.Prepared != nil {
-		err = r.Prepared(ctx)
+	if r.Prepared != nil {
+		return nil, r.Prepared(ctx)
 	}
-	return report, set, err
+	return nil, nil
 }
 
 // prepare makes the set and its objects where that was asked for. The set comes
 // without replicas: no pod of it starts before its claims are filled.
 func (r *Restore) prepare(ctx context.Context) error {
 	if r.Objects {
-		if r.Set != r.From.Name {
-			return fmt.Errorf("%w: the objects in the backup are of a set called %s, and %s is to be restored: a set gets another name only by hand (restore objects -o yaml)", ErrConfig, r.From.Name, r.Set)
-		}
-		report, err := r.ObjectsOnly(false).Run(ctx)
+		report, err := r.makeObjects(ctx, false)
 		if err != nil {
 			return err
 		}

@@ -325,9 +325,9 @@ func TestHostileObjects(t *testing.T) {
 		})
 	}
 	for text, want := range map[string]string{
-		"":                           "not the objects",
-		`{"kind":"List"}`:            "format 0",
-		`{"kind":"Pod"}`:             "kind",
+		"":                "not the objects",
+		`{"kind":"List"}`: "format 0",
+		`{"kind":"Pod"}`:  "kind",
 		`{"kind":"List","keepset":{"format":9,"set":{"namespace":"a","name":"b"}}}`:    "knows up to 1",
 		`{"kind":"List","keepset":{"format":1,"set":{"namespace":"..","name":"b/c"}}}`: "namespace",
 		`{"kind":"List","keepset":{"format":1,"set":{"namespace":"a","name":"b"}}}`:    "StatefulSet b is not among them",
