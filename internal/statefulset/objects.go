@@ -17,7 +17,7 @@ import (
 	"keepset/internal/record"
 )
 
-// ErrObjects: what should be a set's objects is something else.
+// ErrObjects says that what should be a set's objects is something else.
 var ErrObjects = errors.New("these are not the objects of a set")
 
 // Objects are what a set needs of its namespace: itself, and what its pod

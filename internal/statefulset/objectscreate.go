@@ -3,6 +3,7 @@ package statefulset
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -108,12 +109,7 @@ func (c *Client) CreateObjects(ctx context.Context, o Objects, dryRun bool) ([]C
 
 // shared says whether the pod template names the claim.
 func (o *Objects) shared(claim string) bool {
-	for _, name := range sharedClaims(o.set().Spec.Template.Spec) {
-		if name == claim {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(sharedClaims(o.set().Spec.Template.Spec), claim)
 }
 
 // namespaceThere is true for a namespace that we may not look at, too: whoever

@@ -1,6 +1,8 @@
 package statefulset
 
 import (
+	"maps"
+
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -152,9 +154,7 @@ func travels(s *corev1.Secret) bool {
 // for one pod each, by the label that the controller gives it.
 func (r *relations) selected(selector labels.Selector) bool {
 	pod := labels.Set{}
-	for k, v := range r.set.Spec.Template.Labels {
-		pod[k] = v
-	}
+	maps.Copy(pod, r.set.Spec.Template.Labels)
 	if selector.Matches(pod) {
 		return true
 	}

@@ -103,7 +103,7 @@ func TestFromNothing(t *testing.T) {
 	assert.Equal(t, cli.ExitUsage, again.code, again.stderr)
 	assert.Contains(t, again.stderr, "zero replicas")
 	s.looks(restore, r)
-	s.byJob(keys, rows, sum)
+	s.byJob(r, keys, rows, sum)
 }
 
 const firstSum = "SELECT CONCAT(COUNT(*), ' ', COALESCE(SUM(CRC32(CONCAT_WS('|', id, customer, note))), 0)) FROM shop.orders WHERE customer = 'first'"
@@ -211,7 +211,7 @@ func (s *shopSet) looks(restore *plain, r *reader) {
 
 // byJob does it once more, in a cluster where Keepset is installed, with the
 // rights of the component alone.
-func (s *shopSet) byJob(keys, rows, sum string) {
+func (s *shopSet) byJob(r *reader, keys, rows, sum string) {
 	s.t.Helper()
 	s.kubectl("delete", "statefulset,pod,pvc,service,pdb", "--all")
 	s.kubectl("delete", "sa/mysql", "secret/mysql", "secret/mysql-replication", "configmap/mysql-config", "configmap/mysql-zone")
@@ -219,6 +219,6 @@ func (s *shopSet) byJob(keys, rows, sum string) {
 	s.apply(readFile(s.t, keys))
 	out, err := s.try("apply", "-k", s.overlay(shopOptions{component: "objects"}))
 	require.NoError(s.t, err, out)
-	s.keepset("restore", "run", "--set", s.ns+"/mysql", "--from-set", s.ns+"/mysql", "--all", "--with-objects")
+	assert.Contains(s.t, r.follow("../../docs/objects.md", "By a Job"), "2 ordinals ready")
 	s.asBefore(rows, sum)
 }
