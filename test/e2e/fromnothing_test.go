@@ -60,8 +60,11 @@ func TestFromNothing(t *testing.T) {
 
 	s.deleteNamespace()
 	secret := secretData(t, keys)
-	restore := s.host().with("KEEPSET_NAMESPACE=", "KEEPSET_REPOSITORY="+s.repository, "KEEPSET_TARGET_USER=root", "KEEPSET_REPLICATION_USER="+replAccount,
-		"KEEPSET_RESTORE_IDENTITY="+secret["KEEPSET_RESTORE_IDENTITY"], "KEEPSET_TRUSTED_WRITERS="+secret["KEEPSET_TRUSTED_WRITERS"], "KEEPSET_SEED_PATCH="+bareSeedPatch)
+	exported := []string{ // by the page, for what comes after
+		"KEEPSET_REPOSITORY=" + s.repository, "KEEPSET_TARGET_USER=root", "KEEPSET_REPLICATION_USER=" + replAccount,
+		"KEEPSET_RESTORE_IDENTITY=" + secret["KEEPSET_RESTORE_IDENTITY"], "KEEPSET_TRUSTED_WRITERS=" + secret["KEEPSET_TRUSTED_WRITERS"],
+	}
+	restore := s.host().with("KEEPSET_NAMESPACE=", "KEEPSET_SEED_PATCH="+bareSeedPatch).with(exported...)
 	command := []string{
 		"restore", "run", "--set", s.ns + "/mysql", "--all", "--with-objects", "--local", "--port-forward",
 		"--target-password-secret", "mysql/root", "--replication-password-secret", "mysql-replication/password", "--lease-wait", "5m",
@@ -74,6 +77,7 @@ func TestFromNothing(t *testing.T) {
 	said = r.follow("../../docs/objects.md", "From nothing")
 	took := time.Since(begin)
 	assert.Contains(t, said, "2 ordinals ready")
+	r.env = append(r.env, exported...)
 	t.Logf("measured: from nothing to a running set with %s rows in %.1f s", rows, took.Seconds())
 	s.asBefore(rows, sum)
 
