@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -26,14 +27,18 @@ func TestCommands(t *testing.T) {
 	require.NoError(t, err)
 	_, err = repository.Init(t.Context(), store, repository.InitOptions{})
 	require.NoError(t, err)
-	clitest.Backup(t, world.Env, "--source", "mysql://root@"+source.Addr)
+	_, port, err := net.SplitHostPort(source.Addr)
+	require.NoError(t, err)
+	world.Cluster.Run(nil) // the set's pod, which is that server
+	clitest.Backup(t, world.Env, "--source-user", "root", "--source-port", port)
 
 	load := []string{"--target", "mysql://root@" + target.Addr}
 	password := filepath.Join(t.TempDir(), "password")
 	require.NoError(t, os.WriteFile(password, []byte(spare.Password), 0o600))
 	drill := []string{"--target", "mysql://root@" + spare.Addr, "--target-password-file", password, "--check-sql", "SELECT COUNT(*) = 2 FROM shop.orders"}
 	grow := []string{"--replicas=2", "--as-follower-of=none", "--base=0"}
-	order := []string{"plan", "run", "load", "drill", "export", "status", "abort", "version", "completion"}
+	elsewhere := []string{"--set", "staging/mysql", "--from-set", "mysql/mysql"}
+	order := []string{"plan", "run", "load", "drill", "export", "objects", "status", "abort", "version", "completion"}
 	program.Tree(t, world, order, clitest.Commands{
 		"plan":  {Cases: [][]string{grow, {"--replicas=2", "--as-follower-of=127.0.0.1:1", "--replication-user=repl"}}},
 		"run":   {Preview: "dry-run", Cases: [][]string{append(grow, "--dry-run"), grow}},
@@ -41,6 +46,7 @@ func TestCommands(t *testing.T) {
 		"drill": {Preview: "dry-run", Cases: [][]string{append(drill, "--dry-run"), drill}},
 		// What it makes is new, and a file that exists is never replaced.
 		"export":     {Cases: [][]string{{"--list"}, {"--to", filepath.Join(t.TempDir(), "out")}}},
+		"objects":    {Preview: "dry-run", Cases: [][]string{append(elsewhere, "--dry-run"), elsewhere}},
 		"status":     {Cases: [][]string{{}}},
 		"abort":      {Preview: "dry-run", Cases: [][]string{{"--dry-run"}, {}}},
 		"version":    {Cases: [][]string{{}}},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strconv"
@@ -29,16 +30,25 @@ refuse is refused here.`,
 			if err != nil {
 				return err
 			}
-			return resolve(cmd, a, r)
+			return resolve(cmd.Context(), a, r)
 		},
 	}
 	f.Add(cmd.Flags())
 	return cmd
 }
 
-// resolve prints the plan and stops.
-func resolve(cmd *cobra.Command, a *cli.App, r *job.Restore) error {
-	plan, err := r.Resolve(cmd.Context())
+// resolve prints the plan and stops. Where the set itself is still to be made,
+// that is the plan: what comes after it cannot be asked of a set that is not
+// there.
+func resolve(ctx context.Context, a *cli.App, r *job.Restore) error {
+	missing, err := r.Missing(ctx)
+	if err != nil {
+		return err
+	}
+	if missing != nil {
+		return a.Print(missing, func(w io.Writer) error { return printObjects(w, missing) })
+	}
+	plan, err := r.Resolve(ctx)
 	if err != nil {
 		return err
 	}

@@ -31,14 +31,23 @@ replica is never Ready with an empty or half-loaded database: its name is held b
 pod until the load has been checked, the follower has caught up and the database has
 shut down cleanly. A retry of the same Job continues the same plan.
 
-Outside of the cluster the Job is made from a CronJob and followed; --local works from here.`,
+With --with-objects the set itself comes out of the backup, with its Services, ConfigMaps,
+ServiceAccount and, if they are in it, Secrets: what is missing of them is created first,
+and the namespace, too. With --all that brings a set back where there is nothing.
+
+Outside of the cluster the Job is made from a CronJob and followed; --local works from
+here, and with --port-forward also where the pods' network does not reach.`,
 		Example: `
 			restore run --set mysql/mysql --replicas 4
 			restore run --set mysql/mysql --ordinal 2 --replace
 			restore run --set staging/mysql --from-set mysql/mysql --all
+			restore run --set mysql/mysql --all --with-objects --local --port-forward
 			kubectl create job restore-2 --from=cronjob/keepset-restore`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if f.FromNothing.PortForward && !launch.Local {
+				return cli.Usage("--port-forward goes with --local: a Job reaches the pods by itself")
+			}
 			if !dryRun && launch.Outside(a) {
 				return launch.Launch(cmd.Context(), a, cmd, &f.Set)
 			}
@@ -47,7 +56,7 @@ Outside of the cluster the Job is made from a CronJob and followed; --local work
 				if err != nil {
 					return err
 				}
-				return resolve(cmd, a, r)
+				return resolve(cmd.Context(), a, r)
 			}
 			return f.Metrics.Around(cmd.Context(), a, "restore", func(run *metrics.Run) error {
 				return runRestore(cmd.Context(), a, &f, run)

@@ -17,6 +17,7 @@ import (
 	"keepset/internal/dbdump/postgres"
 	"keepset/internal/job"
 	"keepset/internal/record"
+	"keepset/internal/statefulset"
 )
 
 // BackupFlags are the flags of `backup run`, and what turns them into a job.
@@ -39,6 +40,8 @@ type BackupFlags struct {
 	AllowEmpty bool
 	ID         string
 	Origin     string
+	Objects    bool
+	Secrets    bool
 
 	events func(ctx context.Context, warning bool, reason, message string) error
 }
@@ -64,6 +67,8 @@ func (f *BackupFlags) Add(fs *pflag.FlagSet) {
 	fs.DurationVar(&f.MaxLag, "max-lag", time.Hour, "how far a follower may be behind before it is suspect; 0: any")
 	fs.StringVar(&f.ID, "id", "", "continue the backup of this ID, which an earlier run did not finish (a Job's retries do so by themselves)")
 	fs.StringVar(&f.Origin, "origin", "", "name of the cluster whose backups these are: another's are never mixed with them under one set (default: made from the cluster's certificate authority; none for plain servers)")
+	fs.BoolVar(&f.Objects, "objects", true, "keep the set's Kubernetes objects with its data: itself, its Services, ConfigMaps and so on")
+	fs.BoolVar(&f.Secrets, "with-secrets", false, "keep the Secrets that the set's pods name, too; only in an encrypted repository")
 	fs.BoolVar(&f.AllowEmpty, "allow-empty", false, "a member without tables or rows is not suspect")
 }
 
@@ -77,6 +82,9 @@ func (f *BackupFlags) Job(ctx context.Context, a *App) (b *job.Backup, done func
 	}
 	if len(f.Files.planned()) > 0 && f.Method != record.MethodFiles {
 		return nil, nil, Usage("--include-path and --exclude-path go with --method %s", record.MethodFiles)
+	}
+	if f.Secrets && (!f.Objects || len(f.Sources) > 0 || f.Method == record.MethodFiles) {
+		return nil, nil, Usage("--with-secrets is for the objects of a StatefulSet: it goes with neither --objects=false, --source nor --method %s", record.MethodFiles)
 	}
 	if f.Method == record.MethodSnapshot && (len(f.Sources) > 0 || len(f.Server.patterns()) > 0) {
 		return nil, nil, Usage("--method snapshot captures whole volumes of a StatefulSet: it goes with neither --source, --database nor --exclude")
@@ -103,6 +111,9 @@ func (f *BackupFlags) Job(ctx context.Context, a *App) (b *job.Backup, done func
 	}
 	if b.Repository, err = f.Repository.Open(ctx, a); err != nil {
 		return nil, nil, err
+	}
+	if f.Secrets && !b.Repository.Encrypted() {
+		return nil, nil, Usage("--with-secrets: the repository is not encrypted, so that whoever may read the bucket could read the Secrets; make an encrypted one (backup keygen, backup init), or leave --with-secrets out")
 	}
 	progress, end := a.StartProgress()
 	b.Progress = progress
@@ -229,6 +240,9 @@ func (f *BackupFlags) inCluster(ctx context.Context, a *App, b *job.Backup) erro
 		b.Share = job.Share{Index: run.Index, Of: run.Completions}
 	}
 	b.Guard = &job.LeaseGuard{Client: client, Set: name}
+	if f.Objects {
+		b.Objects = func(ctx context.Context) (statefulset.Objects, error) { return client.Objects(ctx, name, f.Secrets) }
+	}
 	b.Discover = job.FromCluster(client, name, at)
 	if f.Server.Engine == command.Name {
 		b.Open = f.openCommand(a, func(m job.Member) command.Exec { return inContainer(client, m.Name, m.Container) })

@@ -140,8 +140,7 @@ func (f *DrillFlags) from(ctx context.Context, a *App, r *repository.Repository,
 	if cluster != nil {
 		namespace = cluster.Namespace()
 	}
-	same := RestoreFlags{FromSet: f.FromSet}
-	return same.from(orDefault(namespace, record.NoNamespace), name)
+	return fromSet(f.FromSet, orDefault(namespace, record.NoNamespace), name)
 }
 
 // servers opens the server of a drill.

@@ -34,6 +34,9 @@ type ServerFlags struct {
 	Engine                    string
 	Programs                  string
 	Databases, ExcludeObjects []string
+
+	// password, where it comes from neither file nor variable.
+	password string
 }
 
 // Add declares the flags of one side.
@@ -132,9 +135,11 @@ func (f *ServerFlags) engine() string { return orDefault(f.Engine, engineMySQL) 
 
 // Options fills the options of one server's engine.
 func (f *ServerFlags) Options(a *App, s Server, log *slog.Logger) (o EngineOptions, err error) {
-	password, err := a.Secret(f.PasswordFile, f.passwordVariable())
-	if err != nil {
-		return o, err
+	password := f.password
+	if password == "" {
+		if password, err = a.Secret(f.PasswordFile, f.passwordVariable()); err != nil {
+			return o, err
+		}
 	}
 	if s.Engine == enginePostgres {
 		o.Postgres, err = f.postgres(s, password, log)

@@ -55,6 +55,9 @@ type UpstreamFlags struct {
 	TLSCA        string
 	// Slot is PostgreSQL's, and declared where a standby is made of files.
 	Slot string
+
+	// password, where it comes from neither file nor variable.
+	password string
 }
 
 // Add declares the flags.
@@ -96,9 +99,12 @@ func (f *UpstreamFlags) account(a *App, host string, port int) (*dbdump.Upstream
 	if f.User == "" {
 		return nil, Usage("--replication-user is required to follow another server (or %s)", EnvName("replication-user"))
 	}
-	password, err := a.Secret(f.PasswordFile, EnvName("replication-password"))
-	if err != nil {
-		return nil, err
+	password := f.password
+	if password == "" {
+		var err error
+		if password, err = a.Secret(f.PasswordFile, EnvName("replication-password")); err != nil {
+			return nil, err
+		}
 	}
 	return &dbdump.Upstream{
 		Host: host, Port: port, User: f.User, Password: password, TLS: f.TLS || f.TLSCA != "", CA: f.TLSCA,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"os"
 	"time"
 
@@ -26,6 +27,7 @@ type RestoreFlags struct {
 	Upstream       UpstreamFlags
 	Volumes        VolumeFlags
 	Metrics        MetricsFlags
+	FromNothing    FromNothingFlags
 	Request        job.Request
 	Container      string
 	InitContainers []string
@@ -53,6 +55,7 @@ func (f *RestoreFlags) Add(fs *pflag.FlagSet) {
 	f.Upstream.Add(fs, "host:port of the upstream, or none (default: the set's member that the backed-up server followed, else its first ordinal)")
 	f.Volumes.AddProvision(fs)
 	f.Metrics.Add(fs)
+	f.FromNothing.Add(fs)
 	fs.StringVar(&f.FromSet, "from-set", "", "the set's [namespace/]name in the repository, where it is not --set's")
 	q := &f.Request
 	fs.IntVar(&q.Replicas, "replicas", 0, "scale the set up to as many replicas, each new one seeded")
@@ -108,7 +111,7 @@ func (f *RestoreFlags) Job(ctx context.Context, a *App) (*job.Restore, error) {
 	if r.Seed, err = f.seed(a); err != nil {
 		return nil, err
 	}
-	if r.From, err = f.from(client.Namespace(), name); err != nil {
+	if r.From, err = fromSet(f.FromSet, client.Namespace(), name); err != nil {
 		return nil, err
 	}
 	if err := f.Server.try(a); err != nil {
@@ -117,7 +120,11 @@ func (f *RestoreFlags) Job(ctx context.Context, a *App) (*job.Restore, error) {
 	if r.Volumes, err = f.Volumes.Opener(ctx, a, client); err != nil {
 		return nil, err
 	}
-	r.Servers = &mysqlServers{app: a, server: &f.Server, upstream: &f.Upstream, replace: f.Request.Replace, log: onceLogger(a.Log)}
+	servers := &mysqlServers{app: a, server: &f.Server, upstream: &f.Upstream, replace: f.Request.Replace, log: onceLogger(a.Log)}
+	if err := f.FromNothing.apply(r, servers); err != nil {
+		return nil, err
+	}
+	r.Servers = servers
 	if r.Repository, err = f.Repository.Open(ctx, a); err != nil {
 		return nil, err
 	}
@@ -125,12 +132,13 @@ func (f *RestoreFlags) Job(ctx context.Context, a *App) (*job.Restore, error) {
 	return r, err
 }
 
-// from is the set's name in the repository.
-func (f *RestoreFlags) from(namespace, name string) (record.SetID, error) {
-	if f.FromSet == "" {
+// fromSet is the set's name in the repository: what --from-set says, else the
+// name that it has here.
+func fromSet(from, namespace, name string) (record.SetID, error) {
+	if from == "" {
 		return record.SetID{Namespace: namespace, Name: name}, nil
 	}
-	other := SetFlags{Name: f.FromSet}
+	other := SetFlags{Name: from}
 	ns, name, err := other.split()
 	if err != nil {
 		return record.SetID{}, Usage("--from-%w", err)
@@ -181,10 +189,14 @@ type mysqlServers struct {
 	// replace is the consent to lose what a seed's claim holds.
 	replace bool
 	log     *slog.Logger
+	// dial reaches the pods where the network does not; nil where it does.
+	dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 func (s *mysqlServers) options(address string) (EngineOptions, error) {
-	return s.server.Options(s.app, Server{Engine: engineMySQL, Address: address, User: s.server.User}, s.log)
+	o, err := s.server.Options(s.app, Server{Engine: engineMySQL, Address: address, User: s.server.User}, s.log)
+	o.MySQL.Dial = s.dial
+	return o, err
 }
 
 // Target implements job.Servers. A seed is loaded without writing its binary

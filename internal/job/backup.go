@@ -13,6 +13,7 @@ import (
 	"keepset/internal/filetree"
 	"keepset/internal/record"
 	"keepset/internal/repository"
+	"keepset/internal/statefulset"
 )
 
 // Guard asks whether somebody else holds the set at this moment.
@@ -46,6 +47,9 @@ type Backup struct {
 	// not matter. With FollowersOnly, members that do not are left out.
 	Role          func(context.Context, Member) (string, error)
 	FollowersOnly bool
+	// Objects reads the set's Kubernetes objects, which travel with its data;
+	// nil where there are none.
+	Objects func(context.Context) (statefulset.Objects, error)
 	// Guard is nil where nothing can hold the set.
 	Guard Guard
 	Rules SuspectRules
@@ -65,6 +69,9 @@ func (b *Backup) Run(ctx context.Context) (*BackupReport, error) {
 	}
 	inv, err := b.inventory(ctx)
 	if err != nil {
+		return report, err
+	}
+	if inv.objects, err = b.readObjects(ctx); err != nil {
 		return report, err
 	}
 	writer, err := b.Repository.Begin(ctx, b.planOf(inv), b.Attempt)
@@ -229,7 +236,7 @@ func (b *Backup) capture(ctx context.Context, w *repository.Backup, mine []recor
 		wg.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			c := capture{job: b, writer: w, planned: planned}
+			c := capture{job: b, writer: w, planned: planned, objects: inv.objects}
 			if commit, ok := last[planned.Ordinal]; ok {
 				c.last = &commit
 			}

@@ -17,6 +17,8 @@ type capture struct {
 	writer  *repository.Backup
 	planned record.PlannedMember
 	last    *record.Commit
+	// objects of the set, which every member has.
+	objects []byte
 	// snapshots that the member needs, once it is committed.
 	snapshots []record.VolumeSnapshot
 }
@@ -125,7 +127,9 @@ func (c *capture) into(ctx context.Context, member Member, write func(context.Co
 	}
 	stop := c.watch(w)
 	defer func() { stop(err) }()
-	report, err = write(ctx, w)
+	if err = c.writeObjects(ctx, w); err == nil {
+		report, err = write(ctx, w)
+	}
 	if err == nil {
 		err = ctx.Err()
 	}

@@ -188,9 +188,11 @@ func (w *world) backup() *job.Backup {
 }
 
 // list returns the backups, newest first.
-func (w *world) list() []repository.BackupInfo {
+func (w *world) list() []repository.BackupInfo { return w.listOf(testSet) }
+
+func (w *world) listOf(set record.SetID) []repository.BackupInfo {
 	w.t.Helper()
-	infos, err := w.repo.Backups(w.t.Context(), testSet)
+	infos, err := w.repo.Backups(w.t.Context(), set)
 	require.NoError(w.t, err)
 	return infos
 }

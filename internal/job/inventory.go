@@ -41,6 +41,9 @@ type Inventory struct {
 	Replicas, Start int
 	// Members are in the order of their ordinals.
 	Members []Member
+
+	// objects of the set, as they are stored with every member; nil for none.
+	objects []byte
 }
 
 // Discover takes the inventory of a set.

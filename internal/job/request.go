@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 
+	"keepset/internal/record"
+	"keepset/internal/repository"
 	"keepset/internal/statefulset"
 )
 
@@ -68,9 +70,9 @@ func (q Request) needs(start int) []int {
 	return nil
 }
 
-// targets are the ordinals to fill, in order, and the replicas that the set
-// then has. planned is how many members the backup's set had.
-func (q Request) targets(set statefulset.Set, planned int) (ordinals []int, replicas int, err error) {
+// targets are the ordinals to fill from the backup, in order, and the replicas
+// that the set then has.
+func (q Request) targets(set statefulset.Set, backup repository.BackupInfo) (ordinals []int, replicas int, err error) {
 	mode, err := q.mode()
 	if err != nil {
 		return nil, 0, err
@@ -82,17 +84,18 @@ func (q Request) targets(set statefulset.Set, planned int) (ordinals []int, repl
 		}
 		return span(set.Start+set.Replicas, set.Start+q.Replicas), q.Replicas, nil
 	case ModeWholeSet:
-		if set.Replicas != 0 {
-			return nil, 0, fmt.Errorf("%w: --all restores a set that stands at zero replicas, and this one has %d; recover its ordinals with --ordinal, or scale it to zero", ErrConfig, set.Replicas)
-		}
 		replicas = q.Replicas
 		if replicas == 0 {
-			replicas = planned
+			replicas = backup.Plan.Replicas
+		}
+		if set.Replicas != 0 && (set.Replicas >= replicas || !filledFrom(set, backup.ID)) {
+			return nil, 0, fmt.Errorf("%w: --all restores a set that stands at zero replicas, and this one has %d, which are not the first ones of a restore of backup %s; "+
+				"recover its ordinals with --ordinal, or scale it to zero", ErrConfig, set.Replicas, backup.ID)
 		}
 		if replicas == 0 {
 			return nil, 0, fmt.Errorf("%w: the backup does not say how many replicas its set had; say it with --replicas", ErrConfig)
 		}
-		return span(set.Start, set.Start+replicas), replicas, nil
+		return span(set.Start+set.Replicas, set.Start+replicas), replicas, nil
 	default:
 		ordinals = set.RecoveryOrder(q.Ordinals)
 		ordinals = slices.Compact(ordinals)
@@ -103,6 +106,29 @@ func (q Request) targets(set statefulset.Set, planned int) (ordinals []int, repl
 		}
 		return ordinals, set.Replicas, nil
 	}
+}
+
+// filledFrom tells whether all replicas of a set came out of one backup: then a
+// restore of the whole set from it was killed half-way, and goes on.
+func filledFrom(set statefulset.Set, backup record.BackupID) bool {
+	if len(set.Members) != set.Replicas {
+		return false
+	}
+	for _, m := range set.Members {
+		filled := false
+		for _, c := range m.Claims {
+			switch {
+			case c.Seeding != "" || c.Seeded != "" && c.Seeded != string(backup):
+				return false
+			case c.Seeded != "":
+				filled = true
+			}
+		}
+		if !filled {
+			return false
+		}
+	}
+	return true
 }
 
 func span(from, to int) []int {

@@ -9,12 +9,19 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"keepset/internal/record"
+	"keepset/internal/repository"
 	"keepset/internal/statefulset"
 )
 
 func TestRequestTargets(t *testing.T) {
 	set := statefulset.Set{Replicas: 3, Start: 5}
 	zero := statefulset.Set{Replicas: 0, Start: 5}
+	backup := repository.BackupInfo{ID: "20261120T000000Z-aaaaaaaa", Plan: record.Plan{Replicas: 4}}
+	from := func(id string) statefulset.Member {
+		return statefulset.Member{Claims: []statefulset.Claim{{Template: "data", Seeded: id}, {Template: "scratch"}}}
+	}
+	half := statefulset.Set{Replicas: 2, Start: 5, Members: []statefulset.Member{from(string(backup.ID)), from(string(backup.ID))}}
+	other := statefulset.Set{Replicas: 2, Start: 5, Members: []statefulset.Member{from(string(backup.ID)), from("20261119T000000Z-aaaaaaaa")}}
 	for _, c := range []struct {
 		name     string
 		request  Request
@@ -34,9 +41,12 @@ func TestRequestTargets(t *testing.T) {
 		{"nothing", Request{}, set, nil, 0, "exactly one"},
 		{"two things", Request{Replicas: 5, Ordinals: []int{5}}, set, nil, 0, "exactly one"},
 		{"two consents", Request{Replicas: 5, Replace: true, Keep: true}, set, nil, 0, "exclude each other"},
+		{"whole set that was killed half-way", Request{All: true}, half, []int{7, 8}, 4, ""},
+		{"whole set, half of it from another backup", Request{All: true}, other, nil, 0, "not the first ones of a restore"},
+		{"whole set, all of it there", Request{All: true, Replicas: 2}, half, nil, 0, "zero replicas"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			ordinals, replicas, err := c.request.targets(c.set, 4)
+			ordinals, replicas, err := c.request.targets(c.set, backup)
 			if c.err != "" {
 				require.ErrorIs(t, err, ErrConfig)
 				require.ErrorContains(t, err, c.err)

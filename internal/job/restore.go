@@ -44,6 +44,10 @@ type Restore struct {
 	// is of another method.
 	Volumes *VolumeRestore
 	Lease   statefulset.LeaseOptions
+	// Objects makes what is missing of the set and its objects first, as the
+	// backup has them. Prepared, if not nil, is called once they are there.
+	Objects  bool
+	Prepared func(context.Context) error
 	// BackupWait bounds the wait for a running backup, ServerWait that for a
 	// seed's database to accept connections, ReadyWait that for the real pod.
 	BackupWait, ServerWait, ReadyWait time.Duration
@@ -79,6 +83,9 @@ type RestoreResult struct {
 // same Job continues the frozen plan, whatever has changed since.
 func (r *Restore) Execute(ctx context.Context) (report *RestoreReport, err error) {
 	start := r.Clock()
+	if err := r.prepare(ctx); err != nil {
+		return nil, err
+	}
 	lease := r.Lease
 	lease.Waiting = true
 	hold, err := r.Cluster.Acquire(ctx, r.Set, r.Run, lease)

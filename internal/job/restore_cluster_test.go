@@ -207,6 +207,8 @@ func (c *cluster) born(o runtime.Object) {
 		running(o)
 	case *corev1.PersistentVolumeClaim:
 		o.UID = c.uid()
+	case *appsv1.StatefulSet:
+		o.UID = c.uid()
 	}
 }
 
@@ -249,6 +251,9 @@ func (c *cluster) set() *appsv1.StatefulSet {
 // control is the set's controller: for every ordinal that the set asks for it
 // makes the claim, and the pod, unless the claim is going or the name is taken.
 func (c *cluster) control() {
+	if _, err := c.tracker.Get(setsResource, namespace, "db"); err != nil {
+		return // it is not there yet
+	}
 	set := c.set()
 	for i := range int(*set.Spec.Replicas) {
 		o, err := c.tracker.Get(claimsResource, namespace, fmt.Sprintf("data-db-%d", i))

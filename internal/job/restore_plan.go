@@ -86,7 +86,7 @@ func (r *Restore) resolve(ctx context.Context, mayBeUnreachable bool) (*RestoreP
 	if err := checkSeedable(&info.Plan); err != nil {
 		return nil, err
 	}
-	ordinals, replicas, err := r.Request.targets(set, info.Plan.Replicas)
+	ordinals, replicas, err := r.Request.targets(set, info)
 	if err != nil {
 		return nil, err
 	}

@@ -152,6 +152,9 @@ func (c *capture) commitCut(ctx context.Context, w *repository.MemberWriter, mem
 	if err := c.job.check(ctx); err != nil {
 		return record.Commit{}, err
 	}
+	if err := c.writeObjects(ctx, w); err != nil {
+		return record.Commit{}, err
+	}
 	if err := w.AddVolumeSnapshots(refs); err != nil {
 		return record.Commit{}, err
 	}

@@ -58,7 +58,7 @@ func explain(err error, doing string) error {
 	}
 	user, verb, resource, group, namespace := m[1], m[2], m[3], m[4], m[5]
 	return fmt.Errorf("%s: %w: %s may not %s %s%s; %s", doing, ErrForbidden,
-		account(user), verb, qualified(resource, group), inNamespace(namespace), remedy(user))
+		account(user), verb, qualified(resource, group), inNamespace(namespace), remedy(user, resource))
 }
 
 // account shortens the user name of a service account.
@@ -88,8 +88,10 @@ func inNamespace(namespace string) string {
 }
 
 // remedy names the file of this project that holds the rule.
-func remedy(user string) string {
+func remedy(user, resource string) string {
 	switch {
+	case strings.HasSuffix(user, ":keepset-backup") && resource == "secrets":
+		return "the rule is in deploy/cronjob/components/secrets"
 	case strings.HasSuffix(user, ":keepset-backup"):
 		return "the rule is in deploy/cronjob/base/rbac-backup.yaml"
 	case strings.HasSuffix(user, ":keepset-restore"):

@@ -252,3 +252,26 @@ func FuzzEvent(f *testing.F) {
 		require.True(t, strings.HasPrefix(message, strings.TrimSuffix(got, "...")))
 	})
 }
+
+// A host is a pod of the namespace, or nobody: no name leads out of it.
+func FuzzPodAt(f *testing.F) {
+	for _, host := range []string{"db-0.db", "db-0.db.shop.svc", "db-0.db.other.svc", "db", "10.0.0.7", "10.0.0.8", "::1", "db-0..shop", "a/b.c", ""} {
+		f.Add(host)
+	}
+	c := New(fake.NewClientset(&corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: "db-0", Namespace: "shop"}, Status: corev1.PodStatus{PodIP: "10.0.0.7", Phase: corev1.PodRunning},
+	}), "shop", nil)
+	f.Fuzz(func(t *testing.T, host string) {
+		pod, err := c.podAt(t.Context(), host)
+		switch {
+		case host == "10.0.0.7":
+			require.Equal(t, "db-0", pod)
+		case err == nil:
+			require.Empty(t, validation.IsDNS1123Subdomain(pod))
+			require.True(t, strings.HasPrefix(host, pod+"."), host)
+		}
+		if host == "db-0.db.other.svc" || host == "db" || host == "10.0.0.8" {
+			require.Error(t, err)
+		}
+	})
+}

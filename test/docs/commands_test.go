@@ -21,6 +21,7 @@ const root = "../../"
 var followed = map[string]string{
 	"docs/install.md":             "test/e2e/pages_test.go: TestPages",
 	"docs/restore.md":             "test/e2e/pages_test.go: TestPages",
+	"docs/objects.md":             "test/e2e/fromnothing_test.go: TestFromNothing",
 	"docs/ebs.md":                 "test/e2e/snapshot_proof2_test.go: TestSnapshotProof2EBS",
 	"docs/csi.md":                 "test/e2e/snapshot_proof2_test.go: TestSnapshotProof2CSI",
 	"docs/commands-engine.md":     "test/docs/commands_engine_test.go: TestCommandsEnginePage",

@@ -57,6 +57,7 @@ var fuzzed = map[string]string{
 
 	"statefulset: suffixOrdinal": "FuzzSuffixOrdinal", "statefulset: newSeedInfo": "FuzzSeedInfo", "statefulset: applyPatch": "FuzzSeedPatch",
 	"statefulset: resolveLabels": "FuzzResolveLabels", "statefulset: setArgument": "FuzzSetArgument", "statefulset: newRun": "FuzzRun",
+	"statefulset: ParseObjects": "FuzzObjects", "statefulset: parseObject": "FuzzObjects", "statefulset: podAt": "FuzzPodAt",
 	"statefulset: explain": "FuzzExplain", "statefulset: Run": "FuzzHolder", "statefulset: Event": "FuzzEvent",
 
 	"snapshot/csi: decodeRecord": "FuzzDecodeRecord", "snapshot/csi: snapshotName": "FuzzObjectName",

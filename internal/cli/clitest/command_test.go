@@ -123,6 +123,18 @@ func TestCommandInAContainer(t *testing.T) {
 	}
 }
 
+// TestSecretsNeedEncryption: Secrets are never stored where whoever may read the
+// bucket could read them.
+func TestSecretsNeedEncryption(t *testing.T) {
+	p := newPlace(t)
+	err := p.backup("--command=echo row", "--with-secrets")
+	require.ErrorContains(t, err, "the repository is not encrypted")
+	require.Equal(t, cli.ExitUsage, cli.ExitCode(err))
+	require.Zero(t, p.commits())
+	require.NoError(t, p.backup("--command=echo row"))
+	require.Equal(t, 1, p.commits())
+}
+
 // TestNothingIsCommitted: proof 4. Whatever ends a program or its connection
 // half-way, whoever says what of it, there is no backup.
 func TestNothingIsCommitted(t *testing.T) {

@@ -32,6 +32,8 @@ type World struct {
 	Env []string
 	// Repository is its directory, which does not exist yet.
 	Repository string
+	// Cluster that Env names.
+	Cluster *Cluster
 	// State says how the world is; a command that changes something changes it.
 	State func(*testing.T) string
 }

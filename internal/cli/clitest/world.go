@@ -18,7 +18,7 @@ func NewWorld(t *testing.T, extra func(*testing.T) string, env ...string) World 
 	directory := filepath.Join(t.TempDir(), "repository")
 	cluster := NewCluster(t)
 	return World{
-		Repository: directory,
+		Repository: directory, Cluster: cluster,
 		Env: append([]string{
 			"KEEPSET_REPOSITORY=file://" + directory, "KEEPSET_SET=mysql/mysql", "KEEPSET_KUBECONFIG=" + cluster.Kubeconfig,
 		}, env...),

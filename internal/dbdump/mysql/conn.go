@@ -104,8 +104,12 @@ type dialKey struct{}
 // dialer makes the connections of the driver.
 func (o Options) dialer() func(ctx context.Context, network, address string) (net.Conn, error) {
 	d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 15 * time.Second, Count: 4}}
+	dial := d.DialContext
+	if o.Dial != nil {
+		dial = o.Dial
+	}
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
-		c, err := d.DialContext(ctx, network, address)
+		c, err := dial(ctx, network, address)
 		if err != nil {
 			return nil, err
 		}

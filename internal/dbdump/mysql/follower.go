@@ -46,7 +46,7 @@ func (u *upstream) close() {
 func (e *Engine) openUpstream(ctx context.Context, up dbdump.Upstream) (*upstream, error) {
 	opts := Options{
 		Address: net.JoinHostPort(up.Host, strconv.Itoa(up.Port)), User: up.User, Password: up.Password,
-		ConnectTimeout: e.opts.ConnectTimeout, Logger: e.opts.Logger,
+		ConnectTimeout: e.opts.ConnectTimeout, Dial: e.opts.Dial, Logger: e.opts.Logger,
 	}
 	switch ca := e.opts.TLS.CA; {
 	case up.CA != "" && ca != "":

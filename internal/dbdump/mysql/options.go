@@ -1,6 +1,7 @@
 package mysql
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -81,6 +82,9 @@ type Options struct {
 	// may take hours; a connection that remains in doubt for as long again is
 	// given up. Default 2 min.
 	ReadTimeout time.Duration
+	// Dial makes the connections where the network does not lead to the servers
+	// by itself. Default: a [net.Dialer].
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
 	Logger *slog.Logger
 	// Progress is called from many goroutines, about once per piece, and
