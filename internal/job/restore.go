@@ -43,7 +43,9 @@ type Restore struct {
 	// Volumes is how claims are made of volume snapshots; nil where the backup
 	// is of another method.
 	Volumes *VolumeRestore
-	Lease   statefulset.LeaseOptions
+	// Files is set where claims are filled with files.
+	Files *FilesRestore
+	Lease statefulset.LeaseOptions
 	// BackupWait bounds the wait for a running backup, ServerWait that for a
 	// seed's database to accept connections, ReadyWait that for the real pod.
 	BackupWait, ServerWait, ReadyWait time.Duration
@@ -79,6 +81,9 @@ type RestoreResult struct {
 // same Job continues the frozen plan, whatever has changed since.
 func (r *Restore) Execute(ctx context.Context) (report *RestoreReport, err error) {
 	start := r.Clock()
+	if r.Files != nil && r.Run.Local {
+		return nil, errFillOutside
+	}
 	lease := r.Lease
 	lease.Waiting = true
 	hold, err := r.Cluster.Acquire(ctx, r.Set, r.Run, lease)

@@ -1,0 +1,78 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// TestFiles: the files of a set whose pods and namespace are restricted, with the
+// overlay as it is shipped. They are refused while pods run on them; the second
+// backup opens what has changed; a replica whose claim was lost comes back exactly;
+// and whoever is killed, no worker is left, and no backup is good that is not.
+func TestFiles(t *testing.T) {
+	t.Parallel()
+	s := newFilesSet(t, "restricted", filesOptions{Replicas: 2, UID: 1000, Mode: "ReadWriteOnce"})
+	files := 500
+	if soak() {
+		files = 20_000
+	}
+	for ordinal := range 2 {
+		s.plant(ordinal, files, 1000)
+	}
+	s.refused("running", "data-www-0 is in use by pod www-0", "data-www-1", "--fuzzy")
+
+	s.scale(0)
+	s.jobOK("keepset-backup", "stopped")
+	require.Equal(t, []int{files + 2, 0}, s.counts("stopped", 0))
+	require.Empty(t, s.workers(), "workers are gone")
+	require.Equal(t, "complete", s.backups()[0].Status)
+
+	s.scale(2)
+	for i := range 3 {
+		require.NoError(t, os.WriteFile(fmt.Sprintf("%s/0/%d", s.dir(1), i), []byte("changed"), 0o640))
+	}
+	s.set("KEEPSET_FUZZY", "true")
+	s.jobOK("keepset-backup", "fuzzy")
+	require.Equal(t, []int{files + 2, files + 2}, s.counts("fuzzy", 0))
+	require.Equal(t, []int{files + 2, files - 1}, s.counts("fuzzy", 1))
+	require.Empty(t, s.workers())
+
+	want, other := s.tree(1), s.tree(0)
+	lost := s.claim("data-www-1")
+	s.kubectl("delete", "pvc", "data-www-1", "--wait=false")
+	s.kubectl("delete", "pod", "www-1")
+	s.until(2*time.Minute, "www-1 comes up on an empty claim", func() bool { return s.claim("data-www-1").uid != lost.uid && ready(s.pod("www-1")) })
+	require.Len(t, s.tree(1), 1)
+	s.parameters(map[string]string{"KEEPSET_ORDINAL": "1", "KEEPSET_REPLACE": "true"})
+	s.jobOK("keepset-restore", "recover")
+	s.running(2)
+	s.same(want, 1)
+	s.same(other, 0)
+	s.t.Log(s.logs("recover"))
+}
+
+var readLine = regexp.MustCompile(`files read.* ordinal=(\d+) .*files=(\d+) unchanged=(\d+)`)
+
+// counts are the files that a backup's worker has gone through, and those that it
+// took over unread.
+func (s *filesSet) counts(job string, ordinal int) []int {
+	s.t.Helper()
+	log := s.logs(job)
+	for _, m := range readLine.FindAllStringSubmatch(log, -1) {
+		if m[1] == strconv.Itoa(ordinal) {
+			files, _ := strconv.Atoi(m[2])
+			unchanged, _ := strconv.Atoi(m[3])
+			s.t.Logf("%s, ordinal %d: %d files, %d of them not read again", job, ordinal, files, unchanged)
+			return []int{files, unchanged}
+		}
+	}
+	assert.Fail(s.t, "no worker says what it read", log)
+	return nil
+}
