@@ -22,7 +22,11 @@ import (
 
 // filesSet is the StatefulSet www, whose files the test writes and reads where the
 // cluster's volumes are: on this machine.
-type filesSet struct{ *shopSet }
+type filesSet struct {
+	*shopSet
+	// folder is the kustomization's.
+	folder string
+}
 
 // filesOptions shape the set. UID 0 leaves open as whom its pods run.
 type filesOptions struct {
@@ -38,25 +42,33 @@ func newFilesSet(t *testing.T, security string, o filesOptions) *filesSet {
 	t.Helper()
 	store := bareShop(t)
 	store.startS3()
-	s := &filesSet{store.beside("pod-security.kubernetes.io/enforce=" + security)}
+	s := &filesSet{shopSet: store.beside("pod-security.kubernetes.io/enforce=" + security)}
 	s.apply(render(t, "testdata/files.yaml", o))
 	s.apply(s.secrets())
 	settings := "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: keepset}\ndata:\n  KEEPSET_SET: www\n"
 	for k, v := range o.settings {
 		settings += fmt.Sprintf("  %s: %q\n", k, v)
 	}
-	out, err := s.try("apply", "-k", s.overlay(shopOptions{shipped: "files", patches: []string{settings, `
+	s.folder = s.overlay(shopOptions{shipped: "files", patches: []string{settings, `
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata: {name: keepset-seed}
 spec:
   egress:
     - ports: [{port: 53, protocol: UDP}, {port: 53, protocol: TCP}, {port: 7070, protocol: TCP}]
-`}}))
-	require.NoError(t, err, out)
+`}})
+	s.reader().follow(filesPage, "Install")
 	s.keepset("backup", "init", "--repository", s.repository)
 	s.running(o.Replicas)
 	return s
+}
+
+// reader follows the page in the test's namespace.
+func (s *filesSet) reader() *reader {
+	s.t.Helper()
+	r := s.readerOf("files", s.folder, "")
+	r.names = strings.NewReplacer("-n default ", "-n "+s.ns+" ", "deploy/cronjob/overlays/files", s.folder)
+	return r
 }
 
 // running waits until exactly so many replicas are there, and Ready.
@@ -160,8 +172,10 @@ func (s *filesSet) age(root string) {
 
 // tree is an ordinal's tree, everything that a backup holds of it, a line each.
 // The root's time is left out: its owner may be another.
-func (s *filesSet) tree(ordinal int) []string {
-	t, root := s.t, s.dir(ordinal)
+func (s *filesSet) tree(ordinal int) []string { return s.treeAt(s.dir(ordinal)) }
+
+func (s *filesSet) treeAt(root string) []string {
+	t := s.t
 	t.Helper()
 	var lines []string
 	names := map[uint64]string{}

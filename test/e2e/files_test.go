@@ -12,6 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+const filesPage = "../../docs/files-kubernetes.md"
+
 // TestFiles: the files of a set whose pods and namespace are restricted, with the
 // overlay as it is shipped. They are refused while pods run on them; the second
 // backup opens what has changed; a replica whose claim was lost comes back exactly;
@@ -28,13 +30,13 @@ func TestFiles(t *testing.T) {
 	}
 	s.refused("running", "data-www-0 is in use by pod www-0", "data-www-1", "--fuzzy")
 
-	s.scale(0)
-	s.jobOK("keepset-backup", "stopped")
-	require.Equal(t, []int{files + 2, 0}, s.counts("stopped", 0))
+	page := s.reader()
+	page.follow(filesPage, "Back up")
+	require.Equal(t, []int{files + 2, 0}, s.counts("files-1", 0))
 	require.Empty(t, s.workers(), "workers are gone")
 	require.Equal(t, "complete", s.backups()[0].Status)
 
-	s.scale(2)
+	s.running(2)
 	for i := range 3 {
 		require.NoError(t, os.WriteFile(fmt.Sprintf("%s/0/%d", s.dir(1), i), []byte("changed"), 0o640))
 	}
@@ -50,12 +52,44 @@ func TestFiles(t *testing.T) {
 	s.kubectl("delete", "pod", "www-1")
 	s.until(2*time.Minute, "www-1 comes up on an empty claim", func() bool { return s.claim("data-www-1").uid != lost.uid && ready(s.pod("www-1")) })
 	require.Len(t, s.tree(1), 1)
+	page.follow(filesPage, "Restore")
+	s.running(2)
+	s.same(want, 1)
+	s.same(other, 0)
+}
+
+// TestFilesAsRoot: files of several owners, and what only root can make, by
+// workers that are root on demand. Without that, nobody guesses whose they are.
+func TestFilesAsRoot(t *testing.T) {
+	t.Parallel()
+	s := newFilesSet(t, "privileged", filesOptions{Replicas: 2, Mode: "ReadWriteOnce"})
+	for ordinal := range 2 {
+		s.plant(ordinal, 200, 0)
+	}
+	s.set("KEEPSET_FUZZY", "true")
+	s.refused("whose", "neither by runAsUser nor by fsGroup", "KEEPSET_WORKER_UID", "--worker-root")
+	s.kubectl("patch", "configmap", "keepset", "--type=merge", "-p", `{"data":{"KEEPSET_WORKER_ROOT":"true"}}`)
+	s.jobOK("keepset-backup", "nightly")
+	require.Empty(t, s.workers())
+
+	want := s.tree(1)
 	s.parameters(map[string]string{"KEEPSET_ORDINAL": "1", "KEEPSET_REPLACE": "true"})
 	s.jobOK("keepset-restore", "recover")
 	s.running(2)
 	s.same(want, 1)
-	s.same(other, 0)
-	s.t.Log(s.logs("recover"))
+}
+
+// TestFilesOfOnePod: a claim that only one pod may have cannot be read beside it,
+// whatever is consented to, and can be when the set is stopped.
+func TestFilesOfOnePod(t *testing.T) {
+	t.Parallel()
+	s := newFilesSet(t, "restricted", filesOptions{Replicas: 1, UID: 1000, Mode: "ReadWriteOncePod", Class: "csi-standard"})
+	s.kubectl("exec", "www-0", "--", "bash", "-c", "echo hello > /www/file")
+	s.set("KEEPSET_FUZZY", "true")
+	s.refused("beside", "data-www-0 is ReadWriteOncePod", "pod www-0", "scale the set to zero", "--method snapshot")
+	s.scale(0)
+	s.jobOK("keepset-backup", "alone")
+	require.Equal(t, "complete", s.backups()[0].Status)
 }
 
 var readLine = regexp.MustCompile(`files read.* ordinal=(\d+) .*files=(\d+) unchanged=(\d+)`)
