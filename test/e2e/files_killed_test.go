@@ -22,7 +22,7 @@ import (
 // fail, and it is not there to be restored; and workers go with their Job.
 func TestFilesKilled(t *testing.T) {
 	t.Parallel()
-	s := newFilesSet(t, "restricted", filesOptions{Replicas: 1, UID: 1000, Mode: "ReadWriteOnce", settings: map[string]string{"KEEPSET_LIMIT_UPLOAD": "16384"}})
+	s := newFilesSet(t, "restricted", filesOptions{Replicas: 1, UID: 1000, Mode: "ReadWriteOnce", settings: map[string]string{"KEEPSET_LIMIT_UPLOAD": "6144"}})
 	s.set("KEEPSET_FUZZY", "true")
 
 	s.large()
@@ -39,7 +39,7 @@ func TestFilesKilled(t *testing.T) {
 	first := s.worker()
 	s.kill(s.nextPod("run-killed", map[string]bool{}))
 	require.True(t, s.waitJob("run-killed", 10*time.Minute), s.logs("run-killed"))
-	assert.Contains(t, s.logs("run-killed"), "worker of an earlier attempt goes on")
+	assert.Regexp(t, "worker of an earlier attempt goes on|already committed by an earlier attempt", s.logs("run-killed")) // which, the machine's pace decides
 	assert.NotContains(t, s.logs("run-killed"), "worker started", "of the pod that is left to ask")
 	assert.NotNil(t, first)
 	assert.Empty(t, s.workers())

@@ -80,10 +80,11 @@ func TestFilesAsRoot(t *testing.T) {
 }
 
 // TestFilesOfOnePod: a claim that only one pod may have cannot be read beside it,
-// whatever is consented to, and can be when the set is stopped.
+// whatever is consented to, and can be when the set is stopped. Whose the files are,
+// the user says here.
 func TestFilesOfOnePod(t *testing.T) {
 	t.Parallel()
-	s := newFilesSet(t, "restricted", filesOptions{Replicas: 1, UID: 1000, Mode: "ReadWriteOncePod", Class: "csi-standard"})
+	s := newFilesSet(t, "baseline", filesOptions{Replicas: 1, Mode: "ReadWriteOncePod", Class: "csi-standard", settings: map[string]string{"KEEPSET_WORKER_UID": "1000"}})
 	s.kubectl("exec", "www-0", "--", "bash", "-c", "echo hello > /www/file")
 	s.set("KEEPSET_FUZZY", "true")
 	s.refused("beside", "data-www-0 is ReadWriteOncePod", "pod www-0", "scale the set to zero", "--method snapshot")
