@@ -9,6 +9,7 @@ import (
 	"keepset/internal/job"
 	"keepset/internal/record"
 	"keepset/internal/repository"
+	"keepset/internal/statefulset"
 )
 
 // TestWorkerOfAPlan: workers of one stored plan, each with its own member, make one
@@ -54,4 +55,13 @@ func TestWorkerOfAPlan(t *testing.T) {
 	require.Equal(t, repository.StatusComplete, info.Status)
 	require.Equal(t, record.MethodFiles, info.Plan.Method)
 	requireTree(t, content(t, roots[0]), w.restoreFiles(t))
+}
+
+// TestWorkerError: what has not been committed is a failure however the worker
+// ended, and what another try would not mend is not tried again.
+func TestWorkerError(t *testing.T) {
+	require.ErrorContains(t, job.WorkerError(statefulset.JobResult{Succeeded: true, Message: "all is well\n"}), "did not commit the member: all is well")
+	require.ErrorContains(t, job.WorkerError(statefulset.JobResult{ExitCode: 137, Reason: "BackoffLimitExceeded"}), "exit code 137: its pod left no message (BackoffLimitExceeded)")
+	require.ErrorIs(t, job.WorkerError(statefulset.JobResult{ExitCode: 5, Message: "held"}), job.ErrBusy)
+	require.ErrorIs(t, job.WorkerError(statefulset.JobResult{ExitCode: 64}), job.ErrConfig)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -105,9 +106,7 @@ func (w *Workers) job(m Member, node string, env map[string]string) *batchv1.Job
 	if pod.Labels == nil {
 		pod.Labels = map[string]string{}
 	}
-	for k, v := range labels {
-		pod.Labels[k] = v
-	}
+	maps.Copy(pod.Labels, labels)
 	pod.Spec.Tolerations = append(pod.Spec.Tolerations, w.set.object.Spec.Template.Spec.Tolerations...)
 	if node != "" {
 		pin(&pod.Spec, node)

@@ -29,7 +29,7 @@ func wwwSet(pod *corev1.PodSecurityContext, container *corev1.SecurityContext) *
 				Spec: corev1.PodSpec{
 					SecurityContext: pod, Tolerations: []corev1.Toleration{{Key: "storage"}}, NodeSelector: map[string]string{"disk": "fast"},
 					Containers: []corev1.Container{
-						{Name: "proxy", SecurityContext: &corev1.SecurityContext{RunAsUser: number(7)}},
+						{Name: "proxy", SecurityContext: &corev1.SecurityContext{RunAsUser: new(int64(7))}},
 						{Name: "www", SecurityContext: container, VolumeMounts: []corev1.VolumeMount{{Name: "data", MountPath: "/www"}}},
 					},
 				},
@@ -37,8 +37,6 @@ func wwwSet(pod *corev1.PodSecurityContext, container *corev1.SecurityContext) *
 		},
 	}
 }
-
-func number(n int64) *int64 { return &n }
 
 // TestWhoseFiles: the container that mounts the claim says first whose the files
 // are, then the pod, then its group; and who cannot know does not guess.
@@ -52,13 +50,13 @@ func TestWhoseFiles(t *testing.T) {
 		refused   string
 	}{
 		"nobody says":      {refused: "--worker-uid (KEEPSET_WORKER_UID)"},
-		"the pod":          {pod: &corev1.PodSecurityContext{RunAsUser: number(999)}, uid: 999, gid: 999},
-		"the container":    {pod: &corev1.PodSecurityContext{RunAsUser: number(999), RunAsGroup: number(5)}, container: &corev1.SecurityContext{RunAsUser: number(1000)}, uid: 1000, gid: 5},
-		"a group":          {pod: &corev1.PodSecurityContext{FSGroup: number(2000), SupplementalGroups: []int64{3}}, uid: 65532, gid: 2000, groups: []int64{3, 2000}},
-		"a user in it":     {pod: &corev1.PodSecurityContext{RunAsUser: number(999), FSGroup: number(2000)}, uid: 999, gid: 2000, groups: []int64{2000}},
-		"root":             {pod: &corev1.PodSecurityContext{RunAsUser: number(0), FSGroup: number(2000)}, refused: "--worker-root"},
-		"the caller":       {pod: &corev1.PodSecurityContext{RunAsUser: number(0)}, spec: WorkerSpec{UID: 33, GID: 34}, uid: 33, gid: 34},
-		"root, as allowed": {pod: &corev1.PodSecurityContext{RunAsUser: number(999)}, spec: WorkerSpec{Root: true}},
+		"the pod":          {pod: &corev1.PodSecurityContext{RunAsUser: new(int64(999))}, uid: 999, gid: 999},
+		"the container":    {pod: &corev1.PodSecurityContext{RunAsUser: new(int64(999)), RunAsGroup: new(int64(5))}, container: &corev1.SecurityContext{RunAsUser: new(int64(1000))}, uid: 1000, gid: 5},
+		"a group":          {pod: &corev1.PodSecurityContext{FSGroup: new(int64(2000)), SupplementalGroups: []int64{3}}, uid: 65532, gid: 2000, groups: []int64{3, 2000}},
+		"a user in it":     {pod: &corev1.PodSecurityContext{RunAsUser: new(int64(999)), FSGroup: new(int64(2000))}, uid: 999, gid: 2000, groups: []int64{2000}},
+		"root":             {pod: &corev1.PodSecurityContext{RunAsUser: new(int64(0)), FSGroup: new(int64(2000))}, refused: "--worker-root"},
+		"the caller":       {pod: &corev1.PodSecurityContext{RunAsUser: new(int64(0))}, spec: WorkerSpec{UID: 33, GID: 34}, uid: 33, gid: 34},
+		"root, as allowed": {pod: &corev1.PodSecurityContext{RunAsUser: new(int64(999))}, spec: WorkerSpec{Root: true}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			who, err := c.spec.identity(wwwSet(c.pod, c.container), "data")
@@ -111,7 +109,7 @@ func ownJob() *batchv1.Job {
 			}},
 			Spec: corev1.PodSpec{
 				ServiceAccountName: "keepset-backup", NodeSelector: map[string]string{"pool": "jobs"},
-				SecurityContext: &corev1.PodSecurityContext{RunAsUser: number(65532), FSGroup: number(65532)},
+				SecurityContext: &corev1.PodSecurityContext{RunAsUser: new(int64(65532)), FSGroup: new(int64(65532))},
 				Volumes:         []corev1.Volume{{Name: "repository"}},
 				Containers: []corev1.Container{
 					{
@@ -129,7 +127,7 @@ func ownJob() *batchv1.Job {
 
 func testWorkers(t *testing.T, spec WorkerSpec) (*Workers, *fake.Clientset, Member) {
 	t.Helper()
-	object := wwwSet(&corev1.PodSecurityContext{RunAsUser: number(1000), FSGroup: number(1000)}, nil)
+	object := wwwSet(&corev1.PodSecurityContext{RunAsUser: new(int64(1000)), FSGroup: new(int64(1000))}, nil)
 	kube := fake.NewClientset(object, ownJob(), memberClaim(object, "data-www-0"), memberClaim(object, "data-www-1"))
 	c := New(kube, "shop", nil)
 	c.poll = time.Millisecond

@@ -23,7 +23,7 @@ import (
 func TestFilesKilled(t *testing.T) {
 	t.Parallel()
 	s := newFilesSet(t, "restricted", filesOptions{Replicas: 1, UID: 1000, Mode: "ReadWriteOnce", settings: map[string]string{"KEEPSET_LIMIT_UPLOAD": "6144"}})
-	s.set("KEEPSET_FUZZY", "true")
+	s.fuzzy()
 
 	s.large()
 	want := s.tree(0)
@@ -36,12 +36,10 @@ func TestFilesKilled(t *testing.T) {
 	s.large()
 	want = s.tree(0)
 	s.jobFrom("keepset-backup", "run-killed")
-	first := s.worker()
+	require.NotNil(t, s.worker())
 	s.kill(s.nextPod("run-killed", map[string]bool{}))
 	require.True(t, s.waitJob("run-killed", 10*time.Minute), s.logs("run-killed"))
 	assert.Regexp(t, "worker of an earlier attempt goes on|already committed by an earlier attempt", s.logs("run-killed")) // which, the machine's pace decides
-	assert.NotContains(t, s.logs("run-killed"), "worker started", "of the pod that is left to ask")
-	assert.NotNil(t, first)
 	assert.Empty(t, s.workers())
 	s.restored(want)
 

@@ -40,12 +40,13 @@ func TestFiles(t *testing.T) {
 	for i := range 3 {
 		require.NoError(t, os.WriteFile(fmt.Sprintf("%s/0/%d", s.dir(1), i), []byte("changed"), 0o640))
 	}
-	s.set("KEEPSET_FUZZY", "true")
+	s.fuzzy()
 	s.jobOK("keepset-backup", "fuzzy")
 	require.Equal(t, []int{files + 2, files + 2}, s.counts("fuzzy", 0))
 	require.Equal(t, []int{files + 2, files - 1}, s.counts("fuzzy", 1))
 	require.Empty(t, s.workers())
 
+	s.fromOutside()
 	want, other := s.tree(1), s.tree(0)
 	lost := s.claim("data-www-1")
 	s.kubectl("delete", "pvc", "data-www-1", "--wait=false")
@@ -58,6 +59,18 @@ func TestFiles(t *testing.T) {
 	s.same(other, 0)
 }
 
+// fromOutside shows the plans of a backup and a restore; workers need a Job.
+func (s *filesSet) fromOutside() {
+	s.t.Helper()
+	backup := []string{"backup", "run", "--set", "www", "--method", "files", "--fuzzy", "--repository", s.repository}
+	assert.Contains(s.t, s.keepset(append(backup, "--dry-run")...), "would hold 2 of 2 members")
+	assert.Contains(s.t, s.host().fails(64, backup...), "kubectl create job")
+	plan := s.keepset("restore", "plan", "--set", "www", "--method", "files", "--ordinal", "1", "--replace", "--repository", s.repository)
+	assert.Contains(s.t, plan, "delete claim data-www-1")
+	assert.Contains(s.t, plan, "bring the backup's files back into the claim")
+	assert.Contains(s.t, s.host().fails(64, "restore", "run", "--local", "--set", "www", "--method", "files", "--ordinal", "1", "--replace", "--repository", s.repository), "leave out --local")
+}
+
 // TestFilesAsRoot: files of several owners, and what only root can make, by
 // workers that are root on demand. Without that, nobody guesses whose they are.
 func TestFilesAsRoot(t *testing.T) {
@@ -66,7 +79,7 @@ func TestFilesAsRoot(t *testing.T) {
 	for ordinal := range 2 {
 		s.plant(ordinal, 200, 0)
 	}
-	s.set("KEEPSET_FUZZY", "true")
+	s.fuzzy()
 	s.refused("whose", "neither by runAsUser nor by fsGroup", "KEEPSET_WORKER_UID", "--worker-root")
 	s.kubectl("patch", "configmap", "keepset", "--type=merge", "-p", `{"data":{"KEEPSET_WORKER_ROOT":"true"}}`)
 	s.jobOK("keepset-backup", "nightly")
@@ -86,7 +99,7 @@ func TestFilesOfOnePod(t *testing.T) {
 	t.Parallel()
 	s := newFilesSet(t, "baseline", filesOptions{Replicas: 1, Mode: "ReadWriteOncePod", Class: "csi-standard", settings: map[string]string{"KEEPSET_WORKER_UID": "1000"}})
 	s.kubectl("exec", "www-0", "--", "bash", "-c", "echo hello > /www/file")
-	s.set("KEEPSET_FUZZY", "true")
+	s.fuzzy()
 	s.refused("beside", "data-www-0 is ReadWriteOncePod", "pod www-0", "scale the set to zero", "--method snapshot")
 	s.scale(0)
 	s.jobOK("keepset-backup", "alone")
