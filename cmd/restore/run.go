@@ -31,6 +31,8 @@ replica is never Ready with an empty or half-loaded database: its name is held b
 pod until the load has been checked, the follower has caught up and the database has
 shut down cleanly. A retry of the same Job continues the same plan.
 
+With --method files claims are filled with files, by seed pods of Keepset's own image.
+
 Outside of the cluster the Job is made from a CronJob and followed; --local works from here.`,
 		Example: `
 			restore run --set mysql/mysql --replicas 4

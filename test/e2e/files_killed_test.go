@@ -45,7 +45,7 @@ func TestFilesKilled(t *testing.T) {
 
 	s.large()
 	good := s.backups()[0].Backup
-	s.once("hopeless")
+	s.once("keepset-backup", "hopeless")
 	for range 3 {
 		s.kill(s.worker())
 	}
@@ -111,10 +111,10 @@ func (s *filesSet) kill(pod *corev1.Pod) {
 	})
 }
 
-// once makes a Job of the backup that is not tried again.
-func (s *filesSet) once(name string) {
+// once makes a Job that is not tried again.
+func (s *filesSet) once(cronJob, name string) {
 	s.t.Helper()
-	from, err := s.kube.BatchV1().CronJobs(s.ns).Get(context.Background(), "keepset-backup", metav1.GetOptions{})
+	from, err := s.kube.BatchV1().CronJobs(s.ns).Get(context.Background(), cronJob, metav1.GetOptions{})
 	require.NoError(s.t, err)
 	never := int32(0)
 	job := &batchv1.Job{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: from.Spec.JobTemplate.Labels}, Spec: from.Spec.JobTemplate.Spec}

@@ -31,6 +31,7 @@ type filesSet struct {
 type filesOptions struct {
 	Replicas, UID int
 	Mode, Class   string
+	Size          string
 	// settings of the ConfigMap keepset.
 	settings map[string]string
 }
@@ -241,6 +242,12 @@ func (s *filesSet) same(want []string, ordinal int) {
 // difference is what is in a and not in b.
 func difference(a, b []string) []string {
 	return slices.DeleteFunc(slices.Clone(a), func(line string) bool { return slices.Contains(b, line) })
+}
+
+// replaced reports whether a claim is there, and another one than it was.
+func (s *filesSet) replaced(name string, old claimed) bool {
+	c, err := s.kube.CoreV1().PersistentVolumeClaims(s.ns).Get(s.t.Context(), name, metav1.GetOptions{})
+	return err == nil && c.DeletionTimestamp == nil && string(c.UID) != old.uid
 }
 
 // workers are the worker Jobs that are there.

@@ -51,7 +51,7 @@ func TestFiles(t *testing.T) {
 	lost := s.claim("data-www-1")
 	s.kubectl("delete", "pvc", "data-www-1", "--wait=false")
 	s.kubectl("delete", "pod", "www-1")
-	s.until(2*time.Minute, "www-1 comes up on an empty claim", func() bool { return s.claim("data-www-1").uid != lost.uid && ready(s.pod("www-1")) })
+	s.until(2*time.Minute, "www-1 comes up on an empty claim", func() bool { return s.replaced("data-www-1", lost) && ready(s.pod("www-1")) })
 	require.Len(t, s.tree(1), 1)
 	page.follow(filesPage, "Restore")
 	s.running(2)
