@@ -21,7 +21,8 @@ func newRun(a *cli.App) *cobra.Command {
 		Use:   "run",
 		Short: "Take a backup of a set",
 		Long: `Take a backup of a set: of every replica of a StatefulSet, or of the servers, or with
---method files the directories, given by --source, ordinal 0 first. The inventory is
+--method files the directories, given by --source, ordinal 0 first. The files of a
+StatefulSet's claims are read by worker Jobs, which the backup's own Job makes. The inventory is
 written before a byte is read; an error in one member does not stop the others. In a
 Job's pod the backup's ID comes from the Job, so that a retried pod continues the same
 backup and skips what is already committed.

@@ -31,6 +31,8 @@ replica is never Ready with an empty or half-loaded database: its name is held b
 pod until the load has been checked, the follower has caught up and the database has
 shut down cleanly. A retry of the same Job continues the same plan.
 
+With --method files claims are filled with files, by seed pods of Keepset's own image.
+
 With --with-objects the set itself comes out of the backup, with its Services, ConfigMaps,
 ServiceAccount and, if they are in it, Secrets: what is missing of them is created first,
 and the namespace, too. With --all that brings a set back where there is nothing.

@@ -28,20 +28,25 @@ type BackupFlags struct {
 	Volumes    VolumeFlags
 	Command    CommandFlags
 	Files      FileFlags
+	Workers    WorkerFlags
 	Metrics    MetricsFlags
 	Method     string
 	Sources    []string
-	Container  string
-	Ordinals   string
-	Role       string
-	Parallel   int
-	Shrink     int
-	MaxLag     time.Duration
-	AllowEmpty bool
-	ID         string
-	Origin     string
-	Objects    bool
-	Secrets    bool
+	// ClaimTemplate and WorkerTimeout are of workers, which read files in the
+	// cluster.
+	ClaimTemplate string
+	WorkerTimeout time.Duration
+	Container     string
+	Ordinals      string
+	Role          string
+	Parallel      int
+	Shrink        int
+	MaxLag        time.Duration
+	AllowEmpty    bool
+	ID            string
+	Origin        string
+	Objects       bool
+	Secrets       bool
 
 	events func(ctx context.Context, warning bool, reason, message string) error
 }
@@ -52,11 +57,12 @@ func (f *BackupFlags) Add(fs *pflag.FlagSet) {
 	f.Set.Add(fs)
 	f.Server.Add(fs, "source")
 	f.Server.AddDump(fs)
-	fs.StringVar(&f.Method, "method", record.MethodDump, "how members are captured: dump (rows), physical (the server's files, by its replication protocol, with --engine postgres), snapshot (their volumes, in Kubernetes), or files (directories, without Kubernetes)")
+	fs.StringVar(&f.Method, "method", record.MethodDump, "how members are captured: dump (rows), physical (the server's files, by its replication protocol, with --engine postgres), snapshot (their volumes, in Kubernetes), or files (of their claims, or of directories)")
 	f.Volumes.AddCut(fs)
 	f.Command.Add(fs, "program whose standard output is the backup, for --engine command, run in the set's --container or, with --source local, here")
 	f.Command.AddDump(fs)
 	f.Files.AddSave(fs)
+	f.addWorkers(fs)
 	f.Metrics.Add(fs)
 	fs.StringSliceVar(&f.Sources, "source", nil, "server to back up without Kubernetes, mysql://user@host:port or postgres://user@host:port; local[:NAME] for --command; with --method files a directory, file:///dir; repeatable, ordinal 0 first")
 	fs.StringVar(&f.Container, "container", "", "the database's container in the set's pods (default: the one with the database's port)")
@@ -83,8 +89,8 @@ func (f *BackupFlags) Job(ctx context.Context, a *App) (b *job.Backup, done func
 	if len(f.Files.planned()) > 0 && f.Method != record.MethodFiles {
 		return nil, nil, Usage("--include-path and --exclude-path go with --method %s", record.MethodFiles)
 	}
-	if f.Secrets && (!f.Objects || len(f.Sources) > 0 || f.Method == record.MethodFiles) {
-		return nil, nil, Usage("--with-secrets is for the objects of a StatefulSet: it goes with neither --objects=false, --source nor --method %s", record.MethodFiles)
+	if f.Secrets && (!f.Objects || len(f.Sources) > 0 && a.Getenv(envWorker) == "") {
+		return nil, nil, Usage("--with-secrets is for the objects of a StatefulSet: it goes with neither --objects=false nor --source")
 	}
 	if f.Method == record.MethodSnapshot && (len(f.Sources) > 0 || len(f.Server.patterns()) > 0) {
 		return nil, nil, Usage("--method snapshot captures whole volumes of a StatefulSet: it goes with neither --source, --database nor --exclude")
@@ -127,7 +133,7 @@ func (f *BackupFlags) fill(ctx context.Context, a *App, b *job.Backup) error {
 	}
 	switch {
 	case f.Method == record.MethodFiles:
-		return f.files(a, b)
+		return f.files(ctx, a, b)
 	case len(f.Sources) > 0:
 		return f.plain(a, b)
 	default:
@@ -200,17 +206,10 @@ func (f *BackupFlags) inCluster(ctx context.Context, a *App, b *job.Backup) erro
 			return err
 		}
 	}
-	client, name, err := f.Set.Cluster(a)
+	at := endpointOf(f.Server.engine(), f.Container, f.Server.Port)
+	client, _, err := f.reach(ctx, a, b, at)
 	if err != nil {
 		return err
-	}
-	at := endpointOf(f.Server.engine(), f.Container, f.Server.Port)
-	f.events = func(ctx context.Context, warning bool, reason, message string) error {
-		set, err := client.Discover(ctx, name, at)
-		if err != nil {
-			return err
-		}
-		return client.Event(ctx, set, warning, reason, message)
 	}
 	if f.Server.Engine == command.Name {
 		if err := f.Command.remote(false); err != nil {
@@ -219,31 +218,7 @@ func (f *BackupFlags) inCluster(ctx context.Context, a *App, b *job.Backup) erro
 	} else if f.Server.User == "" && (f.Method == record.MethodDump || f.Method == record.MethodPhysical || f.Volumes.Quiesce == quiesceEngine) {
 		return Usage("--source-user is required (or %s): the account that reads the databases", EnvName("source-user"))
 	}
-	run, err := client.Self(ctx, a.Getenv)
-	if err != nil {
-		return err
-	}
-	b.Set = record.SetID{Namespace: client.Namespace(), Name: name}
-	if f.Origin == "" {
-		if b.Plan.Origin, err = client.Origin(); err != nil {
-			return err
-		}
-		// A kubeconfig may go through a proxy with an authority of its own.
-		f.Repository.GuessedOrigin = run.Local
-	}
-	b.ID = record.NewBackupID(run.Created, run.JobUID)
-	b.Attempt = record.AttemptID(run.PodUID)
-	if run.Local {
-		b.ID, b.Attempt = record.NewBackupID(a.Clock(), ""), record.NewAttemptID()
-	}
-	if run.Index >= 0 {
-		b.Share = job.Share{Index: run.Index, Of: run.Completions}
-	}
-	b.Guard = &job.LeaseGuard{Client: client, Set: name}
-	if f.Objects {
-		b.Objects = func(ctx context.Context) (statefulset.Objects, error) { return client.Objects(ctx, name, f.Secrets) }
-	}
-	b.Discover = job.FromCluster(client, name, at)
+	b.Discover = job.FromCluster(client, b.Set.Name, at)
 	if f.Server.Engine == command.Name {
 		b.Open = f.openCommand(a, func(m job.Member) command.Exec { return inContainer(client, m.Name, m.Container) })
 		if err := f.Command.choose(b); err != nil {
@@ -263,6 +238,47 @@ func (f *BackupFlags) inCluster(ctx context.Context, a *App, b *job.Backup) erro
 		}
 	}
 	return nil
+}
+
+// reach connects to the cluster and fills in what a backup of a StatefulSet is
+// called, whose attempt it is, and who may hold the set. The pods are found by at.
+func (f *BackupFlags) reach(ctx context.Context, a *App, b *job.Backup, at statefulset.DiscoverOptions) (*statefulset.Client, statefulset.Run, error) {
+	client, name, err := f.Set.Cluster(a)
+	if err != nil {
+		return nil, statefulset.Run{}, err
+	}
+	f.events = func(ctx context.Context, warning bool, reason, message string) error {
+		set, err := client.Discover(ctx, name, at)
+		if err != nil {
+			return err
+		}
+		return client.Event(ctx, set, warning, reason, message)
+	}
+	run, err := client.Self(ctx, a.Getenv)
+	if err != nil {
+		return nil, run, err
+	}
+	b.Set = record.SetID{Namespace: client.Namespace(), Name: name}
+	if f.Origin == "" {
+		if b.Plan.Origin, err = client.Origin(); err != nil {
+			return nil, run, err
+		}
+		// A kubeconfig may go through a proxy with an authority of its own.
+		f.Repository.GuessedOrigin = run.Local
+	}
+	b.ID = record.NewBackupID(run.Created, run.JobUID)
+	b.Attempt = record.AttemptID(run.PodUID)
+	if run.Local {
+		b.ID, b.Attempt = record.NewBackupID(a.Clock(), ""), record.NewAttemptID()
+	}
+	if run.Index >= 0 {
+		b.Share = job.Share{Index: run.Index, Of: run.Completions}
+	}
+	b.Guard = &job.LeaseGuard{Client: client, Set: name}
+	if f.Objects {
+		b.Objects = func(ctx context.Context) (statefulset.Objects, error) { return client.Objects(ctx, name, f.Secrets) }
+	}
+	return client, run, nil
 }
 
 // engines tells the job how to dump a member and how to ask for its role.

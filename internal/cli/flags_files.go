@@ -36,6 +36,11 @@ func (f *FileFlags) AddSave(fs *pflag.FlagSet) {
 // AddRestore declares what a restore of files needs.
 func (f *FileFlags) AddRestore(fs *pflag.FlagSet) {
 	f.addPatterns(fs)
+	f.addLenience(fs)
+}
+
+// addLenience declares what may be missing of files that are restored.
+func (f *FileFlags) addLenience(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.NoOwner, "no-owner", false, "files belong to who restores them, without the bits for set-user-ID and set-group-ID")
 	fs.BoolVar(&f.NoDevices, "no-devices", false, "leave device files out")
 	fs.BoolVar(&f.NoXattrs, "no-xattrs", false, "leave extended attributes and ACLs of files out")
@@ -76,16 +81,24 @@ func parseDirectoryURL(flag, raw string) (string, error) {
 	return path.Clean(dir), nil
 }
 
-// files fills the job for directories given by --source.
-func (f *BackupFlags) files(a *App, b *job.Backup) error {
-	if len(f.Sources) == 0 {
-		return Usage("--method files needs --source file:///dir")
-	}
+// files fills the job for the files of a StatefulSet, for a worker's share of
+// them, or for directories given by --source.
+func (f *BackupFlags) files(ctx context.Context, a *App, b *job.Backup) error {
 	if len(f.Server.patterns()) > 0 || b.FollowersOnly {
 		return Usage("--method files goes with none of --database, --exclude and --role; --include-path and --exclude-path choose files")
 	}
-	patterns, err := f.Files.patterns()
-	if err != nil {
+	switch {
+	case a.Getenv(envWorker) != "":
+		return f.asWorker(ctx, a, b)
+	case len(f.Sources) == 0:
+		return f.ofSet(ctx, a, b)
+	}
+	return f.directories(a, b)
+}
+
+// directories fills the job for those given by --source.
+func (f *BackupFlags) directories(a *App, b *job.Backup) (err error) {
+	if b.Files, err = f.saveOptions(a); err != nil {
 		return err
 	}
 	if b.Set, err = f.Set.ID(a); err != nil {
@@ -108,9 +121,6 @@ func (f *BackupFlags) files(a *App, b *job.Backup) error {
 	b.ID, b.Attempt = record.NewBackupID(a.Clock(), ""), record.NewAttemptID()
 	b.Plan.Method, b.Plan.Engine, b.Plan.Paths = record.MethodFiles, "", f.Files.planned()
 	b.Discover = job.Directories(paths)
-	b.Files = &filetree.SaveOptions{
-		Patterns: patterns, OneFileSystem: f.Files.OneFileSystem, Fuzzy: f.Files.Fuzzy, Workers: max(2, runtime.GOMAXPROCS(0)), Clock: a.Clock,
-	}
 	return nil
 }
 

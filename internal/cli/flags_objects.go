@@ -61,6 +61,15 @@ func (f *FromNothingFlags) apply(r *job.Restore, servers *mysqlServers) error {
 	return nil
 }
 
+// applyFiles tells a job that fills claims with files, which needs no database.
+func (f *FromNothingFlags) applyFiles(r *job.Restore) error {
+	r.Objects = f.Objects
+	if f.PortForward || f.Password != "" || f.Replication != "" {
+		return Usage("--port-forward, --target-password-secret and --replication-password-secret are for databases: they do not go with --method %s", record.MethodFiles)
+	}
+	return nil
+}
+
 // wantedSecret is a key of a Secret, and what takes its value.
 type wantedSecret struct {
 	name, key string

@@ -28,6 +28,9 @@ type RestoreFlags struct {
 	Volumes        VolumeFlags
 	Metrics        MetricsFlags
 	FromNothing    FromNothingFlags
+	Method         string
+	Workers        WorkerFlags
+	Files          FileFlags
 	Request        job.Request
 	Container      string
 	InitContainers []string
@@ -56,6 +59,9 @@ func (f *RestoreFlags) Add(fs *pflag.FlagSet) {
 	f.Volumes.AddProvision(fs)
 	f.Metrics.Add(fs)
 	f.FromNothing.Add(fs)
+	fs.StringVar(&f.Method, "method", "", "files: fill claims with the files of a backup by that method (default: a database is filled, from a dump or a snapshot)")
+	f.Workers.Add(fs)
+	f.Files.addLenience(fs)
 	fs.StringVar(&f.FromSet, "from-set", "", "the set's [namespace/]name in the repository, where it is not --set's")
 	q := &f.Request
 	fs.IntVar(&q.Replicas, "replicas", 0, "scale the set up to as many replicas, each new one seeded")
@@ -84,11 +90,8 @@ func (f *RestoreFlags) Job(ctx context.Context, a *App) (*job.Restore, error) {
 	if err != nil {
 		return nil, err
 	}
-	if f.Server.User == "" {
-		return nil, Usage("--target-user is required (or %s): the account that fills the databases, which the image creates", EnvName("target-user"))
-	}
-	if f.Server.engine() != engineMySQL {
-		return nil, Usage("--engine %s: ordinals are seeded for the engine mysql alone; start the set and fill its server with `restore load`", f.Server.engine())
+	if err := f.checkMethod(); err != nil {
+		return nil, err
 	}
 	f.events = func(ctx context.Context, warning bool, reason, message string) error {
 		set, err := client.Discover(ctx, name, f.endpoint())
@@ -114,22 +117,50 @@ func (f *RestoreFlags) Job(ctx context.Context, a *App) (*job.Restore, error) {
 	if r.From, err = fromSet(f.FromSet, client.Namespace(), name); err != nil {
 		return nil, err
 	}
-	if err := f.Server.try(a); err != nil {
+	if f.Method == record.MethodFiles {
+		err = f.files(r)
+	} else {
+		err = f.servers(ctx, a, r)
+	}
+	if err != nil {
 		return nil, err
 	}
-	if r.Volumes, err = f.Volumes.Opener(ctx, a, client); err != nil {
-		return nil, err
-	}
-	servers := &mysqlServers{app: a, server: &f.Server, upstream: &f.Upstream, replace: f.Request.Replace, log: onceLogger(a.Log)}
-	if err := f.FromNothing.apply(r, servers); err != nil {
-		return nil, err
-	}
-	r.Servers = servers
 	if r.Repository, err = f.Repository.Open(ctx, a); err != nil {
 		return nil, err
 	}
 	r.Run, err = client.Self(ctx, a.Getenv)
 	return r, err
+}
+
+// checkMethod refuses what can be filled neither with files nor as a database.
+func (f *RestoreFlags) checkMethod() error {
+	switch f.Method {
+	case record.MethodFiles:
+		return nil
+	case "", record.MethodDump, record.MethodSnapshot:
+	default:
+		return Usage("--method %q is not one of %s, %s, %s", f.Method, record.MethodDump, record.MethodSnapshot, record.MethodFiles)
+	}
+	if f.Server.User == "" {
+		return Usage("--target-user is required (or %s): the account that fills the databases, which the image creates", EnvName("target-user"))
+	}
+	if f.Server.engine() != engineMySQL {
+		return Usage("--engine %s: ordinals are seeded for the engine mysql alone; start the set and fill its server with `restore load`", f.Server.engine())
+	}
+	return nil
+}
+
+// servers fills the job for databases.
+func (f *RestoreFlags) servers(ctx context.Context, a *App, r *job.Restore) (err error) {
+	if err := f.Server.try(a); err != nil {
+		return err
+	}
+	if r.Volumes, err = f.Volumes.Opener(ctx, a, r.Cluster); err != nil {
+		return err
+	}
+	servers := &mysqlServers{app: a, server: &f.Server, upstream: &f.Upstream, replace: f.Request.Replace, log: onceLogger(a.Log)}
+	r.Servers = servers
+	return f.FromNothing.apply(r, servers)
 }
 
 // fromSet is the set's name in the repository: what --from-set says, else the
@@ -168,6 +199,9 @@ func (f *RestoreFlags) seed(a *App) (statefulset.SeedSpec, error) {
 }
 
 func (f *RestoreFlags) endpoint() statefulset.DiscoverOptions {
+	if f.Method == record.MethodFiles {
+		return statefulset.DiscoverOptions{NoServer: true}
+	}
 	return endpointOf(f.Server.engine(), f.Container, f.Server.Port)
 }
 

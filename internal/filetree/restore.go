@@ -56,7 +56,10 @@ type restorer struct {
 	RestoreOptions
 	source Source
 	root   int
-	tally  tally
+	// given: the target is another user's, and we are not root: a mount point
+	// whose owner, mode and time are not ours to change.
+	given bool
+	tally tally
 	// mu guards made: the directories that exist, where patterns choose.
 	mu   sync.Mutex
 	made map[string]bool
@@ -87,6 +90,9 @@ func Restore(ctx context.Context, source Source, o RestoreOptions) (record.Repor
 	r.Rows, r.Bytes = s.tally.counts.Entries(), s.tally.counts.Bytes
 	r.Omitted, r.Warnings, r.Doubts = nil, nil, nil
 	r.Warnings = append(r.Warnings, s.tally.sentences(unmade, "devices were left out")...)
+	if s.given {
+		r.Warnings = append(r.Warnings, "the directory "+o.Path+" itself belongs to another user, and keeps its time")
+	}
 	return r, nil
 }
 
@@ -100,6 +106,11 @@ func (s *restorer) open() error {
 		return err
 	}
 	s.root = fd
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return errors.Join(err, unix.Close(fd))
+	}
+	s.given = os.Geteuid() != 0 && int(st.Uid) != os.Geteuid()
 	if err := s.prepare(); err != nil {
 		return errors.Join(err, unix.Close(fd))
 	}
@@ -118,6 +129,12 @@ func (s *restorer) prepare() error {
 			if name != lostAndFound {
 				return fmt.Errorf("%w: it holds %q; name a new or an empty directory, or say --replace", ErrNotEmpty, name)
 			}
+		}
+	}
+	if s.given { // the owner alone may take it away, even where there is none
+		_, err := unix.Fgetxattr(s.root, defaultACL, nil)
+		if errors.Is(err, unix.ENODATA) || errors.Is(err, unix.ENOTSUP) {
+			return nil
 		}
 	}
 	err := unix.Fremovexattr(s.root, defaultACL)

@@ -226,6 +226,31 @@ func TestFewerRights(t *testing.T) {
 	require.EqualValues(t, 0o40500, st.Mode)
 }
 
+// TestMountPoint: a directory that belongs to another user, as an empty volume
+// does, is filled all the same, if it is as the tree's root was.
+func TestMountPoint(t *testing.T) {
+	to := t.TempDir()
+	require.NoError(t, os.Chmod(filepath.Dir(to), 0o755))
+	into := func(root *Entry, o RestoreOptions) (err error) {
+		m := made(t, []*Entry{root}, []*Entry{{Name: "file", Kind: File, Mode: 0o600, UID: 65534, GID: 65534, Size: 3}}, nil)
+		o.Path = to + "/volume"
+		require.NoError(t, os.RemoveAll(o.Path))
+		require.NoError(t, os.Mkdir(o.Path, 0o700))
+		require.NoError(t, unix.Chmod(o.Path, 0o1777))
+		asNobody(t, func() { err = restoreInto(t, m, o) })
+		return err
+	}
+	same := &Entry{Name: ".", Kind: Directory, Mode: 0o1777}
+	require.NoError(t, into(same, RestoreOptions{}))
+	require.Equal(t, []string{"file"}, sortedNames(t, to+"/volume"))
+	for _, other := range []*Entry{{Name: ".", Kind: Directory, Mode: 0o755}, {Name: ".", Kind: Directory, Mode: 0o1777, UID: 65534}, {Name: ".", Kind: Directory, Mode: 0o1777, GID: 65534}} {
+		err := into(other, RestoreOptions{})
+		require.ErrorIs(t, err, ErrRights)
+		require.ErrorContains(t, err, "--no-owner")
+		require.NoError(t, into(other, RestoreOptions{NoOwner: true}))
+	}
+}
+
 // asNobody gives up root's rights meanwhile, on all threads. /proc stays ours.
 func asNobody(t *testing.T, do func()) {
 	t.Helper()

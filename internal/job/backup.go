@@ -43,6 +43,8 @@ type Backup struct {
 	// Files is set for the method files: members are directories, whose paths
 	// are their addresses.
 	Files *filetree.SaveOptions
+	// Workers is set where others read the files: those of a StatefulSet's claims.
+	Workers *FileWorkers
 	// Role tells whether a member replicates from another; nil when roles do
 	// not matter. With FollowersOnly, members that do not are left out.
 	Role          func(context.Context, Member) (string, error)
@@ -64,6 +66,9 @@ type Backup struct {
 // unless the run failed before a plan existed.
 func (b *Backup) Run(ctx context.Context) (*BackupReport, error) {
 	report := &BackupReport{Backup: b.ID, Set: b.Set.String(), Attempt: b.Attempt, StartedAt: b.Clock().UTC()}
+	if b.Workers != nil && b.Workers.Run.Local {
+		return report, errOutside
+	}
 	if err := b.check(ctx); err != nil {
 		return report, err
 	}
@@ -137,6 +142,9 @@ func (b *Backup) inventory(ctx context.Context) (Inventory, error) {
 	}
 	if b.Volumes != nil {
 		return inv, b.Volumes.locate(ctx, b.Set, &inv)
+	}
+	if b.Workers != nil {
+		return inv, b.Workers.check(ctx, inv)
 	}
 	return inv, nil
 }

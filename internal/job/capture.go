@@ -65,6 +65,9 @@ func (c *capture) commit(ctx context.Context, inv Inventory) (commit record.Comm
 		if c.job.Volumes != nil {
 			c.sweep(ctx) // the attempt that committed may have been killed before it did
 		}
+		if c.job.Workers != nil {
+			c.removeWorker(ctx)
+		}
 		return commit, true, report, nil
 	}
 	member, err := c.find(inv)
@@ -75,6 +78,8 @@ func (c *capture) commit(ctx context.Context, inv Inventory) (commit record.Comm
 	switch {
 	case c.job.Volumes != nil:
 		take = c.cut
+	case c.job.Workers != nil:
+		take = c.work
 	case c.job.Files != nil:
 		take = c.files
 	case c.job.Plan.Method == record.MethodPhysical:

@@ -205,6 +205,9 @@ func (e *Export) archive(ctx context.Context, member *repository.MemberReader, r
 // tree writes the streams of a directory, which are one archive together.
 func (e *Export) tree(ctx context.Context, member *repository.MemberReader, streams []ExportedStream) error {
 	for _, s := range streams {
+		if s.Name == objectsStream { // is beside the tree
+			continue
+		}
 		if err := copyStream(ctx, e.Archive, member, s.Name); err != nil {
 			return fmt.Errorf("export %s: %w", s.Name, err)
 		}

@@ -2,3 +2,5 @@ package job
 
 // Place lets tests look at what happens before claims are deleted.
 var Place = (*Restore).place
+
+var WorkerError = workerError

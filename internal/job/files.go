@@ -108,5 +108,5 @@ func isTree(r record.Report) bool { return r.Layout == filetree.Layout }
 
 // errTree refuses to load a tree into a server.
 func errTree(id record.BackupID) error {
-	return fmt.Errorf("%w: backup %s holds files; restore load --target file:///dir brings them back", ErrConfig, id)
+	return fmt.Errorf("%w: backup %s holds files; restore run --method files brings them back into claims, restore load --target file:///dir into a directory", ErrConfig, id)
 }

@@ -43,7 +43,9 @@ type Restore struct {
 	// Volumes is how claims are made of volume snapshots; nil where the backup
 	// is of another method.
 	Volumes *VolumeRestore
-	Lease   statefulset.LeaseOptions
+	// Files is set where claims are filled with files.
+	Files *FilesRestore
+	Lease statefulset.LeaseOptions
 	// Objects makes what is missing of the set and its objects first, as the
 	// backup has them. Prepared, if not nil, is called once they are there.
 	Objects  bool
@@ -83,6 +85,9 @@ type RestoreResult struct {
 // same Job continues the frozen plan, whatever has changed since.
 func (r *Restore) Execute(ctx context.Context) (report *RestoreReport, err error) {
 	start := r.Clock()
+	if r.Files != nil && r.Run.Local {
+		return nil, errFillOutside
+	}
 	if err := r.prepare(ctx); err != nil {
 		return nil, err
 	}

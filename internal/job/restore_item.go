@@ -33,7 +33,7 @@ func (r *Restore) item(ctx context.Context, hold *statefulset.Hold, plan *Restor
 	if set.UID != plan.SetUID {
 		return result, fmt.Errorf("%w: the StatefulSet was deleted and made anew since this restore was planned; start a new restore", ErrConfig)
 	}
-	spec, err := r.spec(plan, item)
+	spec, err := r.spec(ctx, set, plan, item)
 	if err != nil {
 		return result, err
 	}
@@ -62,9 +62,12 @@ func (r *Restore) item(ctx context.Context, hold *statefulset.Hold, plan *Restor
 	return result, nil
 }
 
-func (r *Restore) spec(plan *RestorePlan, item RestoreItem) (statefulset.SeedSpec, error) {
+func (r *Restore) spec(ctx context.Context, set statefulset.Set, plan *RestorePlan, item RestoreItem) (statefulset.SeedSpec, error) {
 	spec := r.Seed
 	spec.Ordinal, spec.Replace = item.Ordinal, item.Replace
+	if r.Files != nil {
+		return r.fillsClaims(ctx, spec, set, plan, item)
+	}
 	if plan.Method == record.MethodSnapshot {
 		return r.volumeSpec(spec, plan, item)
 	}
@@ -104,13 +107,25 @@ func (r *Restore) fill(ctx context.Context, seed *statefulset.Seed, plan *Restor
 		err = fmt.Errorf("%w; nothing of ordinal %d was touched by this attempt", err, item.Ordinal)
 		return "", 0, errors.Join(err, r.scrapVolumes(ctx, seed, plan, item))
 	}
+	if r.Files != nil {
+		if rows, err = r.entries(ctx, plan, item); err != nil {
+			return "", 0, fmt.Errorf("%w; nothing of ordinal %d was touched by this attempt", err, item.Ordinal)
+		}
+	}
 	if err := r.place(ctx, seed, plan, item, status.State == statefulset.SeedLoaded); err != nil {
 		return "", 0, errors.Join(err, r.scrapVolumes(ctx, seed, plan, item))
 	}
 	for _, note := range seed.Notes() {
 		r.Log.Info("seed pod", "ordinal", item.Ordinal, "note", note)
 	}
-	if rows, err = r.loadSeed(ctx, seed, plan, item); err != nil {
+	if r.Files != nil {
+		if err = seed.WaitFilled(ctx); err == nil {
+			err = seed.MarkLoaded(ctx, string(plan.Backup))
+		}
+	} else {
+		rows, err = r.loadSeed(ctx, seed, plan, item)
+	}
+	if err != nil {
 		return "", 0, err
 	}
 	return ActionSeeded, rows, seed.Release(ctx)

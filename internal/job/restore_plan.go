@@ -83,7 +83,7 @@ func (r *Restore) resolve(ctx context.Context, mayBeUnreachable bool) (*RestoreP
 	if err != nil {
 		return nil, err
 	}
-	if err := checkSeedable(&info.Plan); err != nil {
+	if err := r.checkMethod(&info.Plan); err != nil {
 		return nil, err
 	}
 	ordinals, replicas, err := r.Request.targets(set, info)
@@ -261,7 +261,7 @@ func hostOf(set statefulset.Set, ordinal int, host string) bool {
 func (r *Restore) addSteps(ctx context.Context, set statefulset.Set, plan *RestorePlan) error {
 	for i := range plan.Items {
 		item := &plan.Items[i]
-		spec, err := r.spec(plan, *item)
+		spec, err := r.spec(ctx, set, plan, *item)
 		if err != nil {
 			return err
 		}

@@ -44,9 +44,10 @@ func (r *Restore) checkKnown(p *record.Plan, members backedUp, mode string, ordi
 
 // checkRollback refuses to bring a primary back to an older state while its
 // followers live on: they would be ahead of it and break. A follower need not
-// be Ready for that, since one that lost its primary may well not be.
+// be Ready for that, since one that lost its primary may well not be. Files have
+// no followers that anybody knew of.
 func (r *Restore) checkRollback(set statefulset.Set, plan *RestorePlan) error {
-	if r.Request.AllowRollback || plan.Mode != ModeRecovery {
+	if r.Request.AllowRollback || plan.Mode != ModeRecovery || r.Files != nil {
 		return nil
 	}
 	for _, item := range plan.Items {

@@ -28,11 +28,17 @@ type DiscoverOptions struct {
 	DefaultPort int
 	// DataDir is where the database keeps its files, for example /var/lib/mysql.
 	DataDir string
+	// NoServer: nobody is going to talk to the pods, so that neither container
+	// nor port is looked for.
+	NoServer bool
 }
 
 // find picks the database's container and port out of a pod template.
 // claims are the names of the volumes that are claims of the member.
 func (o DiscoverOptions) find(pod corev1.PodSpec, claims []string) (endpoint, error) {
+	if o.NoServer {
+		return endpoint{}, nil
+	}
 	c, err := o.container(pod, claims)
 	if err != nil {
 		return endpoint{}, err

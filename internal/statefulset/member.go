@@ -84,7 +84,7 @@ func (f found) problems(m Member) []Problem {
 		add(pod, terminating(object), true)
 	case m.Pod.Phase != string(corev1.PodRunning):
 		add(pod, withReason("is "+m.Pod.Phase, m.Pod.Reason), true)
-	case !containerRuns(object, m.Container):
+	case m.Container != "" && !containerRuns(object, m.Container):
 		add(pod, withReason("container "+m.Container+" is not running", m.Pod.Reason), true)
 	case m.Pod.IP == "":
 		add(pod, "has no IP address yet", true)

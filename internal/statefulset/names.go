@@ -12,6 +12,8 @@ const (
 	labelName      = "app.kubernetes.io/name"
 	labelComponent = "app.kubernetes.io/component"
 	labelManagedBy = "app.kubernetes.io/managed-by"
+	// labelWorker is on the Jobs and pods that read a set's files.
+	labelWorker = "keepset/worker"
 
 	componentSeed    = "seed"
 	componentBackup  = "backup"

@@ -42,6 +42,10 @@ func (c *Client) NewSeed(set Set, spec SeedSpec, run Run, fence func(context.Con
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", c.ref("statefulset", set.Name), err)
 	}
+	if spec.Filler != nil {
+		at = endpoint{container: ownContainer(spec.Filler.own.Spec.Containers)}
+		spec.ClaimTemplates = []string{spec.Filler.template}
+	}
 	if spec.ClaimTemplates, err = seedTemplates(set, spec, at); err != nil {
 		return nil, err
 	}
@@ -196,9 +200,12 @@ func (s *Seed) Plan(ctx context.Context) ([]string, error) {
 			}
 			add("create claim %s from template %s%s", claimName(t, s.set.Name, s.spec.Ordinal), t, content)
 		}
-		if s.spec.Adopt != nil {
+		switch {
+		case s.spec.Filler != nil:
+			add("bring the backup's files back into the claim within the seed pod, and check their number")
+		case s.spec.Adopt != nil:
 			add("start the database on the files in the seed pod, take the other server's identity off it, shut it down cleanly")
-		} else {
+		default:
 			add("load the backup into the seed pod, check it, shut the database down cleanly")
 		}
 	}

@@ -36,6 +36,14 @@ type builder struct {
 //
 // The user's patch comes last, but cannot undo what keeps the ordinal safe.
 func (b *builder) pod() (*corev1.Pod, error) {
+	if b.spec.Filler != nil {
+		pod, err := applyPatch(b.filled(), b.spec.Patch)
+		if err != nil {
+			return nil, err
+		}
+		b.identity(pod)
+		return pod, b.checkSelector(pod)
+	}
 	labels := b.memberLabels()
 	template := b.set.Spec.Template.DeepCopy()
 	pod := &corev1.Pod{

@@ -24,16 +24,9 @@ const logTail = 15
 // WaitRunning waits until the seed's database container runs, and returns its
 // "ip:port". That it accepts connections is for the engine to find out.
 // ErrSeedFailed says why it does not run, with the last lines of its log.
-func (s *Seed) WaitRunning(ctx context.Context) (string, error) {
-	address, why := "", "is not there yet"
-	started := s.client.clock.Now()
-	err := s.client.until(ctx, s.spec.StartTimeout, func(ctx context.Context) (bool, error) {
-		pod, err := s.own(ctx)
-		if err != nil {
-			return false, err
-		}
-		why = withReason("is "+string(pod.Status.Phase), podReason(pod))
-		if err := s.startFailure(ctx, pod, s.client.clock.Since(started)); err != nil {
+func (s *Seed) WaitRunning(ctx context.Context) (address string, err error) {
+	err = s.waitStart(ctx, func(pod *corev1.Pod, waited time.Duration) (bool, error) {
+		if err := s.startFailure(ctx, pod, waited); err != nil {
 			return false, err
 		}
 		if !containerRuns(pod, s.at.container) || pod.Status.PodIP == "" {
@@ -42,10 +35,26 @@ func (s *Seed) WaitRunning(ctx context.Context) (string, error) {
 		address = net.JoinHostPort(pod.Status.PodIP, strconv.Itoa(s.at.port))
 		return true, nil
 	})
+	return address, err
+}
+
+// waitStart waits for our seed pod to start, in the sense of started, which is
+// also told how long that takes by now.
+func (s *Seed) waitStart(ctx context.Context, started func(*corev1.Pod, time.Duration) (bool, error)) error {
+	why := "is not there yet"
+	begun := s.client.clock.Now()
+	err := s.client.until(ctx, s.spec.StartTimeout, func(ctx context.Context) (bool, error) {
+		pod, err := s.own(ctx)
+		if err != nil {
+			return false, err
+		}
+		why = withReason("is "+string(pod.Status.Phase), podReason(pod))
+		return started(pod, s.client.clock.Since(begun))
+	})
 	if errors.Is(err, errLate) {
-		return "", fmt.Errorf("%s: %w: not running after %s: %s", s.client.ref("seed pod", s.pod.Name), ErrSeedFailed, s.spec.StartTimeout, why)
+		return fmt.Errorf("%s: %w: not running after %s: %s", s.client.ref("seed pod", s.pod.Name), ErrSeedFailed, s.spec.StartTimeout, why)
 	}
-	return address, describeTimeout(err, s.spec.StartTimeout, s.client.ref("seed pod", s.pod.Name)+" "+why)
+	return describeTimeout(err, s.spec.StartTimeout, s.client.ref("seed pod", s.pod.Name)+" "+why)
 }
 
 // Alive says why the seed's database can no longer be reached, if its pod is
@@ -143,6 +152,36 @@ func (c *Client) logTail(ctx context.Context, pod, container string) string {
 // the password that it has made up. Errors go to Events and termination
 // messages, which more people read than the log.
 var tellsPassword = regexp.MustCompile(`(?im)^.*(generated (root )?password|temporary password).*$`)
+
+// WaitFilled waits until the Filler in the seed pod has ended, and insists on
+// exit code 0. How long it may take, only the run's own deadline says.
+func (s *Seed) WaitFilled(ctx context.Context) error {
+	err := s.waitStart(ctx, func(pod *corev1.Pod, waited time.Duration) (bool, error) {
+		if pod.Status.Phase != corev1.PodPending {
+			return true, nil // and may have ended well by now
+		}
+		return false, s.startFailure(ctx, pod, waited)
+	})
+	if err != nil {
+		return err
+	}
+	for {
+		pod, err := s.own(ctx)
+		if err != nil {
+			return err
+		}
+		status, _ := containerStatus(pod, s.at.container)
+		if ended := status.State.Terminated; ended != nil && ended.ExitCode == 0 {
+			return nil
+		}
+		if err := s.startFailure(ctx, pod, 0); err != nil {
+			return err
+		}
+		if err := s.client.sleep(ctx, s.client.poll); err != nil {
+			return err
+		}
+	}
+}
 
 // exitTimeout is how long a database may write out what it holds in memory when
 // it is shut down: to give up costs the whole load.

@@ -29,6 +29,9 @@ type SeedSpec struct {
 	// Adopt says how the database starts on the files of another one, which is
 	// what such claims hold; nil for one that makes its own files.
 	Adopt *Adoption
+	// Filler fills the claim with files in the seed pod, which then is not made of
+	// the set's template; nil for a database that is loaded over the network.
+	Filler *Filler
 	// Replace consents to the loss of claims that exist.
 	Replace bool
 	// ForcePod deletes the ordinal's pod without waiting for its node, which

@@ -29,6 +29,7 @@ var followed = map[string]string{
 	"docs/postgres.md":            "test/docs/postgres_test.go: TestPostgresPage",
 	"docs/postgres-kubernetes.md": "test/e2e/todo_test.go: TestTodoDB",
 	"docs/files.md":               "test/docs/files_test.go: TestFilesPage",
+	"docs/files-kubernetes.md":    "test/e2e/files_test.go: TestFiles",
 	"docs/drill.md":               "test/docs/drill_test.go: TestDrillPage",
 	"docs/monitoring.md":          "test/docs/monitoring_test.go: TestMonitoringPage",
 	"docs/restore-by-hand.md":     "test/byhand/byhand_test.go: TestRestoreByHand",

@@ -1,0 +1,189 @@
+package job
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"keepset/internal/record"
+	"keepset/internal/statefulset"
+)
+
+// FileWorkers have the files of a StatefulSet's claims read by workers, each of
+// which runs a backup of its own member of the stored plan, as the pods of a
+// fan-out do: there is no protocol between them and the run but the repository.
+type FileWorkers struct {
+	Cluster *statefulset.Client
+	Set     string
+	Spec    statefulset.WorkerSpec
+	Run     statefulset.Run
+	// Fuzzy consents to files of programs that run.
+	Fuzzy bool
+	// StartTimeout bounds the wait for a worker's pod to start.
+	StartTimeout time.Duration
+	// Env is what a worker is told besides what the run itself was.
+	Env func(id record.BackupID, ordinal int) map[string]string
+	// Out takes the workers' logs.
+	Out io.Writer
+
+	workers *statefulset.Workers
+	members map[int]statefulset.Member
+	nodes   map[int]string
+}
+
+// Discover is the inventory of the set's claims. Of a set that was scaled to
+// zero, all ordinals whose claims were left count: which of them it had, nothing
+// says any more.
+func (f *FileWorkers) Discover(ctx context.Context) (Inventory, error) {
+	set, err := f.Cluster.Discover(ctx, f.Set, statefulset.DiscoverOptions{NoServer: true})
+	if err != nil {
+		return Inventory{}, err
+	}
+	if f.workers, err = f.Cluster.NewWorkers(ctx, set, f.Spec, f.Run, f.StartTimeout); err != nil {
+		return Inventory{}, err
+	}
+	members := set.Members
+	if set.Replicas == 0 {
+		members = slices.DeleteFunc(slices.Clone(set.Beyond), func(m statefulset.Member) bool { return !f.workers.Claim(m).Exists })
+	}
+	inv := Inventory{Replicas: set.Replicas, Start: set.Start}
+	f.members = map[int]statefulset.Member{}
+	for _, m := range members {
+		member := memberOf(m)
+		claim := f.workers.Claim(m)
+		member.Claims = slices.DeleteFunc(member.Claims, func(c record.Claim) bool { return c.Name != claim.Name })
+		member.Unreachable = nil // nobody talks to it
+		if member.Problem == nil && claim.Volume == "" {
+			member.Problem = fmt.Errorf("claim %s/%s has no volume yet: there is nothing to back up", set.Namespace, claim.Name)
+		}
+		inv.Members = append(inv.Members, member)
+		f.members[m.Ordinal] = m
+	}
+	return inv, nil
+}
+
+// check refuses claims that no worker can mount beside their users, and files
+// that are written meanwhile without the user's consent. It finds the nodes that
+// claims are on.
+func (f *FileWorkers) check(ctx context.Context, inv Inventory) error {
+	users, err := f.workers.Users(ctx)
+	if err != nil {
+		return err
+	}
+	f.nodes = map[int]string{}
+	var refused []error
+	for i := range inv.Members {
+		m := &inv.Members[i]
+		claim := f.workers.Claim(f.members[m.Ordinal])
+		use := users[claim.Name]
+		if m.Problem != nil || len(use) == 0 {
+			continue
+		}
+		pods := make([]string, 0, len(use))
+		for _, u := range use {
+			pods = append(pods, u.Pod)
+			if u.Node != "" && !shared(claim.AccessModes) {
+				f.nodes[m.Ordinal] = u.Node
+			}
+		}
+		names := strings.Join(pods, ", ")
+		switch {
+		case slices.Contains(claim.AccessModes, "ReadWriteOncePod"):
+			refused = append(refused, fmt.Errorf("%w: claim %s is ReadWriteOncePod and pod %s has it, so that no worker can mount it: "+
+				"scale the set to zero for the time of the backup, or use --method snapshot", ErrConfig, claim.Name, names))
+		case !f.Fuzzy:
+			refused = append(refused, fmt.Errorf("%w: claim %s is in use by pod %s: files that are written meanwhile are not of one moment, and those of a running database are worth nothing; "+
+				"scale the set to zero for the time of the backup, use --method dump or snapshot, or consent with --fuzzy", ErrNeedsConsent, claim.Name, names))
+		}
+	}
+	return errors.Join(refused...)
+}
+
+// shared tells whether a claim can be mounted on several nodes.
+func shared(modes []string) bool {
+	return slices.Contains(modes, "ReadWriteMany") || slices.Contains(modes, "ReadOnlyMany")
+}
+
+// work has a worker capture the member. What counts is the commit that it leaves,
+// not how it ended: one that was killed a moment after has done its work, and one
+// that ended well without it has not.
+func (c *capture) work(ctx context.Context, member Member) (record.Commit, record.Report, error) {
+	f := c.job.Workers
+	result, err := f.workers.Work(ctx, f.members[member.Ordinal], f.nodes[member.Ordinal], f.Env(c.writer.Plan().ID, member.Ordinal), f.Out)
+	commit, ok, lookErr := c.writer.Committed(ctx, member.Ordinal)
+	switch {
+	case lookErr != nil:
+		return commit, record.Report{}, errors.Join(err, fmt.Errorf("look for the worker's commit: %w", lookErr))
+	case ok && err != nil:
+		c.job.Log.Warn("the member is committed, and its worker stays behind; it goes with the run's Job", "ordinal", member.Ordinal, "error", err)
+		return commit, record.Report{}, nil
+	case ok || err != nil:
+		return commit, record.Report{}, err
+	default:
+		return commit, record.Report{}, workerError(result)
+	}
+}
+
+// workerError says why a worker has not committed its member.
+func workerError(r statefulset.JobResult) error {
+	why := strings.TrimSpace(r.Message)
+	if why == "" {
+		why = "its pod left no message"
+	}
+	if r.Reason != "" {
+		why += " (" + r.Reason + ")"
+	}
+	switch {
+	case r.Succeeded:
+		return fmt.Errorf("the worker ended well and did not commit the member: %s", why)
+	case r.ExitCode == exitBusy:
+		return fmt.Errorf("%w: the worker found the set held: %s", ErrBusy, why)
+	case r.ExitCode == exitUsage:
+		return fmt.Errorf("%w: the worker could not begin: %s", ErrConfig, why)
+	default:
+		return fmt.Errorf("the worker ended with exit code %d: %s", r.ExitCode, why)
+	}
+}
+
+// The exit codes of a worker, which is this program.
+const (
+	exitBusy  = 5
+	exitUsage = 64
+)
+
+// removeWorker takes away what an attempt that was killed has left of a member
+// that is committed.
+func (c *capture) removeWorker(ctx context.Context) {
+	if err := c.job.Workers.workers.Remove(ctx, c.planned.Ordinal); err != nil {
+		c.job.Log.Warn("a worker of a killed attempt stays behind; it goes with the run's Job", "ordinal", c.planned.Ordinal, "error", err)
+	}
+}
+
+// errOutside refuses workers without a Job that they could belong to.
+var errOutside = fmt.Errorf("%w: the files of a StatefulSet are read by workers, which are made of the backup's own Job and go with it: "+
+	"kubectl create job NAME --from=cronjob/keepset-backup makes one; here, --dry-run shows the plan, and --source file:///dir backs up a directory", ErrConfig)
+
+// WorkFor makes the backup that of one member of a plan that is stored already,
+// whose files are in a directory here. A plan that is gone is an error: one of
+// this member alone would look like a whole backup.
+func (b *Backup) WorkFor(ordinal int, dir string) {
+	b.Discover = func(ctx context.Context) (Inventory, error) {
+		info, err := b.Repository.Backup(ctx, b.Set, b.ID)
+		if err != nil {
+			return Inventory{}, fmt.Errorf("read the plan that this worker works for: %w", err)
+		}
+		i := slices.IndexFunc(info.Plan.Members, func(m record.PlannedMember) bool { return m.Ordinal == ordinal })
+		if i < 0 || info.Plan.Method != record.MethodFiles {
+			return Inventory{}, fmt.Errorf("%w: backup %s is not one of files that has ordinal %d", ErrConfig, b.ID, ordinal)
+		}
+		b.Plan, b.Ordinals, b.Share = info.Plan, Ordinals{}, Share{Index: i, Of: len(info.Plan.Members)}
+		return Inventory{
+			Replicas: info.Plan.Replicas, Start: info.Plan.Start,
+			Members: []Member{{PlannedMember: info.Plan.Members[i], Address: dir}},
+		}, nil
+	}
+}
