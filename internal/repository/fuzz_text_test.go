@@ -200,7 +200,8 @@ func FuzzKeyErrors(f *testing.F) {
 		})
 		if err != nil {
 			require.ErrorContains(t, err, name)
-			if len(value) > 20 {
+			// How a key begins is said, and is no secret.
+			if len(value) > 20 && !strings.Contains(writerSecretPrefix+" "+proverSecretPrefix, value) {
 				require.NotContains(t, err.Error(), value)
 			}
 			require.Empty(t, keys)
