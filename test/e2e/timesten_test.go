@@ -54,9 +54,8 @@ func TestTimesTen(t *testing.T) {
 	s.sql("sample-0", "insert into scott.emp values (3, 'park')")
 	s.holds("sample-1", "< 1, kim >\n< 2, lee >\n< 3, park >")
 
-	resumed := time.Now()
+	s.jobOK("keepset-backup", "after")
 	page.follow(timestenPage, "Go on")
-	s.scheduledBackups(1, resumed)
 }
 
 // timestenSet is a pair of stand-ins in a namespace of its own.
