@@ -61,7 +61,7 @@ func newCommandWorld(t *testing.T) *commandWorld {
 	cluster := clitest.NewCluster(t)
 	cluster.Run(&w.server)
 	w.env = []string{
-		"PATH=" + w.dir + "/bin:" + bin + ":" + tools + ":/usr/bin:/bin", "HOME=" + w.dir, "LDAP=" + w.dir + "/ldap",
+		"PATH=" + w.dir + "/bin:" + bin + ":" + w.dir + "/altibase-bin:/usr/bin:/bin", "HOME=" + w.dir, "LDAP=" + w.dir + "/ldap",
 		"ALTIBASE_SYS_PASSWORD=manager", "KEEPSET_KUBECONFIG=" + cluster.Kubeconfig,
 	}
 	w.here.Env, w.server.Run = w.env, w.run
