@@ -42,16 +42,15 @@ func (f *CommandFlags) Add(fs *pflag.FlagSet, usage string) {
 func (f *CommandFlags) AddDump(fs *pflag.FlagSet) {
 	fs.StringVar(&f.EndsWith, "command-ends-with", "", `regular expression that the last 4 KiB of the command's output have to match, for example 'dump completed\s*\z'`)
 	fs.Int64Var(&f.MinBytes, "command-min-bytes", 0, "bytes that the command has to print at least")
-	f.Preset.Add(fs, presetTimesTen+" or "+presetAltibase)
-	f.Preset.AddDump(fs)
+	f.Preset.Add(fs)
 }
 
 // options of the engine, but for what runs the programs.
-func (f *CommandFlags) options(a *App) (command.Options, error) {
+func (f *CommandFlags) options(a *App, load bool) (command.Options, error) {
 	o := command.Options{Unmarked: !f.EndMark, Timeout: f.Timeout, Silence: f.Silence, Clock: a.Clock}
 	o.Proof.MinBytes = f.MinBytes
 	var err error
-	if o.Program, err = f.program(); err != nil {
+	if o.Program, err = f.program(load); err != nil {
 		return o, err
 	}
 	if f.Check != "" {
@@ -131,7 +130,7 @@ func (f *BackupFlags) checkCommand(a *App) error {
 	case f.Role != "any":
 		return Usage("--engine %s knows no roles: choose members with --ordinals", command.Name)
 	}
-	_, err := f.Command.options(a)
+	_, err := f.Command.options(a, false)
 	return err
 }
 
@@ -162,7 +161,7 @@ func (f *BackupFlags) plainCommand(a *App, b *job.Backup) (err error) {
 // openCommand makes the engine of a member.
 func (f *BackupFlags) openCommand(a *App, where func(job.Member) command.Exec) func(job.Member) (dbdump.Engine, error) {
 	return func(m job.Member) (dbdump.Engine, error) {
-		o, err := f.Command.options(a)
+		o, err := f.Command.options(a, false)
 		if err != nil {
 			return nil, err
 		}

@@ -25,17 +25,13 @@ type PresetFlags struct {
 	Altibase altibase.Options
 }
 
-// Add declares the flags of both directions.
-func (f *PresetFlags) Add(fs *pflag.FlagSet, presets string) {
-	fs.StringVar(&f.Name, "command-preset", "", "in --command's place, what Keepset knows of a product: "+presets)
+// Add declares the flags.
+func (f *PresetFlags) Add(fs *pflag.FlagSet) {
+	fs.StringVar(&f.Name, "command-preset", "", "in --command's place, what Keepset knows of a product: "+presetTimesTen+" or "+presetAltibase)
 	fs.StringVar(&f.DSN, "timesten-dsn", "", "name of the TimesTen database (default: the set's name)")
-}
-
-// AddDump declares what a backup needs.
-func (f *PresetFlags) AddDump(fs *pflag.FlagSet) {
 	o := &f.Altibase
 	fs.StringVar(&o.Environment, "altibase-environment-file", altibase.DefaultEnvironment, "file in the container with Altibase's shell variables; empty: the container has them")
-	fs.StringVar(&o.Directory, "altibase-export-directory", altibase.DefaultDirectory, "directory in the container with room for the whole export while it runs")
+	fs.StringVar(&o.Directory, "altibase-export-directory", altibase.DefaultDirectory, "directory in the container with room for the whole export while it is written or read")
 	fs.StringVar(&o.PasswordVariable, "altibase-password-variable", "ALTIBASE_SYS_PASSWORD", "name of the variable in the container with the password of SYS")
 	fs.IntVar(&o.Port, "altibase-port", altibase.DefaultPort, "port of Altibase in the container")
 }
@@ -49,7 +45,7 @@ func (f *CommandFlags) engine(o command.Options, set string) (dbdump.Engine, err
 }
 
 // program is what runs, where it is known beforehand.
-func (f *CommandFlags) program() ([]string, error) {
+func (f *CommandFlags) program(load bool) ([]string, error) {
 	if f.Line != "" && f.Preset.Name != "" {
 		return nil, Usage("--command and --command-preset %s are one too many", f.Preset.Name)
 	}
@@ -66,7 +62,11 @@ func (f *CommandFlags) program() ([]string, error) {
 	case presetTimesTen:
 		return nil, nil
 	case presetAltibase:
-		argv, err := altibase.Program(f.Preset.Altibase)
+		program := altibase.Export
+		if load {
+			program = altibase.Import
+		}
+		argv, err := program(f.Preset.Altibase)
 		if err != nil {
 			return nil, Usage("--command-preset %s: %w", presetAltibase, err)
 		}

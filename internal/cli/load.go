@@ -120,6 +120,7 @@ type LoadFlags struct {
 	Upstream    UpstreamFlags
 	Objects     ObjectFlags
 	Command     CommandFlags
+	TimesTen    TimesTenFlags
 	Container   string
 	Files       FileFlags
 	Metrics     MetricsFlags
@@ -143,7 +144,8 @@ func (f *LoadFlags) Add(fs *pflag.FlagSet) {
 	f.Upstream.Add(fs, "host:port of the server that the target shall follow, as the target sees it")
 	f.Objects.Add(fs)
 	f.Command.Add(fs, "program that reads the backup on its standard input, for --engine command, run in the --target pod's --container or, with --target local, here")
-	f.Command.Preset.Add(fs, presetTimesTen)
+	f.Command.Preset.Add(fs)
+	f.TimesTen.Add(fs)
 	f.Files.AddRestore(fs)
 	f.Metrics.Add(fs)
 	fs.StringVar(&f.Upstream.Slot, "replication-slot", "", "slot of the upstream's that keeps the log for a standby of PostgreSQL (--method physical)")
@@ -168,7 +170,7 @@ func (f *LoadFlags) Job(ctx context.Context, a *App) (l Loader, done func(), err
 	case len(f.Files.planned()) > 0 || f.Files.NoOwner || f.Files.NoDevices || f.Files.NoXattrs:
 		return nil, nil, Usage("--target %s is no directory: the flags for files do not go with it", withoutAccount(f.Target))
 	case f.Server.Engine == command.Name:
-		return f.found(ctx, a, f.command)
+		return f.found(ctx, a, func(a *App) (*job.Load, error) { return f.command(ctx, a) })
 	default:
 		return f.found(ctx, a, f.server)
 	}

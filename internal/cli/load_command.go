@@ -1,22 +1,25 @@
 package cli
 
 import (
+	"context"
 	"strings"
 
 	"keepset/internal/dbdump"
 	"keepset/internal/dbdump/command"
+	"keepset/internal/dbdump/command/timesten"
 	"keepset/internal/job"
 )
 
 // command fills the job for a load by a command, here or in a pod.
-func (f *LoadFlags) command(a *App) (*job.Load, error) {
+func (f *LoadFlags) command(ctx context.Context, a *App) (*job.Load, error) {
 	if err := f.checkCommand(); err != nil {
 		return nil, err
 	}
-	o, err := f.Command.options(a)
+	o, err := f.Command.options(a, true)
 	if err != nil {
 		return nil, err
 	}
+	var pair timesten.Pair
 	if pod, ok := strings.CutPrefix(f.Target, "pod/"); ok {
 		if err := f.Command.remote(true); err != nil {
 			return nil, err
@@ -24,9 +27,14 @@ func (f *LoadFlags) command(a *App) (*job.Load, error) {
 		if f.Container == "" {
 			return nil, Usage("--target %s needs --container, the one that the command runs in", f.Target)
 		}
-		client, _, err := f.Set.Cluster(a)
+		client, set, err := f.Set.Cluster(a)
 		if err != nil {
 			return nil, err
+		}
+		if f.TimesTen.Object != "" {
+			if pair, err = f.TimesTen.pair(ctx, a, client, set, pod, f.Container); err != nil {
+				return nil, err
+			}
 		}
 		o.Exec = inContainer(client, pod, f.Container)
 	} else {
@@ -41,7 +49,13 @@ func (f *LoadFlags) command(a *App) (*job.Load, error) {
 		return nil, err
 	}
 	l.Choice.Whole, l.Choice.Ordinals = true, []int{f.Ordinal}
-	l.Open = func() (dbdump.Engine, error) { return f.Command.engine(o, l.Set.Name) }
+	l.Open = func() (dbdump.Engine, error) {
+		engine, err := f.Command.engine(o, l.Set.Name)
+		if e, ok := engine.(*timesten.Engine); ok && pair.Operator != nil {
+			e.Replace(pair)
+		}
+		return engine, err
+	}
 	return l, nil
 }
 
@@ -50,14 +64,12 @@ func (f *LoadFlags) checkCommand() error {
 	switch {
 	case f.Target == "" || f.Target == "pod/":
 		return Usage("--target is required (or %s): pod/NAME, or local", EnvName("target"))
-	case f.Command.Preset.Name == presetAltibase:
-		return Usage("--command-preset %s is for backups: a restore takes the steps of docs/commands-engine.md", presetAltibase)
 	case f.Upstream.Follow != "":
 		return Usage("--engine %s knows no replication: --as-follower-of is for its command to do", command.Name)
 	case len(f.Objects.Databases)+len(f.Objects.Tables)+len(f.Rename) > 0:
 		return Usage("--engine %s knows no databases: --database, --table and --rename are for its command to do", command.Name)
-	case f.Replace || f.WithUsers || f.SkipBinlog:
+	case f.Replace && f.TimesTen.Object == "" || f.WithUsers || f.SkipBinlog:
 		return Usage("--engine %s hands its command the whole backup: --replace, --with-users and --skip-binlog are for the command to do", command.Name)
 	}
-	return nil
+	return f.TimesTen.check(f.Command.Preset.Name, f.Target, f.Replace)
 }

@@ -39,26 +39,29 @@ func newCommandWorld(t *testing.T) *commandWorld {
 	bin, err := programs.Build()
 	require.NoError(t, err)
 	w := &commandWorld{t: t, dir: t.TempDir()}
-	tools, err := filepath.Abs(root + "internal/dbdump/command/altibase/testdata")
-	require.NoError(t, err)
 	w.file("bin/slapcat", slapcat)
 	w.file("bin/slapadd", slapadd)
-	timesten, err := os.ReadFile(root + "internal/dbdump/command/timesten/testdata/ttenv")
+	standins, err := programs.StandIns()
 	require.NoError(t, err)
-	w.file("tt/home/oracle/instances/instance1/bin/ttenv", string(timesten))
+	w.link(standins, "tt/home/oracle/instances/instance1/bin/ttenv")
+	for _, name := range []string{"aexport", "iloader", "isql", "server", "aku"} {
+		w.link(standins, "altibase-bin/"+name)
+	}
 	database := "tt/home/oracle/instances/instance1/database/"
 	w.file(database+"data", strings.Repeat("timesten\n", 100)+"end\n")
 	w.file(database+"state", "ACTIVE\n")
 	w.file(database+"backups", "< 0, <NULL>, <NULL>, <NULL>, <NULL>, <NULL>, <NULL>, 0, <NULL> >\n")
-	w.file("altibase/conf/aexport.properties", "OPERATION=OUT\nEXECUTE=OFF\nTWO_PHASE_SCRIPT=OFF\n")
-	w.file("set_altibase.env", "export ALTIBASE_HOME="+w.dir+"/altibase\n")
+	w.file("altibase_home_altibase-0/conf/aexport.properties", "OPERATION=OUT\nEXECUTE=OFF\nTWO_PHASE_SCRIPT=OFF\n")
+	w.file("altibase_home_altibase-0/running", "")
+	w.file("altibase_home_altibase-0/dbs/ORDERS.rows", "1,1\n")
+	w.file("set_altibase.env", "export ALTIBASE_HOME="+w.dir+"/altibase_home_altibase-0\n")
 	for _, n := range []string{"1", "2"} {
 		w.file("ldap/"+n, strings.Repeat("dn: cn="+n+"\n\n", 50))
 	}
 	cluster := clitest.NewCluster(t)
 	cluster.Run(&w.server)
 	w.env = []string{
-		"PATH=" + w.dir + "/bin:" + bin + ":" + tools + ":/usr/bin:/bin", "HOME=" + w.dir, "LDAP=" + w.dir + "/ldap",
+		"PATH=" + w.dir + "/bin:" + bin + ":" + w.dir + "/altibase-bin:/usr/bin:/bin", "HOME=" + w.dir, "LDAP=" + w.dir + "/ldap",
 		"ALTIBASE_SYS_PASSWORD=manager", "KEEPSET_KUBECONFIG=" + cluster.Kubeconfig,
 	}
 	w.here.Env, w.server.Run = w.env, w.run
@@ -71,6 +74,13 @@ func (w *commandWorld) file(name, text string) {
 	path := filepath.Join(w.dir, name)
 	require.NoError(w.t, os.MkdirAll(filepath.Dir(path), 0o755))
 	require.NoError(w.t, os.WriteFile(path, []byte(text), 0o755))
+}
+
+func (w *commandWorld) link(program, name string) {
+	w.t.Helper()
+	path := filepath.Join(w.dir, name)
+	require.NoError(w.t, os.MkdirAll(filepath.Dir(path), 0o755))
+	require.NoError(w.t, os.Symlink(program, path))
 }
 
 // run is the container: what is fixed in images lies in the test's folder.
@@ -92,7 +102,7 @@ func (w *commandWorld) follow(code string) string {
 	code = strings.NewReplacer(
 		"file:///srv/", "file://"+w.dir+"/", "ldap/openldap", "mysql/mysql", "pod/openldap-0", "pod/mysql-0", "--container openldap", "--container mysql",
 		"ldap/sample", "mysql/mysql --timesten-dsn sample", "pod/sample-0", "pod/mysql-0", "--container tt", "--container mysql",
-		"ldap/altibase", "mysql/mysql", "--container altibase", "--container mysql",
+		"ldap/altibase", "mysql/mysql", "pod/altibase-0", "pod/mysql-0", "--container altibase", "--container mysql",
 	).Replace(code)
 	cmd := exec.CommandContext(w.t.Context(), "bash", "-c", "set -euo pipefail\n"+code)
 	cmd.Dir, cmd.Env = w.dir, append([]string{"KEEPSET_REPOSITORY=file://" + w.dir + "/backups"}, w.env...)

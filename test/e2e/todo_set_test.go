@@ -3,17 +3,12 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	batchv1 "k8s.io/api/batch/v1"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -35,27 +30,10 @@ func newTodoSet(t *testing.T) *todoSet {
 	return s
 }
 
-// reader follows a page with the overlays as they are shipped, in the test's
-// namespace and with the test's image.
+// reader follows the page with both overlays.
 func (s *todoSet) reader() *reader {
 	s.t.Helper()
-	bin, folder := s.t.TempDir(), s.t.TempDir()
-	require.NoError(s.t, os.Symlink(s.kubectlBin, filepath.Join(bin, "kubectl")))
-	for _, name := range []string{"postgres-todo-db", "postgres-todo-db-suspended"} {
-		dir := filepath.Join(folder, name)
-		require.NoError(s.t, os.Mkdir(dir, 0o700))
-		shipped, err := filepath.Abs("../../deploy/cronjob/overlays/" + name)
-		require.NoError(s.t, err)
-		shipped, err = filepath.Rel(dir, shipped) // kustomize wants relative paths
-		require.NoError(s.t, err)
-		text := fmt.Sprintf("apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nnamespace: %s\nresources: [%s]\nimages: [{name: keepset, newTag: %s}]\n", s.ns, shipped, imageTag())
-		require.NoError(s.t, os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(text), 0o600))
-	}
-	return &reader{
-		t: s.t, dir: s.t.TempDir(),
-		env:   []string{"HOME=" + s.t.TempDir(), "PATH=" + bin + ":" + os.Getenv("PATH"), "KUBECONFIG=" + s.kubeconfig},
-		names: strings.NewReplacer("-n default ", "-n "+s.ns+" ", "deploy/cronjob/overlays/", folder+"/"),
-	}
+	return s.shippedReader("", "postgres-todo-db", "postgres-todo-db-suspended")
 }
 
 // ask is the first column of the first row that a pod's server answers, as text.
@@ -157,46 +135,6 @@ func (s *todoSet) onlyStandby() {
 		said, _ := s.try("auth", "can-i", "create", "pods/"+pod, "--subresource=exec", "--as=system:serviceaccount:"+s.ns+":keepset-backup")
 		assert.Equal(s.t, want, said, "exec in %s", pod)
 	}
-}
-
-// scheduled are the Jobs that the CronJob's schedule has made since a moment.
-func (s *todoSet) scheduled(since time.Time) []batchv1.Job {
-	s.t.Helper()
-	jobs, err := s.kube.BatchV1().Jobs(s.ns).List(s.t.Context(), metav1.ListOptions{})
-	require.NoError(s.t, err)
-	var found []batchv1.Job
-	for _, j := range jobs.Items {
-		if _, byClock := j.Annotations[batchv1.CronJobScheduledTimestampAnnotation]; byClock && j.CreationTimestamp.After(since) {
-			found = append(found, j)
-		}
-	}
-	return found
-}
-
-// scheduledBackups waits until so many of them have succeeded. None may fail.
-func (s *todoSet) scheduledBackups(want int, since time.Time) {
-	s.t.Helper()
-	s.until(4*time.Minute, "a backup on schedule", func() bool {
-		complete := 0
-		for _, j := range s.scheduled(since) {
-			for _, c := range j.Status.Conditions {
-				require.False(s.t, c.Type == batchv1.JobFailed && c.Status == corev1.ConditionTrue, "job %s failed: %s\n%s", j.Name, c.Message, s.logs(j.Name))
-				if c.Type == batchv1.JobComplete && c.Status == corev1.ConditionTrue {
-					complete++
-				}
-			}
-		}
-		return complete >= want
-	})
-}
-
-// idle waits until the CronJob is suspended and no backup of its runs any more.
-func (s *todoSet) idle() {
-	s.t.Helper()
-	s.until(2*time.Minute, "the backups rest", func() bool {
-		c, err := s.kube.BatchV1().CronJobs(s.ns).Get(s.t.Context(), "keepset-backup", metav1.GetOptions{})
-		return err == nil && c.Spec.Suspend != nil && *c.Spec.Suspend && len(c.Status.Active) == 0
-	})
 }
 
 // replaced reports whether a claim is another one than it was.

@@ -1,4 +1,4 @@
-// Package programs builds Keepset's two programs for tests that run them as a user does.
+// Package programs builds Keepset's two programs, and those that stand in for products, for tests that run them as a user does.
 package programs
 
 import (
@@ -30,6 +30,18 @@ var Build = sync.OnceValues(func() (string, error) {
 		return "", errors.Join(fmt.Errorf("build the programs: %w: %s", err, out), os.RemoveAll(dir()))
 	}
 	return dir(), nil
+})
+
+// StandIns makes the program that stands in for products that cannot run here, and returns its file.
+var StandIns = sync.OnceValues(func() (string, error) {
+	if _, err := Build(); err != nil {
+		return "", err
+	}
+	file := filepath.Join(dir(), "standins")
+	if out, err := exec.CommandContext(context.Background(), "go", "build", "-o", file, "keepset/test/standins").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build the stand-ins: %w: %s", err, out)
+	}
+	return file, nil
 })
 
 // Main runs the tests of a package that calls Build, and takes the programs away; TestMain ends with the code it returns.

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -209,6 +211,33 @@ func TestInputCutInTheContainer(t *testing.T) {
 	}
 }
 
+// TestInputWithoutAProcessGroup: crun makes none for what it executes, so the
+// shell makes one; and an input that is cut off ends the program, and not what
+// runs beside it in the group that it came from.
+func TestInputWithoutAProcessGroup(t *testing.T) {
+	in := func(n int64) func(*command.Options) {
+		return func(o *command.Options) {
+			o.Exec = func(ctx context.Context, argv []string, stdin io.Reader, stdout, stderr io.Writer) error {
+				cmd := exec.CommandContext(ctx, argv[0], argv[1:]...) // in the tests' own group
+				cmd.Stdin, cmd.Stdout, cmd.Stderr = io.LimitReader(stdin, n), stdout, stderr
+				return cmd.Run()
+			}
+		}
+	}
+	content := strings.Repeat("row\n", 100000)
+	got := filepath.Join(t.TempDir(), "got")
+	_, err := engine(t, "cat >"+got, in(1<<30)).Load(t.Context(), source(t, content))
+	require.NoError(t, err)
+	text, err := os.ReadFile(got)
+	require.NoError(t, err)
+	require.Equal(t, content, string(text))
+
+	committed := filepath.Join(t.TempDir(), "committed")
+	_, err = engine(t, "cat >/dev/null; touch "+committed, in(200000)).Load(t.Context(), source(t, content))
+	require.ErrorContains(t, err, "killed")
+	require.NoFileExists(t, committed)
+}
+
 // TestLoadRefusesOtherLayouts: a dump of rows is not for a command.
 func TestLoadRefusesOtherLayouts(t *testing.T) {
 	s := dbdumptest.NewMemory().Source(record.Report{Engine: "mysql", Layout: "mysql/1"})
@@ -222,7 +251,7 @@ func TestLies(t *testing.T) {
 	lying := func(output string) func(*command.Options) {
 		return func(o *command.Options) {
 			o.Exec = func(_ context.Context, argv []string, _ io.Reader, stdout, _ io.Writer) error {
-				_, err := io.Copy(stdout, bytes.NewBufferString(strings.ReplaceAll(output, "NONCE", argv[4])))
+				_, err := io.Copy(stdout, bytes.NewBufferString(strings.ReplaceAll(output, "NONCE", argv[slices.Index(argv, command.Name)+1])))
 				return err
 			}
 		}

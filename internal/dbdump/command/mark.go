@@ -23,15 +23,15 @@ exit "$status"
 // loadScript hands its standard input to a program and counts. The program's
 // input is ended only when as much has come as there is; else everything is
 // killed at once, so that the program never takes a lost connection for the end
-// of the backup. That takes a process group of the shell's own, which a
-// container's runtime makes for what it executes. What the feeder and the
+// of the backup. That takes a process group of the shell's own, which runc makes
+// for what it executes, and [groupScript] where crun does not. What the feeder and the
 // program's end have to say, "e" when the program did not read on and "s" with
 // its status, they write to file 7, which is result; file 6 is the output.
 const loadScript = `end=$1 size=$2
 shift 2
 read -r _ _ _ _ group _ <"/proc/$$/stat"
 if [ "$group" != "$$" ]; then
-	echo "this shell does not lead a process group, and so cannot guard the end of the input" >&2
+	echo "this shell does not lead a process group, and there is no setsid to make it one, so that it cannot guard the end of the input" >&2
 	exit 125
 fi
 for tool in tee wc; do
@@ -64,6 +64,16 @@ status=${status%%[!0-9]*}
 printf '%s%03d%s' "$end" "$status" "$fed"
 [ "$fed" = w ] || [ "$status" -ne 0 ] || status=1
 exit "$status"
+`
+
+// groupScript runs the shell, with the script and arguments that it was given, as
+// the leader of a process group, by setsid where it is none yet; that then
+// replaces the process and does not fork.
+const groupScript = `read -r _ _ _ _ group _ <"/proc/$$/stat"
+if [ "$group" != "$$" ] && command -v setsid >/dev/null; then
+	exec setsid "$0" -c "$@"
+fi
+exec "$0" -c "$@"
 `
 
 const (
@@ -102,7 +112,7 @@ func (m *marked) argv(shell string, argv []string, in *input) []string {
 	if in == nil {
 		return append([]string{shell, "-c", dumpScript, Name, m.nonce}, argv...)
 	}
-	return append([]string{shell, "-c", loadScript, Name, m.nonce, strconv.FormatInt(in.size, 10)}, argv...)
+	return append([]string{shell, "-c", groupScript, shell, loadScript, Name, m.nonce, strconv.FormatInt(in.size, 10)}, argv...)
 }
 
 // Write implements io.Writer.

@@ -1,7 +1,7 @@
 // Package altibase is the preset of the engine command for Altibase, as the aku
 // guide runs it in a StatefulSet: a logical backup by aexport and iloader.
 //
-// Its one function, [Program], assembles a script for the container. Altibase's
+// Its two functions, [Export] and [Import], assemble scripts for the container. Altibase's
 // tools end with status 0 after errors, which they print: aexport does when the
 // export failed, and scripts do that call iloader. So the script keeps what they
 // print to itself and reads it; nothing but the archive is on standard output. It
@@ -49,10 +49,18 @@ const (
 //go:embed export.sh
 var exportScript string
 
+//go:embed import.sh
+var importScript string
+
 var variableForm = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
-// Program is what prints the backup, a tar archive.
-func Program(o Options) ([]string, error) {
+// Export is what prints the backup, a tar archive.
+func Export(o Options) ([]string, error) { return o.program(exportScript, "altibase-export") }
+
+// Import is what reads it.
+func Import(o Options) ([]string, error) { return o.program(importScript, "altibase-import") }
+
+func (o Options) program(script, name string) ([]string, error) {
 	switch {
 	case !variableForm.MatchString(o.PasswordVariable):
 		return nil, fmt.Errorf("%q is no name of a variable for the password of SYS", o.PasswordVariable)
@@ -61,5 +69,5 @@ func Program(o Options) ([]string, error) {
 	case o.Port < 1 || o.Port > 65535:
 		return nil, fmt.Errorf("port %d of the database is none", o.Port)
 	}
-	return []string{"sh", "-c", exportScript, "altibase-export", o.Environment, o.Directory, strconv.Itoa(o.Port), o.PasswordVariable}, nil
+	return []string{"sh", "-c", script, name, o.Environment, o.Directory, strconv.Itoa(o.Port), o.PasswordVariable}, nil
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,9 +16,19 @@ import (
 	"keepset/internal/dbdump/command"
 	"keepset/internal/dbdump/command/altibase"
 	"keepset/internal/dbdump/dbdumptest"
+	standin "keepset/test/standins/altibase"
 )
 
-// container is a home of Altibase with the stand-ins of testdata in its path.
+// TestMain is the stand-ins' programs where the tests' containers run them.
+func TestMain(m *testing.M) {
+	if name := filepath.Base(os.Args[0]); standin.Has(name) {
+		os.Exit(standin.Run(name, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	}
+	os.Exit(m.Run())
+}
+
+// container is pod 0 of a set: a home of Altibase whose server runs and has two
+// tables, and the stand-ins in its path.
 type container struct {
 	home, work string
 	env        []string
@@ -25,31 +36,72 @@ type container struct {
 
 func newContainer(t *testing.T, properties string, env ...string) *container {
 	t.Helper()
-	tools, err := filepath.Abs("testdata")
+	shared, bin := t.TempDir(), t.TempDir()
+	c := &container{home: filepath.Join(shared, "altibase_home_altibase-sts-0"), work: t.TempDir()}
+	self, err := os.Executable()
 	require.NoError(t, err)
-	c := &container{home: t.TempDir(), work: t.TempDir()}
-	require.NoError(t, os.Mkdir(filepath.Join(c.home, "conf"), 0o700))
-	require.NoError(t, os.WriteFile(filepath.Join(c.home, "conf", "aexport.properties"), []byte(properties), 0o600))
-	file := "ALTIBASE_HOME=" + c.home + "\nexport ALTIBASE_HOME\necho welcome\n"
-	require.NoError(t, os.WriteFile(filepath.Join(c.home, "set_altibase.env"), []byte(file), 0o600))
-	c.env = append([]string{"PATH=" + tools + ":" + os.Getenv("PATH"), "SYS_PASSWORD=manager"}, env...)
+	for _, name := range []string{"aexport", "aku", "iloader", "isql", "server"} {
+		require.NoError(t, os.Symlink(self, filepath.Join(bin, name)))
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(bin, "hostname"), []byte("#!/bin/sh\necho altibase-sts-${POD:-0}\n"), 0o755))
+	c.file(t, "conf/aexport.properties", properties)
+	c.file(t, "conf/aku.conf", "TABLE_NAME=ORDERS\n")
+	c.file(t, "running", "")
+	for _, table := range []string{"ORDERS", "ITEMS"} {
+		c.file(t, "dbs/"+table+".columns", "ID INTEGER PRIMARY KEY, N INTEGER")
+		c.file(t, "dbs/"+table+".rows", "1,1\n2,2\n")
+	}
+	// As in the guide, a variable that is not set is no mistake.
+	c.file(t, "set_altibase.env", "export ALTIBASE_HOME="+c.home+"\nexport LD_LIBRARY_PATH=${ALTIBASE_HOME}/lib:${LD_LIBRARY_PATH};\necho welcome\nfalse\n")
+	c.env = append([]string{"PATH=" + bin + ":" + os.Getenv("PATH"), "SYS_PASSWORD=manager", "STANDIN_AKU_FLAG=" + c.flag()}, env...)
 	return c
+}
+
+func (c *container) flag() string { return filepath.Join(c.home, "aku_start_completed") }
+
+func (c *container) file(t *testing.T, name, text string) {
+	t.Helper()
+	path := filepath.Join(c.home, name)
+	require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
+	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+}
+
+func (c *container) read(name string) string {
+	text, err := os.ReadFile(filepath.Join(c.home, name))
+	if err != nil {
+		return "none"
+	}
+	return string(text)
+}
+
+// engine runs a program of the preset in the container, whose /tmp is elsewhere.
+func (c *container) engine(t *testing.T, program func(altibase.Options) ([]string, error)) *command.Engine {
+	t.Helper()
+	argv, err := program(altibase.Options{
+		Environment: filepath.Join(c.home, "set_altibase.env"), Directory: c.work, PasswordVariable: "SYS_PASSWORD", Port: altibase.DefaultPort,
+	})
+	require.NoError(t, err)
+	for i := range argv {
+		argv[i] = strings.ReplaceAll(argv[i], "/tmp/aku_start_completed", c.flag())
+	}
+	e, err := command.New(command.Options{Exec: command.Local(c.env), Program: argv, Clock: time.Now})
+	require.NoError(t, err)
+	return e
+}
+
+func (c *container) nothingLeft(t *testing.T) {
+	t.Helper()
+	left, err := filepath.Glob(c.work + "/*")
+	require.NoError(t, err)
+	require.Empty(t, left, "an archive is left in the container")
 }
 
 func (c *container) dump(t *testing.T) (*dbdumptest.Memory, error) {
 	t.Helper()
-	program, err := altibase.Program(altibase.Options{
-		Environment: filepath.Join(c.home, "set_altibase.env"), Directory: c.work, PasswordVariable: "SYS_PASSWORD", Port: altibase.DefaultPort,
-	})
-	require.NoError(t, err)
-	e, err := command.New(command.Options{Exec: command.Local(c.env), Program: program, Clock: time.Now})
-	require.NoError(t, err)
 	m := dbdumptest.NewMemory()
-	_, err = e.Dump(t.Context(), m)
+	_, err := c.engine(t, altibase.Export).Dump(t.Context(), m)
 	require.Empty(t, m.Open())
-	left, globErr := filepath.Glob(c.work + "/*")
-	require.NoError(t, globErr)
-	require.Empty(t, left, "the export is left in the container")
+	c.nothingLeft(t)
 	return m, err
 }
 
@@ -73,8 +125,8 @@ func TestBackup(t *testing.T) {
 	}
 	require.Contains(t, files, "./ALL_CRT_TBL.sql")
 	require.Contains(t, files, "./run_il_out.sh")
-	require.Equal(t, "1^DELIM\n2^DELIM\n", files["./SHOP_orders.dat"])
-	require.Equal(t, "1^DELIM\n2^DELIM\n", files["./SHOP_items.dat"])
+	require.Equal(t, "1,1\n2,2\n", files["./SYS_ORDERS.dat"])
+	require.Equal(t, "1,1\n2,2\n", files["./SYS_ITEMS.dat"])
 }
 
 // TestLies: each of these ends with status 0 somewhere, or says something else
@@ -88,7 +140,7 @@ func TestLies(t *testing.T) {
 		"error":      "iloader ended with status 255.*ERR-91067",
 		"false-zero": "iloader printed an error.*ERR-91067",
 		"missing":    "2 tables, and iloader wrote 1 files",
-		"bad":        "iloader rejected rows: ./SHOP_",
+		"bad":        "iloader rejected rows: ./SYS_",
 	} {
 		t.Run(lie, func(t *testing.T) {
 			_, err := newContainer(t, good, "LIE="+lie).dump(t)
@@ -121,11 +173,7 @@ func TestOneAtATime(t *testing.T) {
 	c := newContainer(t, good)
 	other := filepath.Join(c.work, "keepset-export")
 	require.NoError(t, os.Mkdir(other, 0o700))
-	program, err := altibase.Program(altibase.Options{Environment: filepath.Join(c.home, "set_altibase.env"), Directory: c.work, PasswordVariable: "SYS_PASSWORD", Port: 20300})
-	require.NoError(t, err)
-	e, err := command.New(command.Options{Exec: command.Local(c.env), Program: program, Clock: time.Now})
-	require.NoError(t, err)
-	_, err = e.Dump(t.Context(), dbdumptest.NewMemory())
+	_, err := c.engine(t, altibase.Export).Dump(t.Context(), dbdumptest.NewMemory())
 	require.ErrorContains(t, err, "another export is at work")
 	require.DirExists(t, other)
 }
@@ -138,7 +186,7 @@ func TestOptions(t *testing.T) {
 		{Directory: "d", Port: 1, PasswordVariable: "p"},
 		{Directory: "/d", PasswordVariable: "p"},
 	} {
-		_, err := altibase.Program(o)
+		_, err := altibase.Export(o)
 		require.Error(t, err)
 	}
 }

@@ -16,8 +16,10 @@ said_well() {
 
 if [ -n "$1" ]; then
 	[ -r "$1" ] || die "there is no file $1 with Altibase's environment"
+	set +eu # it was written for a shell that does not mind, as the guide's LD_LIBRARY_PATH shows
 	# shellcheck disable=SC1090
 	. "$1" >&2
+	set -eu
 fi
 eval "password=\${$4:-}"
 [ -n "$password" ] || die "the variable $4 with the password of SYS is empty in the container"

@@ -7,6 +7,9 @@
 // from the pod whose database is ACTIVE, or of a database without replication;
 // that one can back up a standby is documented nowhere.
 //
+// A load is `ttRestore -i`. For a pair that the operator manages it is one step of
+// several, which [Engine.Replace] asks for.
+//
 // Sources are the pages of Oracle's documentation of release 22.1 that the
 // comments name. Nothing was run against the product: what the documentation
 // leaves open is marked as assumed, here and in the stand-in of the tests.

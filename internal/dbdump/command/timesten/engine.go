@@ -35,6 +35,8 @@ var dsnForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
 type Engine struct {
 	opts command.Options
 	dsn  string
+	// pair is what a load replaces the database of; nil: ttRestore, and no more.
+	pair *Pair
 }
 
 // New makes an engine. Of the options, Program and Proof are the engine's own to
@@ -47,8 +49,10 @@ func New(o command.Options, dsn string) (*Engine, error) {
 }
 
 // connect is the connection string. A direct connection as the instance's
-// administrator needs no password; any other would be asked for one.
-func (e *Engine) connect() string { return "DSN=" + e.dsn }
+// administrator needs no password; any other would be asked for one. Without
+// AutoCreate=0 whoever asks a database that is gone for its state makes an empty
+// one in its place (database reference, "AutoCreate").
+func (e *Engine) connect() string { return "DSN=" + e.dsn + ";AutoCreate=0" }
 
 // State asks for the state of the database.
 func (e *Engine) State(ctx context.Context) (State, error) {
@@ -119,11 +123,19 @@ func (e *Engine) Load(ctx context.Context, src dbdump.Source) (record.Report, er
 	if err := version.fits(report.Version, report.Objects[0].Attributes["platform"]); err != nil {
 		return report, err
 	}
+	if e.pair != nil {
+		return e.replace(ctx, in, src)
+	}
+	return e.restore(ctx, in, src)
+}
+
+func (e *Engine) restore(ctx context.Context, in instance, src dbdump.Source) (record.Report, error) {
 	o := e.opts
+	// Without -noconn it connects at the end, which proves that one can.
 	o.Program = in.command("ttRestore", "-i", e.dsn)
 	engine, err := command.New(o)
 	if err != nil {
-		return report, err
+		return src.Report(), err
 	}
 	return engine.Load(ctx, src)
 }

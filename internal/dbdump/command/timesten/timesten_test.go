@@ -16,7 +16,16 @@ import (
 	"keepset/internal/dbdump/command/timesten"
 	"keepset/internal/dbdump/dbdumptest"
 	"keepset/internal/record"
+	standin "keepset/test/standins/timesten"
 )
+
+// TestMain is ttenv of the stand-in where the tests' pods run it.
+func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == "ttenv" {
+		os.Exit(standin.Programs(filepath.Dir(filepath.Dir(os.Args[0])), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	}
+	os.Exit(m.Run())
+}
 
 const content = "\x00a database\xff\n"
 
@@ -35,9 +44,9 @@ func newPod(t *testing.T, state string, env ...string) *pod {
 	p.database = filepath.Join(instance, "database")
 	require.NoError(t, os.MkdirAll(filepath.Join(instance, "bin"), 0o755))
 	require.NoError(t, os.Mkdir(p.database, 0o755))
-	program, err := os.ReadFile("testdata/ttenv")
+	self, err := os.Executable()
 	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(filepath.Join(instance, "bin", "ttenv"), program, 0o755))
+	require.NoError(t, os.Symlink(self, filepath.Join(instance, "bin", "ttenv")))
 	p.write(t, "data", strings.Repeat(content, 20)+"end\n")
 	p.write(t, "state", state+"\n")
 	p.write(t, "backups", "< 0, <NULL>, <NULL>, <NULL>, <NULL>, <NULL>, <NULL>, 0, <NULL> >\n")
@@ -49,19 +58,20 @@ func (p *pod) write(t *testing.T, name, text string) {
 	require.NoError(t, os.WriteFile(filepath.Join(p.database, name), []byte(text), 0o644))
 }
 
+// exec runs programs in the pod.
+func (p *pod) exec() command.Exec {
+	return func(ctx context.Context, argv []string, stdin io.Reader, stdout, stderr io.Writer) error {
+		here := make([]string, len(argv))
+		for i := range argv {
+			here[i] = strings.ReplaceAll(argv[i], "/tt/home", p.home)
+		}
+		return command.Local(p.env)(ctx, here, stdin, stdout, stderr)
+	}
+}
+
 func (p *pod) engine(t *testing.T) *timesten.Engine {
 	t.Helper()
-	run := command.Local(p.env)
-	e, err := timesten.New(command.Options{
-		Exec: func(ctx context.Context, argv []string, stdin io.Reader, stdout, stderr io.Writer) error {
-			here := make([]string, len(argv))
-			for i := range argv {
-				here[i] = strings.ReplaceAll(argv[i], "/tt/home", p.home)
-			}
-			return run(ctx, here, stdin, stdout, stderr)
-		},
-		Silence: p.silence, Clock: time.Now,
-	}, "sample")
+	e, err := timesten.New(command.Options{Exec: p.exec(), Silence: p.silence, Clock: time.Now}, "sample")
 	require.NoError(t, err)
 	return e
 }
@@ -142,6 +152,7 @@ func TestRefusals(t *testing.T) {
 	require.NoError(t, os.Remove(filepath.Join(p.database, "data")))
 	_, _, err := p.dump(t)
 	require.ErrorContains(t, err, "No data store exists")
+	require.NoFileExists(t, filepath.Join(p.database, "data"), "asking for the state has made an empty database")
 
 	p = newPod(t, "ACTIVE")
 	require.NoError(t, os.RemoveAll(filepath.Join(p.home, "oracle")))

@@ -86,8 +86,12 @@ func mysqlLike(db database) database {
 // its scripts would make a cluster and start it. Without LLVM it does not
 // compile queries, which no test needs.
 func (b Builder) Postgres(ctx context.Context) (Archive, error) {
+	return b.database(ctx, postgres())
+}
+
+func postgres() database {
 	const programs = "/usr/lib/postgresql/15/bin"
-	return b.database(ctx, database{
+	return database{
 		name: "keepset-test/postgres:15", suite: "bookworm", server: "postgres", script: "postgres-entrypoint.sh", user: "postgres",
 		packages: []string{"postgresql-client-15", "libgssapi-krb5-2", "libicu72", "libldap-2.5-0", "libxml2", "libxslt1.1", "tzdata"},
 		unpack:   []string{"postgresql-15"},
@@ -97,7 +101,7 @@ func (b Builder) Postgres(ctx context.Context) (Archive, error) {
 			"run/postgresql":          {Mode: fs.ModeDir | fs.ModeSticky | 0o777},
 			"var/lib/postgresql/data": {Mode: fs.ModeDir | 0o777},
 		},
-	})
+	}
 }
 
 // systemPath is where programs are in Debian.

@@ -1,6 +1,6 @@
 // Package testimages builds the images that tests run in the cluster, without
 // a registry: the pause image, database servers from Debian's packages, an S3
-// server, and Keepset itself. A [Builder] leaves each as an archive in the
+// server, stand-ins for products that cannot run here, and Keepset itself. A [Builder] leaves each as an archive in the
 // cache; one that is there already is not built again, save Keepset's.
 package testimages
 
@@ -41,7 +41,7 @@ type Archive struct {
 // All builds every image that does not depend on Keepset's sources.
 func (b Builder) All(ctx context.Context) ([]Archive, error) {
 	var built []Archive
-	for _, build := range []func(context.Context) (Archive, error){b.Pause, b.VersityGW, b.MariaDB, b.MySQL, b.Postgres} {
+	for _, build := range []func(context.Context) (Archive, error){b.Pause, b.VersityGW, b.MariaDB, b.MySQL, b.Postgres, b.StandIns} {
 		archive, err := build(ctx)
 		if err != nil {
 			return nil, err

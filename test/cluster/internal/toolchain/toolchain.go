@@ -161,9 +161,10 @@ type Binary struct {
 	Package     string // to build, relative to Dir
 	Arch        string // GOARCH
 	LinkerFlags string
-	// Whole: the program is made of the whole module. Otherwise its code lies
-	// in the dependencies, and in the package itself.
-	Whole bool
+	// Whole: the program is made of the whole module; Tree: of the package and
+	// those in folders below it. Otherwise its code lies in the dependencies, and
+	// in the package itself.
+	Whole, Tree bool
 }
 
 // Build returns the file of the program, built unless the cache holds one of
@@ -267,11 +268,15 @@ func buildKey(b Binary, flags string) (string, error) {
 // sources are the files, beside those of the module itself, that a program is
 // known by.
 func sources(b Binary) ([]string, error) {
-	if !b.Whole {
-		return filepath.Glob(filepath.Join(b.Dir, b.Package, "*.go"))
+	root := filepath.Join(b.Dir, b.Package)
+	switch {
+	case b.Whole:
+		root = b.Dir
+	case !b.Tree:
+		return filepath.Glob(filepath.Join(root, "*.go"))
 	}
 	var files []string
-	err := filepath.WalkDir(b.Dir, func(path string, entry fs.DirEntry, err error) error {
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		if err == nil && !entry.IsDir() && strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "_test.go") {
 			files = append(files, path)
 		}

@@ -1,0 +1,142 @@
+package altibase
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Has says whether a program is one of the server's.
+func Has(name string) bool {
+	return slices.Contains([]string{"server", "isql", "is", "aexport", "iloader", "aku"}, name)
+}
+
+// Run runs one of them and returns its exit status.
+func Run(name string, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	p := &program{home: home(os.Getenv("ALTIBASE_HOME")), args: args, stdin: stdin, stdout: stdout, stderr: stderr}
+	p.lie = cmp.Or(os.Getenv("LIE"), p.home.read("conf/lie"))
+	switch name {
+	case "server":
+		return p.server()
+	case "aexport":
+		return p.aexport()
+	case "iloader":
+		return p.iloader()
+	case "aku":
+		return p.aku()
+	default:
+		return p.isql()
+	}
+}
+
+type program struct {
+	home           home
+	args           []string
+	lie            string
+	stdin          io.Reader
+	stdout, stderr io.Writer
+}
+
+func (p *program) say(format string, args ...any) { _, _ = fmt.Fprintf(p.stdout, format+"\n", args...) }
+
+func (p *program) option(name string) string {
+	if i := slices.Index(p.args, name); i >= 0 && i+1 < len(p.args) {
+		return p.args[i+1]
+	}
+	return ""
+}
+
+// account is right for the one user that there is.
+func (p *program) account() bool {
+	return strings.EqualFold(p.option("-u"), "sys") && strings.EqualFold(p.option("-p"), "manager")
+}
+
+// server always ends with status 0.
+func (p *program) server() int {
+	switch order := strings.Join(p.args, " "); {
+	case strings.HasPrefix(order, "create") && p.home.has("dbs"):
+		p.say("[ERR-11068 : The database already exists.]")
+	case strings.HasPrefix(order, "create"):
+		p.home.write("dbs/.created", "")
+		p.say("DB Writing Completed. All Done.\n\nCreate success.")
+	case order == "start" && !p.home.has("dbs"):
+		p.say("[ERR-1101F : The database files are not there.]")
+	case order == "start":
+		p.home.remove("aku_started")
+		p.home.write("running", "")
+		p.say("TRANSITION TO PHASE : SERVICE\n--- STARTUP Process SUCCESS ---\nCommand executed successfully.")
+	case order == "stop":
+		p.home.remove("running")
+	}
+	return 0
+}
+
+// home is ALTIBASE_HOME of a pod, which ends with the pod's name.
+type home string
+
+func (h home) path(name string) string { return filepath.Join(string(h), name) }
+
+func (h home) read(name string) string {
+	text, _ := os.ReadFile(h.path(name)) // what is not there is empty
+	return strings.TrimSuffix(string(text), "\n")
+}
+
+// write panics when the volume cannot be written: a stand-in has no other use for
+// that.
+func (h home) write(name, text string) {
+	path := h.path(name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		panic(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		panic(err)
+	}
+}
+
+func (h home) has(name string) bool {
+	_, err := os.Stat(h.path(name))
+	return err == nil
+}
+
+func (h home) remove(names ...string) {
+	for _, name := range names {
+		_ = os.RemoveAll(h.path(name)) // it may not be there
+	}
+}
+
+// pod is the number of the pod, and the name of its home without it.
+func (h home) pod() (number, rest string) {
+	i := strings.LastIndexByte(string(h), '-') + 1
+	return string(h)[i:], string(h)[:i]
+}
+
+// of is the home of another pod, by its number.
+func (h home) of(number string) home {
+	_, rest := h.pod()
+	return home(rest + number)
+}
+
+// peers are the other pods of the at most four, by number.
+func (h home) peers() []string {
+	own, _ := h.pod()
+	return slices.DeleteFunc([]string{"0", "1", "2", "3"}, func(n string) bool { return n == own })
+}
+
+// replicates says that aku has started there.
+func (h home) replicates() bool { return h.has("running") && h.has("aku_started") }
+
+// tables are the names of those that there are.
+func (h home) tables() []string {
+	found, _ := filepath.Glob(h.path("dbs/*.rows")) // the only error is a bad pattern
+	for i := range found {
+		found[i] = strings.TrimSuffix(filepath.Base(found[i]), ".rows")
+	}
+	slices.Sort(found)
+	return found
+}
+
+func rowsOf(table string) string { return "dbs/" + strings.ToUpper(table) + ".rows" }
