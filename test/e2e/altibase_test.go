@@ -37,7 +37,7 @@ func TestAltibase(t *testing.T) {
 	require.Contains(t, before, "2           2")
 	require.Equal(t, before, s.contents(3))
 
-	s.scheduledBackups(1, time.Now())
+	s.scheduledBackup(time.Now())
 	page.follow(altibasePage, "Suspend")
 	s.idle()
 	s.shell(0, "echo false-zero >$ALTIBASE_HOME/conf/lie")
@@ -65,8 +65,7 @@ type altibaseVolume struct{ Name, Claim, Path string }
 func newAltibaseSet(t *testing.T) *altibaseSet {
 	t.Helper()
 	s := &altibaseSet{bareShop(t)}
-	dir, err := os.MkdirTemp("", "keepset-altibase-")
-	require.NoError(t, err)
+	dir := t.TempDir()
 	volumes := []altibaseVolume{{Name: "keepset-repository", Claim: "keepset-repository", Path: filepath.Join(dir, "backups")}}
 	for i, letter := range []string{"a", "b", "c", "d"} {
 		volumes = append(volumes, altibaseVolume{Name: "altibase-pv-" + letter, Claim: fmt.Sprintf("altibase-pv-altibase-sts-%d", i), Path: filepath.Join(dir, "shared")})
@@ -75,7 +74,7 @@ func newAltibaseSet(t *testing.T) *altibaseSet {
 		require.NoError(t, os.MkdirAll(v.Path, 0o755))
 	}
 	require.NoError(t, os.Chown(volumes[0].Path, 65532, 65532))
-	t.Cleanup(func() { s.removeVolumes(dir, volumes) })
+	t.Cleanup(func() { s.removeVolumes(volumes) })
 	s.apply(render(t, "testdata/altibase.yaml", map[string]any{"Namespace": s.ns, "Volumes": volumes}))
 	for pod := range 4 {
 		s.setUp(pod)
@@ -85,8 +84,8 @@ func newAltibaseSet(t *testing.T) *altibaseSet {
 }
 
 // removeVolumes takes away what the namespace does not take with it. Nothing may
-// write any more when the directory goes.
-func (s *altibaseSet) removeVolumes(dir string, volumes []altibaseVolume) {
+// write any more when the test's directory goes, which is next.
+func (s *altibaseSet) removeVolumes(volumes []altibaseVolume) {
 	for _, what := range [][]string{{"cronjobs,jobs,statefulsets", "--all", "--cascade=foreground"}, {"pods", "--all"}} {
 		if out, err := s.try(append([]string{"delete", "--timeout=2m"}, what...)...); err != nil {
 			s.t.Errorf("delete %s: %v: %s", what[0], err, out)
@@ -96,9 +95,6 @@ func (s *altibaseSet) removeVolumes(dir string, volumes []altibaseVolume) {
 		if out, err := s.try("delete", "pv", v.Name+"-"+s.ns, "--wait=false", "--ignore-not-found"); err != nil {
 			s.t.Errorf("delete volume: %v: %s", err, out)
 		}
-	}
-	if err := os.RemoveAll(dir); err != nil {
-		s.t.Errorf("remove the shares: %v", err)
 	}
 }
 

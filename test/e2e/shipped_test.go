@@ -51,20 +51,20 @@ func (s *shopSet) scheduled(since time.Time) []batchv1.Job {
 	return found
 }
 
-// scheduledBackups waits until so many of them have succeeded. None may fail.
-func (s *shopSet) scheduledBackups(want int, since time.Time) {
+// scheduledBackup waits until one of them has succeeded. None may fail.
+func (s *shopSet) scheduledBackup(since time.Time) {
 	s.t.Helper()
 	s.until(4*time.Minute, "a backup on schedule", func() bool {
-		complete := 0
+		complete := false
 		for _, j := range s.scheduled(since) {
 			for _, c := range j.Status.Conditions {
 				require.False(s.t, c.Type == batchv1.JobFailed && c.Status == corev1.ConditionTrue, "job %s failed: %s\n%s", j.Name, c.Message, s.logs(j.Name))
 				if c.Type == batchv1.JobComplete && c.Status == corev1.ConditionTrue {
-					complete++
+					complete = true
 				}
 			}
 		}
-		return complete >= want
+		return complete
 	})
 }
 

@@ -33,7 +33,7 @@ func TestTimesTen(t *testing.T) {
 	failedOver := time.Now()
 	s.sql("sample-1", "insert into scott.emp values (2, 'lee')")
 	require.Contains(t, s.sql("sample-0", "insert into scott.emp values (3, 'nobody')"), "16265", "the standby takes no changes")
-	s.scheduledBackups(1, failedOver)
+	s.scheduledBackup(failedOver)
 	assert.Regexp(t, `\n1 +sample-1 +complete`, page.follow(timestenPage, "Look"))
 	page.follow(timestenPage, "Suspend")
 	s.idle()

@@ -25,7 +25,7 @@ func TestTodoDB(t *testing.T) {
 	page.follow(todoPage, "Install")
 	s.onlyStandby()
 
-	s.scheduledBackups(1, time.Time{})
+	s.scheduledBackup(time.Time{})
 	said := page.follow(todoPage, "Look")
 	assert.Regexp(t, s.ns+`/todo-db +\S+ +complete +`, said)
 	assert.Contains(t, s.kubectl("exec", "sleep", "--", "ls", "-l", "/backup/todo-db"), "config")
@@ -53,5 +53,5 @@ func TestTodoDB(t *testing.T) {
 	})
 	require.Empty(t, s.scheduled(suspended), "a backup began while they were suspended")
 	page.follow(todoPage, "Go on")
-	s.scheduledBackups(1, suspended)
+	s.scheduledBackup(suspended)
 }

@@ -105,6 +105,20 @@ func TestProgramOfAWholeModule(t *testing.T) {
 	if again := build(t, tc, tiny); again == first {
 		t.Error("it is not built again after a change")
 	}
+
+	// One that is a folder of its module, and what is below it, is not built again for the rest.
+	write(t, filepath.Join(module, "cmd", "main.go"), "package main\n\nimport \"tiny/cmd/part\"\n\nfunc main() { part.Do() }\n")
+	write(t, filepath.Join(module, "cmd", "part", "part.go"), "package part\n\nfunc Do() {}\n")
+	tree := Binary{Name: "tree", Dir: module, Package: "./cmd", Arch: runtime.GOARCH, Tree: true}
+	first = build(t, tc, tree)
+	write(t, filepath.Join(module, "inner", "inner.go"), "package inner\n\nfunc Do() {}\n")
+	if again := build(t, tc, tree); again != first {
+		t.Error("it is built again for another folder")
+	}
+	write(t, filepath.Join(module, "cmd", "part", "part.go"), "package part\n\nfunc Do() { println() }\n")
+	if again := build(t, tc, tree); again == first {
+		t.Error("it is not built again after a change below it")
+	}
 }
 
 func build(t *testing.T, tc Toolchain, b Binary) string {
