@@ -3,16 +3,19 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"keepset/internal/cli"
+	"keepset/internal/record"
 )
 
 func newList(a *cli.App) *cobra.Command {
 	var repo cli.RepositoryFlags
 	var set cli.SetFlags
+	var labels []string
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the backups of a set, or of all sets",
@@ -22,9 +25,14 @@ they are: suspect, incomplete, invalid, or unchecked when the repository is sign
 no trusted writer key was given.`,
 		Example: `
 			backup list --repository s3://backups/prod
+			backup list --set mysql/mysql --label release=2026.11
 			backup list --set mysql/mysql --json | jq -r '.[] | select(.status == "complete") | .backup'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			selectors, err := record.ParseLabelSelectors(labels)
+			if err != nil {
+				return cli.Usage("--label: %w", err)
+			}
 			r, err := repo.Open(cmd.Context(), a)
 			if err != nil {
 				return err
@@ -40,11 +48,15 @@ no trusted writer key was given.`,
 			if err != nil {
 				return err
 			}
+			backups = slices.DeleteFunc(backups, func(b cli.BackupSummary) bool {
+				return slices.ContainsFunc(selectors, func(s record.LabelSelector) bool { return !s.Selects(b.Labels) })
+			})
 			return a.Print(backups, func(w io.Writer) error { return printBackups(w, a, backups) })
 		},
 	}
 	repo.AddRead(cmd.Flags())
 	set.Add(cmd.Flags())
+	cmd.Flags().StringSliceVar(&labels, "label", nil, "only backups with this label, key=value, or key for any value; repeatable, for those with all of them")
 	return cmd
 }
 

@@ -71,6 +71,9 @@ func printBackup(w io.Writer, s cli.BackupSummary) error {
 	if len(s.Paths) > 0 {
 		facts = append(facts, []string{"paths", strings.Join(s.Paths, ", ")})
 	}
+	if len(s.Labels) > 0 {
+		facts = append(facts, []string{"labels", s.Labels.String()})
+	}
 	if s.Narrowed != "" {
 		facts = append(facts, []string{"narrowed", s.Narrowed})
 	}

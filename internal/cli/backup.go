@@ -47,6 +47,7 @@ type BackupFlags struct {
 	Origin        string
 	Objects       bool
 	Secrets       bool
+	Labels        []string
 
 	events func(ctx context.Context, warning bool, reason, message string) error
 }
@@ -71,6 +72,7 @@ func (f *BackupFlags) Add(fs *pflag.FlagSet) {
 	fs.IntVar(&f.Parallel, "parallel", 2, "members captured at once")
 	fs.IntVar(&f.Shrink, "shrink-threshold", 50, "percent by which rows, bytes or objects may fall before a member is suspect; 0 turns it off")
 	fs.DurationVar(&f.MaxLag, "max-lag", time.Hour, "how far a follower may be behind before it is suspect; 0: any")
+	fs.StringSliceVar(&f.Labels, "label", nil, "label of the backup, key=value, for lists and for prunes with --keep-label; repeatable")
 	fs.StringVar(&f.ID, "id", "", "continue the backup of this ID, which an earlier run did not finish (a Job's retries do so by themselves)")
 	fs.StringVar(&f.Origin, "origin", "", "name of the cluster whose backups these are: another's are never mixed with them under one set (default: made from the cluster's certificate authority; none for plain servers)")
 	fs.BoolVar(&f.Objects, "objects", true, "keep the set's Kubernetes objects with its data: itself, its Services, ConfigMaps and so on")
@@ -103,6 +105,9 @@ func (f *BackupFlags) Job(ctx context.Context, a *App) (b *job.Backup, done func
 		Rules: job.SuspectRules{ShrinkPercent: f.Shrink, MaxLag: f.MaxLag, AllowEmpty: f.AllowEmpty},
 		Plan:  record.Plan{Method: record.MethodDump, Engine: f.Server.engine(), Databases: f.Server.patterns(), Origin: f.Origin, Tool: Version()},
 		Clock: a.Clock, Log: a.Log,
+	}
+	if b.Plan.Labels, err = record.ParseLabels(f.Labels); err != nil {
+		return nil, nil, Usage("--label: %w", err)
 	}
 	if b.Ordinals, err = job.ParseOrdinals(f.Ordinals); err != nil {
 		return nil, nil, Usage("--%w", err)

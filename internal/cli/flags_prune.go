@@ -24,6 +24,7 @@ type PruneFlags struct {
 	policy         retention.Policy
 	within, minAge string
 	zone           string
+	labels         []string
 }
 
 // AddPrune declares what a pruner needs of the repository: no secret key.
@@ -61,6 +62,7 @@ func (f *PruneFlags) AddPolicy(fs *pflag.FlagSet) {
 	fs.IntVar(&p.Monthly, "keep-monthly", 0, "the same for months")
 	fs.IntVar(&p.Yearly, "keep-yearly", 0, "the same for years")
 	fs.StringVar(&f.within, "keep-within", "", "keep all that were captured so long before the newest one: 30d12h, 1y6m")
+	fs.StringSliceVar(&f.labels, "keep-label", nil, "keep all with this label, key=value, or key for any value; repeatable")
 	fs.StringVar(&f.minAge, "min-age", "3d", "nothing goes that is younger")
 	fs.StringVar(&f.zone, "time-zone", "UTC", "time zone in which days begin")
 	fs.BoolVar(&f.Force, "force", false, "also when more than half of the backups would go at once, and more than 3")
@@ -73,6 +75,9 @@ func (f *PruneFlags) readPolicy() error {
 		if f.policy.Within, err = retention.ParseSpan(f.within); err != nil {
 			return Usage("--keep-within: %w", err)
 		}
+	}
+	if f.policy.Labels, err = record.ParseLabelSelectors(f.labels); err != nil {
+		return Usage("--keep-label: %w", err)
 	}
 	age, err := retention.ParseSpan(f.minAge)
 	if err != nil {

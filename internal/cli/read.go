@@ -26,6 +26,8 @@ type BackupSummary struct {
 	Paths []string `json:"paths,omitempty"`
 	// Narrowed says by which flags members were left out.
 	Narrowed string `json:"narrowed,omitempty"`
+	// Labels that the user has given.
+	Labels record.Labels `json:"labels,omitempty"`
 	// Pinned: no prune removes it.
 	Pinned    bool  `json:"pinned,omitempty"`
 	Planned   int   `json:"planned"`
@@ -89,7 +91,7 @@ func Summarize(info repository.BackupInfo) BackupSummary {
 	s := BackupSummary{
 		Set: info.Set.String(), Backup: info.ID, Status: string(info.Status), CreatedAt: info.Plan.CreatedAt,
 		Method: info.Plan.Method, Engine: info.Plan.Engine, Databases: info.Plan.Databases, Paths: info.Plan.Paths,
-		Narrowed: narrowed(&info.Plan), Pinned: info.Pinned,
+		Narrowed: narrowed(&info.Plan), Labels: info.Plan.Labels, Pinned: info.Pinned,
 		Planned: len(info.Plan.Members), Problems: info.Problems, Members: []Member{},
 	}
 	for _, a := range info.Accepted {

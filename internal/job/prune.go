@@ -188,7 +188,7 @@ func judged(infos []repository.BackupInfo) []retention.Backup {
 func judge(info *repository.BackupInfo) retention.Backup {
 	b := retention.Backup{
 		ID: info.ID, Group: kindOf(&info.Plan), CapturedAt: info.CapturedAt().UTC(), StoredAt: info.PlanTime.UTC(),
-		Pinned: info.Pinned, Condemned: info.Condemned, Copied: info.Copied(), Drilled: info.Drilled(),
+		Pinned: info.Pinned, Labels: info.Plan.Labels, Condemned: info.Condemned, Copied: info.Copied(), Drilled: info.Drilled(),
 	}
 	if b.Why = info.InDoubt(); b.Why != "" {
 		b.State = retention.Doubtful

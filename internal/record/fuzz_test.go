@@ -78,3 +78,24 @@ func FuzzHash(f *testing.F) {
 		require.Equal(t, string(text), string(again))
 	})
 }
+
+// What is read of labels is written the same way, selects itself, and stands in a plan.
+func FuzzLabels(f *testing.F) {
+	f.Add("release=2026.11")
+	f.Add("example.com/team=")
+	f.Add("=x")
+	f.Add("a=b=c")
+	f.Fuzz(func(t *testing.T, text string) {
+		l, err := record.ParseLabels([]string{text})
+		selectors, selectErr := record.ParseLabelSelectors([]string{text})
+		if err != nil {
+			require.True(t, selectErr != nil || selectors[0].Any)
+			return
+		}
+		require.NoError(t, selectErr)
+		require.Equal(t, text, l.String())
+		require.True(t, selectors[0].Selects(l))
+		require.Equal(t, text, selectors[0].String())
+		require.False(t, selectors[0].Selects(record.Labels{}))
+	})
+}

@@ -36,6 +36,8 @@ type Plan struct {
 	Ordinals string `json:"ordinals,omitempty"`
 	// FollowersOnly: members that follow nobody were left out.
 	FollowersOnly bool `json:"followersOnly,omitempty"`
+	// Labels that the user has given.
+	Labels Labels `json:"labels,omitempty"`
 	// Epoch of the keys that the backup is written with; absent means 1, or that
 	// nothing is encrypted. See [Plan.KeyEpoch].
 	Epoch int `json:"epoch,omitempty"`
@@ -106,6 +108,9 @@ func (p *Plan) Validate() error {
 		return fmt.Errorf("%w: plan of epoch %d", ErrInvalid, p.Epoch)
 	case p.Replicas < 0 || p.Start < 0:
 		return fmt.Errorf("%w: plan with %d replicas from ordinal %d", ErrInvalid, p.Replicas, p.Start)
+	}
+	if err := p.Labels.validate(); err != nil {
+		return err
 	}
 	last := -1
 	for _, m := range p.Members {

@@ -20,6 +20,8 @@ type Policy struct {
 	Last, Hourly, Daily, Weekly, Monthly, Yearly int
 	// Within keeps all that were captured so long before the newest good one.
 	Within Span
+	// Labels: backups that one of them selects stay.
+	Labels []record.LabelSelector
 	// MinAge: nothing goes that was stored less than this ago.
 	MinAge time.Duration
 	// Zone in which days begin.

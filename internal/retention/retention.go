@@ -56,6 +56,8 @@ type Backup struct {
 	Copied bool
 	// Pinned by the user.
 	Pinned bool
+	// Labels that the user has given.
+	Labels record.Labels
 	// Drilled: a restore of it was proven.
 	Drilled bool
 	// Condemned by an earlier prune, which is not done with it.
@@ -189,6 +191,11 @@ func (g *group) goodReasons(b Backup) []string {
 	}
 	if i := slices.IndexFunc(g.good, func(o Backup) bool { return o.Drilled }); i >= 0 && g.good[i].ID == b.ID {
 		keep = append(keep, "newest drilled")
+	}
+	for _, s := range g.policy.Labels {
+		if s.Selects(b.Labels) {
+			keep = append(keep, "label "+s.String())
+		}
 	}
 	return append(keep, g.rules[b.ID]...)
 }

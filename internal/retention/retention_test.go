@@ -156,12 +156,18 @@ func drawn(rt *rapid.T) ([]retention.Backup, retention.Policy) {
 			retention.Complete, retention.Complete, retention.Complete, retention.Suspect, retention.Incomplete, retention.Doubtful,
 		}).Draw(rt, "state")
 		b.Group = rapid.SampledFrom([]string{"", "", "b"}).Draw(rt, "group")
+		if n := rapid.IntRange(0, 9).Draw(rt, "label"); n < 3 {
+			b.Labels = record.Labels{"release": fmt.Sprint(n)}
+		}
 		b.Pinned = rapid.IntRange(0, 9).Draw(rt, "pinned") == 0
 		b.Drilled = rapid.IntRange(0, 4).Draw(rt, "drilled") == 0
 		b.Condemned = rapid.IntRange(0, 9).Draw(rt, "condemned") == 0
 		list = append(list, b)
 	}
 	p := policy()
+	if rapid.Bool().Draw(rt, "by label") {
+		p.Labels = []record.LabelSelector{{Key: "release", Value: "1"}}
+	}
 	count := func(name string) int { return rapid.IntRange(0, 5).Draw(rt, name) }
 	p.Last, p.Hourly, p.Daily, p.Weekly, p.Monthly, p.Yearly = count("last"), count("hourly"), count("daily"), count("weekly"), count("monthly"), count("yearly")
 	p.Within = retention.Span{Days: rapid.IntRange(0, 90).Draw(rt, "within")}
@@ -380,4 +386,34 @@ func FuzzParseSpan(f *testing.F) {
 		require.NoError(t, err)
 		require.Equal(t, s, again)
 	})
+}
+
+// TestLabels: complete backups with a label that is named stay, and only those.
+func TestLabels(t *testing.T) {
+	list := every(10*day, 6)
+	for i, l := range []record.Labels{{"release": "1"}, {"release": "2"}, {"env": "prod"}, {"release": "1"}, nil, nil} {
+		list[i].Labels = l
+	}
+	list[3].State = retention.Incomplete
+	p := policy()
+	p.Last = 1
+	kept := func(texts ...string) (ids []int) {
+		var err error
+		p.Labels, err = record.ParseLabelSelectors(texts)
+		require.NoError(t, err)
+		for _, d := range retention.Decide(list, p, now) {
+			if d.Keep {
+				ids = append(ids, slices.IndexFunc(list, func(b retention.Backup) bool { return b.ID == d.Backup }))
+			}
+		}
+		slices.Sort(ids)
+		return ids
+	}
+	require.Equal(t, []int{5}, kept())
+	require.Equal(t, []int{0, 5}, kept("release=1"), "an incomplete one is judged apart")
+	require.Equal(t, []int{0, 1, 5}, kept("release"))
+	require.Equal(t, []int{0, 2, 5}, kept("release=1", "env"))
+	require.Equal(t, []int{5}, kept("release=3"))
+	list[0].Condemned = true
+	require.Equal(t, []int{5}, kept("release=1"))
 }

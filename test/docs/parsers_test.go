@@ -34,6 +34,7 @@ var fuzzed = map[string]string{
 
 	"record: Decode": "FuzzDecode", "record: verify": "FuzzSignature", "record: UnmarshalText": "FuzzHash", "record: ParseHash": "FuzzIDs",
 	"record: ParseSetID": "FuzzIDs", "record: ParseBackupID": "FuzzIDs", "record: parse": "FuzzNewBackupID",
+	"record: ParseLabels": "FuzzLabels", "record: ParseLabelSelectors": "FuzzLabels",
 
 	"repository: ParseSelector": "FuzzSelectorTime", "repository: LoadKeys": "FuzzKeyErrors", "repository: parseTrusted": "FuzzKeyErrors",
 	"repository: parseIndex": "FuzzKeyErrors", "repository: parseData": "FuzzKeyErrors", "repository: parseKeyFiles": "FuzzKeyErrors",
