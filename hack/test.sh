@@ -73,7 +73,7 @@ step "test cluster's own module" make cluster-test
 # Tests wait more than they work, so that there are more of them at once than cores. The race detector is left out where the
 # time goes into other programs, or into bulk data.
 step "unit and integration tests, with the race detector" \
-	"$bin/gotest" -race -p 4 -timeout 12m $(go list ./... | grep -vE '^keepset/(test/|internal/dbdump/(mysql|postgres))')
+	"$bin/gotest" -race -p 3 -timeout 15m $(go list ./... | grep -vE '^keepset/(test/|internal/dbdump/(mysql|postgres))')
 # Its long stories, which make soak tells, go without it, in the step after.
 step "faults, a sample with the race detector" env -u KEEPSET_SOAK "$bin/gotest" -race -timeout 12m ./test/faults
 if [ -n "${KEEPSET_SOAK:-}" ]; then step "fuzz targets, 20 s each" go run ./hack/fuzz -time 20s ./...; fi

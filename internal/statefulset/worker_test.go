@@ -3,6 +3,7 @@ package statefulset
 import (
 	"context"
 	"io"
+	"sync"
 	"testing"
 	"time"
 
@@ -13,7 +14,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
 )
 
 // wwwSet has one claim template and pods of a certain user.
@@ -214,14 +217,14 @@ func end(t *testing.T, kube *fake.Clientset, job *batchv1.Job, code int32) {
 	}
 	job.UID = "uid-of-worker"
 	job.Status.Conditions = []batchv1.JobCondition{{Type: condition, Status: corev1.ConditionTrue, Reason: "PodFailurePolicy"}}
-	_, err := kube.BatchV1().Jobs("shop").Update(t.Context(), job, metav1.UpdateOptions{})
-	require.NoError(t, err)
-	_, err = kube.CoreV1().Pods("shop").Create(t.Context(), &corev1.Pod{
+	_, err := kube.CoreV1().Pods("shop").Create(t.Context(), &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: "worker", Namespace: "shop", Labels: map[string]string{batchv1.ControllerUidLabel: "uid-of-worker"}},
 		Status: corev1.PodStatus{Phase: corev1.PodFailed, ContainerStatuses: []corev1.ContainerStatus{
 			{Name: "keepset", State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: code, Message: "why"}}},
 		}},
 	}, metav1.CreateOptions{})
+	require.NoError(t, err)
+	_, err = kube.BatchV1().Jobs("shop").Update(t.Context(), job, metav1.UpdateOptions{}) // after its pod, as the controller does
 	require.NoError(t, err)
 }
 
@@ -257,7 +260,13 @@ func TestWorkerEnds(t *testing.T) {
 	job.UID = "uid-of-worker"
 	_, err = kube.BatchV1().Jobs("shop").Update(t.Context(), job, metav1.UpdateOptions{})
 	require.NoError(t, err)
-	go func() { time.Sleep(20 * time.Millisecond); end(t, kube, job.DeepCopy(), 4) }()
+	// It ends while it is followed, which begins with its pods: before, it would be made anew.
+	followed, once := make(chan struct{}), sync.Once{}
+	kube.PrependReactor("list", "pods", func(clienttesting.Action) (bool, runtime.Object, error) {
+		once.Do(func() { close(followed) })
+		return false, nil, nil
+	})
+	go func() { <-followed; end(t, kube, job.DeepCopy(), 4) }()
 	result, err := w.Work(t.Context(), m, "", nil, io.Discard)
 	require.NoError(t, err)
 	assert.Equal(t, JobResult{ExitCode: 4, Message: "why", Reason: "PodFailurePolicy"}, result)
