@@ -47,7 +47,8 @@ soak:
 	@KEEPSET_SOAK=1 hack/test.sh
 
 .PHONY: demo
-demo: servers build
+demo: build
+	@hack/servers.sh debian-bookworm-1 # MariaDB 10.11, all that the story runs
 	$(GO) run ./test/demo
 
 .PHONY: demo-cluster

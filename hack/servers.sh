@@ -6,6 +6,8 @@
 # folder of the cache without running their scripts, and their programs run there through the dynamic loader of that
 # same folder, so that a MySQL linked against a newer libc than the host's runs all the same. No chroot, no mount.
 #
+# servers.sh PART...   fills only the parts so named, below; without a name, all of them.
+#
 # Each part is built in a temporary folder and renamed when it is complete; a part that is there is left alone. Two
 # runs at once do not collide: the second one waits. To build everything again, remove the folder it prints.
 #
@@ -26,6 +28,14 @@ golangci=v2.15.0
 say() { echo "servers: $*"; }
 die() { echo "servers: $*" >&2; exit 1; }
 
+# wanted NAME: true for a part that this run shall fill.
+parts=" $* " known=
+wanted() {
+	known="$known $1"
+	[ "$parts" = "  " ] && return
+	case $parts in *" $1 "*) ;; *) return 1 ;; esac
+}
+
 for tool in apt-get dpkg-deb flock go tar; do
 	command -v "$tool" >/dev/null || die "$tool is missing: this needs Debian (or a derivative) with Go"
 done
@@ -43,6 +53,7 @@ trap 'exit 143' TERM
 # into $cache/NAME/tools one small script for each program, which runs it with the folder's own loader and libraries.
 root() {
 	name=$1 sources=$2 packages=$3 programs=$4
+	wanted "$name" || return 0
 	final=$cache/$name
 	if [ -d "$final" ]; then
 		say "$name: there ($final)"
@@ -125,6 +136,7 @@ root() {
 # gotool NAME MODULE@VERSION: builds one Go program into $cache/NAME.
 gotool() {
 	name=$1 module=$2
+	wanted "$name" || return 0
 	final=$cache/$name
 	if [ -d "$final" ]; then
 		say "$name: there ($final)"
@@ -173,4 +185,7 @@ root postgres-sid-3 \
 
 gotool versitygw-$versitygw github.com/versity/versitygw/cmd/versitygw@$versitygw
 gotool golangci-lint-$golangci github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$golangci
-say "the cache is full: $cache"
+for part in $parts; do
+	case "$known " in *" $part "*) ;; *) die "no part is called $part; there are:$known" ;; esac
+done
+say "filled: $cache"
