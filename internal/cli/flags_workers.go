@@ -151,7 +151,7 @@ func (f *RestoreFlags) files(a *App, r *job.Restore) error {
 	r.Files = &job.FilesRestore{
 		Method: f.Method, Spec: spec, Env: notForLoad(),
 		Args: func(plan *job.RestorePlan, item job.RestoreItem, dir string) []string {
-			return append(f.loadArgs(plan, item, dir), boolFlag("no-owner", f.Files.NoOwner), boolFlag("no-devices", f.Files.NoDevices), boolFlag("no-xattrs", f.Files.NoXattrs))
+			return append(f.loadArgs(a, plan, item, dir), boolFlag("no-owner", f.Files.NoOwner), boolFlag("no-devices", f.Files.NoDevices), boolFlag("no-xattrs", f.Files.NoXattrs))
 		},
 	}
 	if f.Method == record.MethodPhysical {
@@ -163,12 +163,25 @@ func (f *RestoreFlags) files(a *App, r *job.Restore) error {
 }
 
 // loadArgs are the arguments of a seed pod that brings the item's files to dir.
-func (f *RestoreFlags) loadArgs(plan *job.RestorePlan, item job.RestoreItem, dir string) []string {
-	return []string{
-		"load", "--target=file://" + dir, "--repository=" + f.Repository.Store.URL, "--set=" + plan.From.String(),
+func (f *RestoreFlags) loadArgs(a *App, plan *job.RestorePlan, item job.RestoreItem, dir string) []string {
+	return append([]string{
+		"load", "--target=file://" + dir, "--set=" + plan.From.String(),
 		"--backup=" + string(plan.Backup), "--ordinal=" + strconv.Itoa(item.Base), "--replace=false",
 		boolFlag("allow-incomplete", plan.Incomplete), boolFlag("allow-suspect", plan.Suspect),
-	}
+	}, f.repositoryArgs(a)...)
+}
+
+// repositoryArgs say of the repository what a seed pod does not have from its
+// environment, which is that of the restore's own Job.
+func (f *RestoreFlags) repositoryArgs(a *App) (args []string) {
+	theirs := pflag.NewFlagSet("", pflag.ContinueOnError)
+	new(RepositoryFlags).AddRead(theirs)
+	f.given.Visit(func(flag *pflag.Flag) {
+		if value := flag.Value.String(); theirs.Lookup(flag.Name) != nil && a.Getenv(EnvName(flag.Name)) != value {
+			args = append(args, "--"+flag.Name+"="+value)
+		}
+	})
+	return args
 }
 
 func boolFlag(name string, value bool) string { return "--" + name + "=" + strconv.FormatBool(value) }

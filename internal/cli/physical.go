@@ -107,7 +107,7 @@ func (f *RestoreFlags) bases(a *App, r *job.Restore) error {
 	}
 	r.Files.Args = func(plan *job.RestorePlan, item job.RestoreItem, dir string) []string {
 		follow := orDefault(item.Follow, "none")
-		return append(f.loadArgs(plan, item, dir), boolFlag("no-owner", load.Files.NoOwner), "--as-follower-of="+follow,
+		return append(f.loadArgs(a, plan, item, dir), boolFlag("no-owner", load.Files.NoOwner), "--as-follower-of="+follow,
 			"--replication-user="+f.Upstream.User, "--replication-password-file="+f.Upstream.PasswordFile,
 			boolFlag("replication-tls", f.Upstream.TLS), "--replication-tls-ca="+f.Upstream.TLSCA)
 	}

@@ -47,10 +47,13 @@ type RestoreFlags struct {
 
 	// events writes an Event on the set, once it is known where that is.
 	events func(ctx context.Context, warning bool, reason, message string) error
+	// given are all flags.
+	given *pflag.FlagSet
 }
 
 // Add declares the flags.
 func (f *RestoreFlags) Add(fs *pflag.FlagSet) {
+	f.given = fs
 	f.Repository.AddRead(fs)
 	f.Set.Add(fs)
 	f.Choice.Add(fs)
