@@ -108,7 +108,7 @@ func (r *Restore) fill(ctx context.Context, seed *statefulset.Seed, plan *Restor
 		return "", 0, errors.Join(err, r.scrapVolumes(ctx, seed, plan, item))
 	}
 	if r.Files != nil {
-		err = r.patiently(ctx, func() error {
+		err = r.patiently(ctx, item, func() error {
 			rows, err = r.entries(ctx, plan, item)
 			return err
 		})
@@ -164,20 +164,24 @@ func (r *Restore) askUpstream(ctx context.Context, plan *RestorePlan, item Resto
 	if err != nil {
 		return err
 	}
-	return r.patiently(ctx, func() error {
+	return r.patiently(ctx, item, func() error {
 		_, err := load.DryRun(ctx)
 		return err
 	})
 }
 
-// patiently asks a server again that cannot be reached: one that this restore has
-// itself brought up a moment ago may have a name that is not known everywhere yet.
-func (r *Restore) patiently(ctx context.Context, ask func() error) error {
-	const unreachableFor = time.Minute
+// patiently asks a server again that cannot be reached. One that this restore has
+// itself brought up a moment ago may have a name that is not known everywhere yet,
+// or may still be replaying its log although its pod is ready.
+func (r *Restore) patiently(ctx context.Context, item RestoreItem, ask func() error) error {
+	patience := time.Minute
+	if item.Beginning {
+		patience = max(patience, r.ServerWait)
+	}
 	start := r.Clock()
 	for {
 		err := ask()
-		if !errors.Is(err, dbdump.ErrUnreachable) || r.Clock().Sub(start) >= unreachableFor {
+		if !errors.Is(err, dbdump.ErrUnreachable) || r.Clock().Sub(start) >= patience {
 			return err
 		}
 		if err := sleep(ctx, time.Second); err != nil {
