@@ -74,7 +74,12 @@ var (
 	restorePart string
 )
 
-var variableForm = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+var (
+	variableForm = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	// commentLine is a line of a script that is for people. The script travels in
+	// the URL of an exec, which proxies and audit logs bound.
+	commentLine = regexp.MustCompile(`(?m)^\s*#.*\n`)
+)
 
 // Export is what prints the logical backup, a tar archive.
 func Export(o Options) ([]string, error) { return o.program("altibase-export", exportPart) }
@@ -101,6 +106,6 @@ func (o Options) program(name string, parts ...string) ([]string, error) {
 	case o.Port < 1 || o.Port > 65535:
 		return nil, fmt.Errorf("port %d of the database is none", o.Port)
 	}
-	script := commonPart + strings.Join(parts, "")
+	script := commentLine.ReplaceAllString(commonPart+strings.Join(parts, ""), "")
 	return []string{"sh", "-c", script, name, o.Environment, o.Directory, strconv.Itoa(o.Port), o.PasswordVariable}, nil
 }
