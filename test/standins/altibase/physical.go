@@ -38,6 +38,10 @@ func (p *program) administer(statement string) (failure string, found bool) {
 		p.home.anchorAt(a)
 		p.say("Alter success.")
 		return "", true
+	case lower == "alter system switch logfile":
+		p.home.switchLog()
+		p.say("Alter success.")
+		return "", true
 	case backup != nil:
 		return p.backup(backup[1]), true
 	case datafile != nil:

@@ -46,6 +46,7 @@ func newPhysical(t *testing.T) physical {
 	require.NoError(t, os.Remove(filepath.Join(c.home, "conf/meanwhile")))
 	c.sql(t, "DELETE FROM ITEMS")
 	c.sql(t, "DROP TABLE ORDERS")
+	c.run(t, "echo 'ALTER SYSTEM SWITCH LOGFILE;' | isql -u sys -p manager -sysdba -silent") // now both are in an archived log
 	return physical{c, m.Bytes(command.Output), report}
 }
 
