@@ -29,7 +29,7 @@ var followed = map[string]string{
 	"docs/postgres.md":            "test/docs/postgres_test.go: TestPostgresPage",
 	"docs/postgres-kubernetes.md": "test/e2e/todo_test.go: TestTodoDB",
 	"docs/timesten-kubernetes.md": "test/e2e/timesten_test.go: TestTimesTen",
-	"docs/altibase-kubernetes.md": "test/e2e/altibase_test.go: TestAltibase, TestAltibasePhysical",
+	"docs/altibase-kubernetes.md": "test/e2e/altibase_test.go: TestAltibase",
 	"docs/files.md":               "test/docs/files_test.go: TestFilesPage",
 	"docs/files-kubernetes.md":    "test/e2e/files_test.go: TestFiles",
 	"docs/drill.md":               "test/docs/drill_test.go: TestDrillPage",

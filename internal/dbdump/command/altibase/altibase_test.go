@@ -98,6 +98,9 @@ func (c *container) nothingLeft(t *testing.T) {
 	left, err := filepath.Glob(c.work + "/*")
 	require.NoError(t, err)
 	require.Empty(t, left, "an archive is left in the container")
+	left, err = filepath.Glob("*.log")
+	require.NoError(t, err)
+	require.Empty(t, left, "a script wrote where it was started")
 }
 
 func (c *container) dump(t *testing.T) (*dbdumptest.Memory, error) {

@@ -12,11 +12,11 @@ archiving() {
 	mode=$1 oldest=$2 next=$3 current=$4
 }
 
+workplace backup
 archiving
 [ "$mode" = 1 ] || die "the server is in noarchivelog mode, in which it makes no backup while it runs: stop it, and in isql -sysdba: STARTUP CONTROL; ALTER DATABASE ARCHIVELOG; STARTUP SERVICE"
 first=$oldest before=$current
 
-workplace backup
 mkdir files
 # shellcheck disable=SC2016
 {

@@ -3,12 +3,14 @@ package altibase_test
 import (
 	"archive/tar"
 	"bytes"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -30,16 +32,40 @@ const (
 	// whole are the rows of both tables as the backup has them, one written meanwhile.
 	whole = "1,1\n9,9\n"
 	// stale is where a replication was at the time of the backup.
-	stale = "1591138\n"
+	stale = "1591138"
 )
+
+// made is the first of them, which takes many programs; the others are copies.
+var made struct {
+	sync.Mutex
+	home   string
+	files  map[string]string
+	data   []byte
+	report record.Report
+}
 
 func newPhysical(t *testing.T) physical {
 	t.Helper()
+	made.Lock()
+	defer made.Unlock()
+	if made.files == nil {
+		makePhysical(t)
+	}
+	c := newContainer(t, good)
+	require.NoError(t, os.RemoveAll(filepath.Join(c.home, "dbs")))
+	for name, text := range made.files {
+		c.file(t, name, strings.ReplaceAll(text, made.home, c.home))
+	}
+	data := without(t, made.data, "keepset-altibase", func(list string) string { return strings.ReplaceAll(list, made.home, c.home) })
+	return physical{c, data, made.report}
+}
+
+func makePhysical(t *testing.T) {
+	t.Helper()
 	c := newArchiving(t)
-	c.run(t, "aku -p end; aku -p clean; aku -p start")
 	c.sql(t, "DELETE FROM ITEMS")
 	c.sql(t, "INSERT INTO ITEMS VALUES (1, 1)")
-	c.run(t, "echo "+strings.TrimSpace(stale)+" >$ALTIBASE_HOME/dbs/repl/AKU_REP_01")
+	c.run(t, "echo "+stale+" >$ALTIBASE_HOME/dbs/repl/AKU_REP_01")
 	c.file(t, "conf/meanwhile", "9,9")
 	m, report, err := c.dumpBy(t, altibase.Backup)
 	require.NoError(t, err)
@@ -47,7 +73,16 @@ func newPhysical(t *testing.T) physical {
 	c.sql(t, "DELETE FROM ITEMS")
 	c.sql(t, "DROP TABLE ORDERS")
 	c.run(t, "echo 'ALTER SYSTEM SWITCH LOGFILE;' | isql -u sys -p manager -sysdba -silent") // now both are in an archived log
-	return physical{c, m.Bytes(command.Output), report}
+	files := map[string]string{}
+	require.NoError(t, filepath.WalkDir(c.home, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		files[strings.TrimPrefix(path, c.home+"/")] = string(text)
+		return err
+	}))
+	made.home, made.files, made.data, made.report = c.home, files, m.Bytes(command.Output), report
 }
 
 func (p physical) restore(t *testing.T) error {
@@ -83,6 +118,7 @@ func (p physical) restored(t *testing.T) {
 // TestPhysicalRestore: into the home that has made the mistake, which is set aside;
 // into one whose files are lost; and the set's next backup is one.
 func TestPhysicalRestore(t *testing.T) {
+	t.Parallel()
 	p := newPhysical(t)
 	p.run(t, "aku -p end")
 	p.file(t, "aku_start_completed", "")
@@ -111,6 +147,7 @@ func TestPhysicalRestore(t *testing.T) {
 
 // TestPhysicalRestoreRefuses: before anything is touched.
 func TestPhysicalRestoreRefuses(t *testing.T) {
+	t.Parallel()
 	p := newPhysical(t)
 	whole := p.data
 	refused := func(want string) {
@@ -129,7 +166,9 @@ func TestPhysicalRestoreRefuses(t *testing.T) {
 	refused("the archive's list has no end")
 	p.data = without(t, whole, "keepset-altibase", func(list string) string { return strings.ReplaceAll(list, "-sts-0", "-sts-1") })
 	refused("paths in the database are absolute")
-	p.data = without(t, whole, "keepset-altibase", func(list string) string { return strings.Replace(list, "directory ", "directory "+p.home+"\ndirectory ", 1) })
+	p.data = without(t, whole, "keepset-altibase", func(list string) string {
+		return strings.Replace(list, "directory ", "directory "+p.home+"\ndirectory ", 1)
+	})
 	refused("a restore sets it aside as a whole")
 	p.data = without(t, whole, "keepset-altibase", func(list string) string {
 		return strings.Replace(list, p.home+"/dbs/system001.dbf", p.home+"/dbs/../../system001.dbf", 1)
@@ -149,6 +188,7 @@ func TestPhysicalRestoreRefuses(t *testing.T) {
 // gone without aku's knowledge; and where the server is gone that could tell, the
 // other pods keep what they have.
 func TestPhysicalRestoreAmongOthers(t *testing.T) {
+	t.Parallel()
 	p := newPhysical(t)
 	require.NoError(t, os.Remove(p.flag())) // aku does not end what it has not started
 	require.ErrorContains(t, p.restore(t), "XSN is not -1): AKU_REP_01; scale the set to one pod")
@@ -169,6 +209,7 @@ func TestPhysicalRestoreAmongOthers(t *testing.T) {
 // left in service by half a restore, the database before is kept, and the next
 // attempt, without the lie, is a whole one.
 func TestPhysicalRestoreLies(t *testing.T) {
+	t.Parallel()
 	for lie, want := range map[string]string{
 		"stuck":          "is not shut down",
 		"no-control":     "STARTUP CONTROL did not say",
@@ -179,6 +220,7 @@ func TestPhysicalRestoreLies(t *testing.T) {
 		"aku-clean":      "the database is recovered, and aku -p clean said that it failed",
 	} {
 		t.Run(lie, func(t *testing.T) {
+			t.Parallel()
 			p := newPhysical(t)
 			p.lie(t, lie)
 			err := p.restore(t)
@@ -197,6 +239,7 @@ func TestPhysicalRestoreLies(t *testing.T) {
 		"aku-silent": "the database is restored, and aku -p start did not say that it ran successfully",
 	} {
 		t.Run(lie, func(t *testing.T) {
+			t.Parallel()
 			p := newPhysical(t)
 			p.lie(t, lie)
 			require.ErrorContains(t, p.restore(t), want)

@@ -65,6 +65,7 @@ func (c *container) lie(t *testing.T, lie string) {
 // TestPhysicalBackup: what the server writes, its logs, its properties and the
 // list are in the archive; no licence, and nothing else.
 func TestPhysicalBackup(t *testing.T) {
+	t.Parallel()
 	c := newArchiving(t)
 	c.file(t, "conf/license", "of this host\n")
 	m, _, err := c.dumpBy(t, altibase.Backup)
@@ -90,6 +91,7 @@ func TestPhysicalBackup(t *testing.T) {
 // TestPhysicalLies: each ends with status 0 somewhere, or says something else
 // than it does, and none is a backup.
 func TestPhysicalLies(t *testing.T) {
+	t.Parallel()
 	for lie, want := range map[string]string{
 		"backup-full":    "isql ended with status 255: ALTER DATABASE BACKUP.*ERR-110A9",
 		"backup-nothing": "has not archived the log of the backup",
@@ -100,6 +102,7 @@ func TestPhysicalLies(t *testing.T) {
 		"unkept":         "there is no logfile0 in .*/arch_logs, which the backup needs",
 	} {
 		t.Run(lie, func(t *testing.T) {
+			t.Parallel()
 			c := newArchiving(t)
 			c.lie(t, lie)
 			_, _, err := c.dumpBy(t, altibase.Backup)
@@ -108,6 +111,7 @@ func TestPhysicalLies(t *testing.T) {
 		})
 	}
 	t.Run("status 0", func(t *testing.T) {
+		t.Parallel()
 		c := newArchiving(t)
 		c.lie(t, "isql-zero")
 		c.file(t, "backup_running", "")
@@ -120,6 +124,7 @@ func TestPhysicalLies(t *testing.T) {
 
 // TestPhysicalRefusals: before the server is told to write.
 func TestPhysicalRefusals(t *testing.T) {
+	t.Parallel()
 	refused := func(c *container, want string) {
 		t.Helper()
 		before := c.read("logs/loganchor0")
