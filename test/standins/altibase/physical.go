@@ -86,6 +86,7 @@ func (p *program) startup(to string) string {
 	}
 	p.say("TRANSITION TO PHASE : CONTROL")
 	p.home.put("phase", "CONTROL\n")
+	p.home.put(senders, os.Getenv("ALTIBASE_REPLICATION_SENDER_AUTO_START")+"\n") // the server keeps its environment
 	if to == "service" {
 		return p.enter()
 	}
@@ -108,10 +109,12 @@ func (p *program) enter() string {
 	return ""
 }
 
+const senders = "replication_sender_auto_start"
+
 // send is what replications do that start by themselves with the server: those that
 // were not reset go on from where they were.
 func (p *program) send() {
-	if os.Getenv("ALTIBASE_REPLICATION_SENDER_AUTO_START") == "0" {
+	if p.home.read(senders) == "0" {
 		return
 	}
 	for _, peer := range p.home.peers() {

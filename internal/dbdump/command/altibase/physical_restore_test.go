@@ -32,7 +32,7 @@ const (
 	// whole are the rows of both tables as the backup has them, one written meanwhile.
 	whole = "1,1\n9,9\n"
 	// stale is where a replication was at the time of the backup.
-	stale = "1591138"
+	stale = "1591138\n"
 )
 
 // made is the first of them, which takes many programs; the others are copies.
@@ -65,7 +65,9 @@ func makePhysical(t *testing.T) {
 	c := newArchiving(t)
 	c.sql(t, "DELETE FROM ITEMS")
 	c.sql(t, "INSERT INTO ITEMS VALUES (1, 1)")
-	c.run(t, "echo "+stale+" >$ALTIBASE_HOME/dbs/repl/AKU_REP_01")
+	other := c.other(t)
+	c.run(t, "ALTIBASE_HOME="+other.home+" STANDIN_AKU_FLAG="+other.flag()+" aku -p start")
+	require.Equal(t, stale, c.read("dbs/repl/AKU_REP_01"))
 	c.file(t, "conf/meanwhile", "9,9")
 	m, report, err := c.dumpBy(t, altibase.Backup)
 	require.NoError(t, err)
@@ -195,11 +197,8 @@ func TestPhysicalRestoreAmongOthers(t *testing.T) {
 	require.FileExists(t, filepath.Join(p.home, "running"))
 	require.NoDirExists(t, filepath.Join(p.home, "dbs.old"))
 
-	other := &container{home: strings.TrimSuffix(p.home, "0") + "1"}
-	other.file(t, "running", "")
+	other := p.other(t)
 	other.file(t, "aku_started", "")
-	other.file(t, "dbs/ITEMS.rows", "5,5\n")
-	other.file(t, "dbs/ORDERS.rows", "5,5\n")
 	p.run(t, "server stop")
 	require.ErrorContains(t, p.restore(t), "the database is restored, and aku -p start said that it failed")
 	require.Equal(t, "5,5\n", other.read("dbs/ORDERS.rows"), "a sender has carried the past to another pod")
@@ -248,6 +247,17 @@ func TestPhysicalRestoreLies(t *testing.T) {
 			p.restored(t)
 		})
 	}
+}
+
+// other is pod 1, whose server runs.
+func (c *container) other(t *testing.T) *container {
+	t.Helper()
+	other := &container{home: strings.TrimSuffix(c.home, "0") + "1"}
+	other.file(t, "running", "")
+	other.file(t, "conf/aku.conf", c.read("conf/aku.conf"))
+	other.file(t, "dbs/ITEMS.rows", "5,5\n")
+	other.file(t, "dbs/ORDERS.rows", "5,5\n")
+	return other
 }
 
 // without is an archive with one of its files taken out, or changed.
