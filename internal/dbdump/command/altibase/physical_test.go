@@ -26,9 +26,9 @@ func (c *container) run(t *testing.T, script string) string {
 	return string(out)
 }
 
-func (c *container) sql(t *testing.T, statement string) string {
+func (c *container) sql(t *testing.T, statement string) {
 	t.Helper()
-	return c.run(t, "echo '"+statement+";' | isql -s localhost -u sys -p manager -silent")
+	c.run(t, "echo '"+statement+";' | isql -s localhost -u sys -p manager -silent")
 }
 
 // newServer is a container with a database that was made by the server, in
