@@ -31,6 +31,7 @@ if [ ! -e "$mark" ]; then
 fi
 
 if ! standing; then
+	[ ! -e "$mark" ] || die "a server runs on what an unfinished restore has put in place: shut it down for another attempt, or delete $mark to keep it"
 	end_aku
 	admin 'SHUTDOWN IMMEDIATE'
 	standing || die "the server said nothing of an error, and is not shut down" isql.log
@@ -56,8 +57,8 @@ done <contents
 
 # What fails from here on leaves no server behind that is in service with half a
 # recovery, or holds the files for the next attempt.
-trap 'status=$?; [ -z "$recovering" ] || sysdba "SHUTDOWN ABORT" || :; rm -rf "$work"; exit "$status"' EXIT
 recovering=yes
+trap 'status=$?; [ -z "$recovering" ] || sysdba "SHUTDOWN ABORT" || :; rm -rf "$work"; exit "$status"' EXIT
 
 # The senders of the backup's replications would go on from where they were then,
 # and carry the past to the other pods. The server keeps its working directory and

@@ -178,6 +178,10 @@ func TestPhysicalRestoreRefuses(t *testing.T) {
 	refused("is no plain path")
 	p.data, _ = archive(t)
 	refused("this is a logical backup: restore it with the preset altibase")
+	mark := filepath.Join(p.home, "keepset-restore-unfinished")
+	p.file(t, "keepset-restore-unfinished", "")
+	refused("a server runs on what an unfinished restore has put in place: shut it down for another attempt, or delete " + mark + " to keep it")
+	require.NoError(t, os.Remove(mark))
 	p.env = append(p.env, "POD=2")
 	refused("this is not pod 0")
 
