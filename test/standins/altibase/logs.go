@@ -81,6 +81,9 @@ func (h home) replay(text string) {
 // gone is logged of a file that is removed.
 const gone = "\x00"
 
+// newLog begins a log, which is never an empty file: logs have one size.
+func (h home) newLog(n int) { h.put(logFile(logs, n), "log\n") }
+
 // switchLog closes the log that is written. In archivelog mode it is archived.
 func (h home) switchLog() {
 	a, _ := h.anchor()
@@ -88,7 +91,7 @@ func (h home) switchLog() {
 		h.put(logFile(archived, a.Current), h.raw(logFile(logs, a.Current)))
 	}
 	a.Current++
-	h.put(logFile(logs, a.Current), "")
+	h.newLog(a.Current)
 	h.anchorAt(a)
 }
 

@@ -234,7 +234,7 @@ func (p *program) transit(database, to string) string {
 		a.Current++
 		a.Oldest = a.Current
 		p.home.anchorAt(a)
-		p.home.put(logFile(logs, a.Current), "")
+		p.home.newLog(a.Current)
 		p.home.put("phase", "META\n")
 		p.say("TRANSITION TO PHASE : META")
 	case p.phase() != "META":

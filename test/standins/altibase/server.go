@@ -83,7 +83,7 @@ func (p *program) create() {
 	p.home.put(undo, "undo 0\n")
 	p.home.put("dbs/temp001.dbf", "temporary\n")
 	p.home.images(0)
-	p.home.put(logFile(logs, 0), "")
+	p.home.newLog(0)
 	p.home.anchorAt(anchor{})
 	if !p.home.has("conf/altibase.properties") {
 		p.home.put("conf/altibase.properties", "# of the stand-in\nLOG_DIR = ?/logs\nARCHIVE_DIR = ?/arch_logs\n")
