@@ -93,7 +93,6 @@ func TestAltibasePhysical(t *testing.T) {
 	require.Empty(t, s.shell(0, "ls -d /ALTIBASE/keepset-* $ALTIBASE_HOME/keepset-* 2>/dev/null || :"), "archives are left in the container")
 	page.follow(altibasePage, "Go on after a physical restore")
 	require.Empty(t, s.shell(0, "ls -d $ALTIBASE_HOME/*.old 2>/dev/null || :"))
-	s.scheduledBackup(time.Now())
 }
 
 // altibaseSet is a set of stand-ins in a namespace of its own.
