@@ -16,14 +16,13 @@ import (
 )
 
 // run is a script in the container, with Altibase's variables.
-func (c *container) run(t *testing.T, script string) string {
+func (c *container) run(t *testing.T, script string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "sh", "-ec", script)
 	cmd.Env = append(c.env, "ALTIBASE_HOME="+c.home)
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	require.NotContains(t, string(out), "[ERR-", "%s", out)
-	return string(out)
 }
 
 func (c *container) sql(t *testing.T, statement string) {
