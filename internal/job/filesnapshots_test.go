@@ -60,6 +60,8 @@ type filesCluster struct {
 	dead bool
 	// fail answers requests, "verb resource".
 	fail map[string]error
+	// cuts counts the snapshots.
+	cuts int
 }
 
 var filesSetID = record.SetID{Namespace: namespace, Name: "www"}
@@ -150,8 +152,11 @@ func (c *filesCluster) cut(a core.Action) (bool, runtime.Object, error) {
 	if !ok {
 		return false, nil, nil
 	}
-	yes, content, at := true, "content-of-"+vs.Name, metav1.NewTime(c.cutAt)
-	vs.UID = types.UID("uid-of-" + vs.Name)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cuts++
+	yes, content, at := true, fmt.Sprintf("content-%d", c.cuts), metav1.NewTime(c.cutAt)
+	vs.UID = types.UID("uid-of-" + content)
 	vs.Status = &volumesnapshotv1.VolumeSnapshotStatus{ReadyToUse: &yes, BoundVolumeSnapshotContentName: &content, CreationTime: &at}
 	return false, nil, nil
 }
@@ -434,6 +439,21 @@ func TestFilesFromSnapshotKilled(t *testing.T) {
 			require.Empty(t, claims.Items[0].OwnerReferences)
 		}
 	}
+}
+
+// TestFilesFromSnapshotReplaced: a claim that a killed attempt has made of a snapshot
+// that somebody has deleted since is not read: it is made anew of another one.
+func TestFilesFromSnapshotReplaced(t *testing.T) {
+	c := newFilesCluster(t, 1)
+	require.True(t, c.kill(c.backup(), 4, false), "as it makes the worker")
+	require.Len(t, c.left(), 2)
+	list, err := c.snaps.SnapshotV1().VolumeSnapshots(namespace).List(t.Context(), metav1.ListOptions{})
+	require.NoError(t, err)
+	require.NoError(t, c.snaps.SnapshotV1().VolumeSnapshots(namespace).Delete(t.Context(), list.Items[0].Name, metav1.DeleteOptions{}))
+	_, err = c.backup().Run(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, 3, c.cuts, "one of each attempt, and one for the claim that was made anew")
+	require.Empty(t, c.left())
 }
 
 // TestFilesFromSnapshotCommitted: an attempt that finds its member committed removes
