@@ -163,7 +163,7 @@ func (f *BackupFlags) saveOptions(a *App) (*filetree.SaveOptions, error) {
 func (f *BackupFlags) addWorkers(fs *pflag.FlagSet) {
 	f.Workers.Add(fs)
 	fs.StringVar(&f.ClaimTemplate, "claim-template", "", "with --method files in the cluster: the claim template whose claims are backed up (default: the set's only one)")
-	fs.BoolVar(&f.Workers.FromSnapshot, "from-snapshot", false, "with --method files in the cluster: read the files of each claim, whoever writes meanwhile, from a CSI snapshot of its volume and a temporary claim made of that, on any node; both are deleted (class: --volume-snapshot-class)")
+	fs.BoolVar(&f.Workers.FromSnapshot, "from-snapshot", false, "with --method files in the cluster: read files that pods are writing as they were at one moment, from a temporary claim made of a CSI volume snapshot (class: --volume-snapshot-class)")
 	fs.StringVar(&f.Workers.Class, "worker-storage-class", "", "with --from-snapshot: the StorageClass of the temporary claims (default: that of the set's)")
 	fs.DurationVar(&f.WorkerTimeout, "worker-timeout", 10*time.Minute, "with --method files in the cluster: how long a worker's pod may take to start")
 }

@@ -32,8 +32,8 @@ func (w *Workers) TemporaryClaim(ctx context.Context, m Member) (*corev1.Persist
 		class = &w.spec.Class
 	}
 	size := theirs.Spec.Resources.Requests[corev1.ResourceStorage]
-	if real := theirs.Status.Capacity[corev1.ResourceStorage]; real.Cmp(size) > 0 {
-		size = real
+	if has := theirs.Status.Capacity[corev1.ResourceStorage]; has.Cmp(size) > 0 {
+		size = has
 	}
 	return &corev1.PersistentVolumeClaim{
 		ObjectMeta: metav1.ObjectMeta{Name: w.name(m.Ordinal), Namespace: w.client.namespace, Labels: w.labels(m.Ordinal), OwnerReferences: w.run.owner()},
