@@ -27,7 +27,8 @@ func TestFilesFromSnapshot(t *testing.T) {
 	})
 	s.forgetCluster()
 	for ordinal := range 2 {
-		s.inPod(ordinal, `mkdir /www/stable /www/first /www/second; cd /www/stable; for i in {1..300}; do echo "file $i of $HOSTNAME" > $i; done; ln -s 1 link; touch -d '1 hour ago' *; sync -f .`)
+		// As an fsGroup has it, which the kubelet sees to whenever a pod starts.
+		s.inPod(ordinal, `umask 002; mkdir /www/stable /www/first /www/second; cd /www/stable; for i in {1..300}; do echo "file $i of $HOSTNAME" > $i; done; ln -s 1 link; touch -d '1 hour ago' *; sync -f .`)
 		s.write(ordinal)
 	}
 	s.refusedFuzzy()
@@ -94,6 +95,7 @@ func (s *filesSet) inPod(ordinal int, script string) string {
 func (s *filesSet) write(ordinal int) {
 	s.t.Helper()
 	s.inPod(ordinal, `cat > /tmp/writer <<'END'
+umask 002
 for ((i = 1; ; i++)); do
   [ ! -e /tmp/stop ] || { touch /tmp/stopped; exit 0; }
   echo $i > /www/first/$i; sync /www/first/$i
@@ -155,7 +157,7 @@ func (s *filesSet) listing(ordinal int) string {
 // larger puts a file that takes seconds to back up.
 func (s *filesSet) larger() {
 	s.t.Helper()
-	s.inPod(0, "head -c 48M /dev/urandom > /www/large; sync -f /www")
+	s.inPod(0, "umask 002; head -c 48M /dev/urandom > /www/large; sync -f /www")
 }
 
 func (s *filesSet) classOfSnapshots(name string) {
