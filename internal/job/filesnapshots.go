@@ -80,8 +80,6 @@ func (f *FileWorkers) locate(ctx context.Context, inv Inventory) error {
 		switch {
 		case errors.Is(err, snapshot.ErrNotFound):
 			m.Problem = fmt.Errorf("snapshot claim %s: %w", claim.Name, err)
-		case errors.Is(err, snapshot.ErrUnsupported):
-			refused = append(refused, fmt.Errorf("snapshot claim %s: %w; without --from-snapshot files are those of a set that is stopped meanwhile, or --fuzzy", claim.Name, err))
 		case err != nil:
 			refused = append(refused, fmt.Errorf("snapshot claim %s: %w", claim.Name, err))
 		}

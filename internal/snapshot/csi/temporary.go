@@ -29,6 +29,14 @@ func (s *Snapshotter) owners() []metav1.OwnerReference {
 	return s.temporary.Owners
 }
 
+// without is what to do about volumes that cannot be snapshotted.
+func (s *Snapshotter) without() string {
+	if s.temporary == nil {
+		return "leave them out, or use another method than snapshot"
+	}
+	return "leave --from-snapshot out, and stop the set for the time of the backup or consent with --fuzzy"
+}
+
 // goes refuses a class whose snapshots would stay when their VolumeSnapshots are
 // deleted: to delete those, too, is a right over every snapshot of the cluster.
 func (s *Snapshotter) goes(class snapshotClass) error {
