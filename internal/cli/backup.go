@@ -91,6 +91,9 @@ func (f *BackupFlags) Job(ctx context.Context, a *App) (b *job.Backup, done func
 	if len(f.Files.planned()) > 0 && f.Method != record.MethodFiles {
 		return nil, nil, Usage("--include-path and --exclude-path go with --method %s", record.MethodFiles)
 	}
+	if f.Workers.FromSnapshot && f.Method != record.MethodFiles {
+		return nil, nil, Usage("--from-snapshot goes with --method %s", record.MethodFiles)
+	}
 	if f.Secrets && (!f.Objects || len(f.Sources) > 0 && a.Getenv(envWorker) == "") {
 		return nil, nil, Usage("--with-secrets is for the objects of a StatefulSet: it goes with neither --objects=false nor --source")
 	}

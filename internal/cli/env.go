@@ -22,7 +22,7 @@ var otherVariables = []string{
 	repository.NameProofKey, repository.NameTrustedProvers, "KEEPSET_TRUSTED_PROVERS_FILE",
 	"KEEPSET_TRUSTED_WRITERS_FILE", "KEEPSET_DATA_RECIPIENT_FILE", "KEEPSET_SEED_PATCH",
 	"KEEPSET_POD_NAME", "KEEPSET_POD_UID", "KEEPSET_POD_NAMESPACE", "KEEPSET_JOB_NAME", "KEEPSET_JOB_UID",
-	"KEEPSET_MEMBER", envWorker,
+	"KEEPSET_MEMBER", envWorker, envWorkerSnapshot, envWorkerCutAt,
 }
 
 // EnvName is the variable that stands for a flag: --lock-timeout is

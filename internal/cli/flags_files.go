@@ -92,6 +92,8 @@ func (f *BackupFlags) files(ctx context.Context, a *App, b *job.Backup) error {
 		return f.asWorker(ctx, a, b)
 	case len(f.Sources) == 0:
 		return f.ofSet(ctx, a, b)
+	case f.Workers.FromSnapshot:
+		return Usage("--from-snapshot is for the claims of a StatefulSet: it does not go with --source")
 	}
 	return f.directories(a, b)
 }

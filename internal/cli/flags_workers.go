@@ -15,17 +15,26 @@ import (
 	"keepset/internal/filetree"
 	"keepset/internal/job"
 	"keepset/internal/record"
+	"keepset/internal/snapshot/csi"
 	"keepset/internal/statefulset"
 )
 
-// envWorker holds the ordinal that a worker works for. It comes from the run that
-// has started the worker, and is no flag.
-const envWorker = Prefix + "WORKER"
+// What a worker is told by the run that has started it; none of it is a flag: the
+// ordinal that it works for, and the volume snapshot that its files are of, and when
+// that was cut.
+const (
+	envWorker         = Prefix + "WORKER"
+	envWorkerSnapshot = Prefix + "WORKER_SNAPSHOT"
+	envWorkerCutAt    = Prefix + "WORKER_CUT_AT"
+)
 
 // WorkerFlags say as whom a set's files are read or written in the cluster.
 type WorkerFlags struct {
 	UID, GID int64
 	Root     bool
+	// FromSnapshot and Class are of workers that read.
+	FromSnapshot bool
+	Class        string
 }
 
 // Add declares the flags.
@@ -37,10 +46,13 @@ func (f *WorkerFlags) Add(fs *pflag.FlagSet) {
 
 // spec is the form of the workers.
 func (f *WorkerFlags) spec(template string) (statefulset.WorkerSpec, error) {
+	if f.Class != "" && !f.FromSnapshot {
+		return statefulset.WorkerSpec{}, Usage("--worker-storage-class is the class of claims made --from-snapshot")
+	}
 	if f.UID < 0 || f.GID < 0 || f.Root && f.UID+f.GID != 0 {
 		return statefulset.WorkerSpec{}, Usage("--worker-uid and --worker-gid want a number above 0, and do not go with --worker-root")
 	}
-	return statefulset.WorkerSpec{Template: template, UID: f.UID, GID: f.GID, Root: f.Root}, nil
+	return statefulset.WorkerSpec{Template: template, UID: f.UID, GID: f.GID, Root: f.Root, Temporary: f.FromSnapshot, Class: f.Class}, nil
 }
 
 // ofSet fills the job for the files of a StatefulSet's claims.
@@ -68,17 +80,56 @@ func (f *BackupFlags) ofSet(ctx context.Context, a *App, b *job.Backup) error {
 		Env: workerEnv, Out: &lineWriter{to: a.Err},
 	}
 	b.Discover = b.Workers.Discover
+	return f.fromSnapshot(a, client, run, b)
+}
+
+// fromSnapshot has the workers read what snapshots of the volumes hold.
+func (f *BackupFlags) fromSnapshot(a *App, client *statefulset.Client, run statefulset.Run, b *job.Backup) error {
+	if !f.Workers.FromSnapshot {
+		return nil
+	}
+	switch {
+	case f.Files.Fuzzy:
+		return Usage("--fuzzy does not go with --from-snapshot: in a snapshot nothing changes")
+	case f.Volumes.Snapshotter != record.ProviderCSI:
+		return Usage("--from-snapshot is for --snapshotter %s: EBS volumes of the CSI driver ebs.csi.aws.com have VolumeSnapshots as well", record.ProviderCSI)
+	case f.Volumes.Quiesce == quiesceCommand:
+		return Usage("--quiesce %s does not go with --from-snapshot: the files are those that a power cut would leave; --method snapshot holds a program still", quiesceCommand)
+	}
+	kube, config := client.Connection()
+	s, err := csi.Connect(config, csi.Options{Kube: kube, Class: f.Volumes.Class, Log: a.Log, Temporary: &csi.Temporary{Owners: run.Owner()}})
+	if err != nil {
+		return err
+	}
+	b.Workers.Snapshots = &job.FileSnapshots{Snapshotter: s, Cluster: b.Plan.Origin}
 	return nil
 }
 
 // workerEnv is what a worker is told besides the environment and arguments of the
 // run. The run alone leaves metrics, of all members.
-func workerEnv(id record.BackupID, ordinal int) map[string]string {
-	return map[string]string{
+func workerEnv(id record.BackupID, ordinal int, from *job.FromSnapshot) map[string]string {
+	env := map[string]string{
 		envWorker: strconv.Itoa(ordinal), EnvName("id"): string(id),
 		EnvName("source"):       "file://" + statefulset.WorkerPath,
 		EnvName("metrics-push"): "", EnvName("metrics-file"): "",
 	}
+	if from != nil {
+		env[envWorkerSnapshot], env[envWorkerCutAt] = from.Name, from.CutAt.UTC().Format(time.RFC3339Nano)
+	}
+	return env
+}
+
+// toldSnapshot is the volume snapshot that a worker was told of; nil: of none.
+func toldSnapshot(a *App) (*job.FromSnapshot, error) {
+	name := a.Getenv(envWorkerSnapshot)
+	if name == "" {
+		return nil, nil //nolint:nilnil // most workers read the set's own claims
+	}
+	at, err := time.Parse(time.RFC3339Nano, a.Getenv(envWorkerCutAt))
+	if err != nil {
+		return nil, Usage("%s: %w", envWorkerCutAt, err)
+	}
+	return &job.FromSnapshot{Name: name, CutAt: at}, nil
 }
 
 // asWorker fills the job of a worker: one member of a plan that is stored.
@@ -92,6 +143,9 @@ func (f *BackupFlags) asWorker(ctx context.Context, a *App, b *job.Backup) error
 	}
 	f.events = nil // the run's to write
 	if b.Files, err = f.saveOptions(a); err != nil {
+		return err
+	}
+	if b.FromSnapshot, err = toldSnapshot(a); err != nil {
 		return err
 	}
 	b.WorkFor(ordinal, statefulset.WorkerPath)
@@ -110,6 +164,8 @@ func (f *BackupFlags) saveOptions(a *App) (*filetree.SaveOptions, error) {
 func (f *BackupFlags) addWorkers(fs *pflag.FlagSet) {
 	f.Workers.Add(fs)
 	fs.StringVar(&f.ClaimTemplate, "claim-template", "", "with --method files in the cluster: the claim template whose claims are backed up (default: the set's only one)")
+	fs.BoolVar(&f.Workers.FromSnapshot, "from-snapshot", false, "with --method files in the cluster: read files that pods are writing as they were at one moment, from a temporary claim made of a CSI volume snapshot (class: --volume-snapshot-class)")
+	fs.StringVar(&f.Workers.Class, "worker-storage-class", "", "with --from-snapshot: the StorageClass of the temporary claims (default: that of the set's)")
 	fs.DurationVar(&f.WorkerTimeout, "worker-timeout", 10*time.Minute, "with --method files in the cluster: how long a worker's pod may take to start")
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/require"
@@ -32,7 +33,11 @@ func TestWorkerFlags(t *testing.T) {
 	spec, err := f.spec("data")
 	require.NoError(t, err)
 	require.Equal(t, statefulset.WorkerSpec{Template: "data", UID: 33, GID: 34}, spec)
-	for _, wrong := range []WorkerFlags{{UID: -1}, {GID: -1}, {Root: true, UID: 33}, {Root: true, GID: 33}} {
+	f = WorkerFlags{FromSnapshot: true, Class: "fast"}
+	spec, err = f.spec("data")
+	require.NoError(t, err)
+	require.Equal(t, statefulset.WorkerSpec{Template: "data", Temporary: true, Class: "fast"}, spec)
+	for _, wrong := range []WorkerFlags{{UID: -1}, {GID: -1}, {Root: true, UID: 33}, {Root: true, GID: 33}, {Class: "fast"}} {
 		_, err := wrong.spec("")
 		require.Error(t, err)
 	}
@@ -82,4 +87,28 @@ func TestSeedPodArguments(t *testing.T) {
 
 	_, _, err = restore("--method=physical", "--engine=postgres", "--no-xattrs")
 	require.ErrorContains(t, err, "--no-xattrs")
+}
+
+// TestWorkerIsToldOfASnapshot: a worker knows of which moment its files are, to the
+// nanosecond, and does not guess.
+func TestWorkerIsToldOfASnapshot(t *testing.T) {
+	told := job.FromSnapshot{Name: "keepset-1", CutAt: time.Date(2026, 11, 28, 9, 0, 0, 123456789, time.UTC)}
+	env := workerEnv("20261128T090000Z-0000", 3, &told)
+	require.Equal(t, "3", env[envWorker])
+	a := &App{Environ: func() (list []string) {
+		for k, v := range env {
+			list = append(list, k+"="+v)
+		}
+		return list
+	}}
+	got, err := toldSnapshot(a)
+	require.NoError(t, err)
+	require.Equal(t, &told, got)
+	env[envWorkerCutAt] = "yesterday"
+	_, err = toldSnapshot(a)
+	require.ErrorContains(t, err, "KEEPSET_WORKER_CUT_AT")
+	env = workerEnv("20261128T090000Z-0000", 3, nil)
+	got, err = toldSnapshot(a)
+	require.NoError(t, err)
+	require.Nil(t, got)
 }

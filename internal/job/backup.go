@@ -45,6 +45,9 @@ type Backup struct {
 	Files *filetree.SaveOptions
 	// Workers is set where others read the files: those of a StatefulSet's claims.
 	Workers *FileWorkers
+	// FromSnapshot is set for a worker whose directory is a claim made of a volume
+	// snapshot.
+	FromSnapshot *FromSnapshot
 	// Role tells whether a member replicates from another; nil when roles do
 	// not matter. With FollowersOnly, members that do not are left out.
 	Role          func(context.Context, Member) (string, error)
@@ -79,6 +82,7 @@ func (b *Backup) Run(ctx context.Context) (*BackupReport, error) {
 	if inv.objects, err = b.readObjects(ctx); err != nil {
 		return report, err
 	}
+	b.Workers.removeLeft(ctx, b.Log)
 	writer, err := b.Repository.Begin(ctx, b.planOf(inv), b.Attempt)
 	if err != nil {
 		return report, fmt.Errorf("begin backup %s of %s: %w", b.ID, b.Set, err)

@@ -20,6 +20,7 @@ func (c *capture) files(ctx context.Context, member Member) (commit record.Commi
 		if err != nil {
 			return report, err
 		}
+		c.job.FromSnapshot.describe(&report)
 		counts, err := filetree.CountsOf(report)
 		if err == nil {
 			c.job.Log.Info("files read", "ordinal", member.Ordinal, "directory", member.Address,

@@ -23,10 +23,13 @@ type FileWorkers struct {
 	Run     statefulset.Run
 	// Fuzzy consents to files of programs that run.
 	Fuzzy bool
+	// Snapshots have workers read claims made of volume snapshots; nil: the set's own.
+	Snapshots *FileSnapshots
 	// StartTimeout bounds the wait for a worker's pod to start.
 	StartTimeout time.Duration
-	// Env is what a worker is told besides what the run itself was.
-	Env func(id record.BackupID, ordinal int) map[string]string
+	// Env is what a worker is told besides what the run itself was. from is nil
+	// where it reads the set's own claim.
+	Env func(id record.BackupID, ordinal int, from *FromSnapshot) map[string]string
 	// Out takes the workers' logs.
 	Out io.Writer
 
@@ -70,6 +73,9 @@ func (f *FileWorkers) Discover(ctx context.Context) (Inventory, error) {
 // that are written meanwhile without the user's consent. It finds the nodes that
 // claims are on.
 func (f *FileWorkers) check(ctx context.Context, inv Inventory) error {
+	if f.Snapshots != nil {
+		return f.locate(ctx, inv)
+	}
 	users, err := f.workers.Users(ctx)
 	if err != nil {
 		return err
@@ -94,10 +100,10 @@ func (f *FileWorkers) check(ctx context.Context, inv Inventory) error {
 		switch {
 		case slices.Contains(claim.AccessModes, "ReadWriteOncePod"):
 			refused = append(refused, fmt.Errorf("%w: claim %s is ReadWriteOncePod and pod %s has it, so that no worker can mount it: "+
-				"scale the set to zero for the time of the backup, or use --method snapshot", ErrConfig, claim.Name, names))
+				"scale the set to zero for the time of the backup, or have it read --from-snapshot", ErrConfig, claim.Name, names))
 		case !f.Fuzzy:
 			refused = append(refused, fmt.Errorf("%w: claim %s is in use by pod %s: files that are written meanwhile are not of one moment, and those of a running database are worth nothing; "+
-				"scale the set to zero for the time of the backup, use --method dump or snapshot, or consent with --fuzzy", ErrNeedsConsent, claim.Name, names))
+				"scale the set to zero for the time of the backup, have them read --from-snapshot, use --method dump or snapshot, or consent with --fuzzy", ErrNeedsConsent, claim.Name, names))
 		}
 	}
 	return errors.Join(refused...)
@@ -112,20 +118,29 @@ func shared(modes []string) bool {
 // not how it ended: one that was killed a moment after has done its work, and one
 // that ended well without it has not.
 func (c *capture) work(ctx context.Context, member Member) (record.Commit, record.Report, error) {
-	f := c.job.Workers
-	result, err := f.workers.Work(ctx, f.members[member.Ordinal], f.nodes[member.Ordinal], f.Env(c.writer.Plan().ID, member.Ordinal), f.Out)
+	result, report, err := c.worked(ctx, member)
 	commit, ok, lookErr := c.writer.Committed(ctx, member.Ordinal)
 	switch {
 	case lookErr != nil:
-		return commit, record.Report{}, errors.Join(err, fmt.Errorf("look for the worker's commit: %w", lookErr))
+		return commit, report, errors.Join(err, fmt.Errorf("look for the worker's commit: %w", lookErr))
 	case ok && err != nil:
-		c.job.Log.Warn("the member is committed, and its worker stays behind; it goes with the run's Job", "ordinal", member.Ordinal, "error", err)
-		return commit, record.Report{}, nil
+		c.job.Log.Warn("the member is committed, and what it was read by stays behind; it goes with the run's Job", "ordinal", member.Ordinal, "error", err)
+		return commit, report, nil
 	case ok || err != nil:
-		return commit, record.Report{}, err
+		return commit, report, err
 	default:
-		return commit, record.Report{}, workerError(result)
+		return commit, report, workerError(result)
 	}
+}
+
+// worked has a worker do its work. The report is what is known of it here.
+func (c *capture) worked(ctx context.Context, member Member) (statefulset.JobResult, record.Report, error) {
+	f := c.job.Workers
+	if f.Snapshots != nil {
+		return c.workedFromSnapshot(ctx, member)
+	}
+	result, err := f.workers.Work(ctx, f.members[member.Ordinal], f.nodes[member.Ordinal], f.Env(c.writer.Plan().ID, member.Ordinal, nil), f.Out)
+	return result, record.Report{}, err
 }
 
 // workerError says why a worker has not committed its member.
@@ -158,7 +173,11 @@ const (
 // removeWorker takes away what an attempt that was killed has left of a member
 // that is committed.
 func (c *capture) removeWorker(ctx context.Context) {
-	if err := c.job.Workers.workers.Remove(ctx, c.planned.Ordinal); err != nil {
+	remove := c.job.Workers.workers.Remove
+	if c.job.Workers.Snapshots != nil {
+		remove = c.job.Workers.removeTemporary
+	}
+	if err := remove(ctx, c.planned.Ordinal); err != nil {
 		c.job.Log.Warn("a worker of a killed attempt stays behind; it goes with the run's Job", "ordinal", c.planned.Ordinal, "error", err)
 	}
 }

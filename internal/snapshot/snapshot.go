@@ -3,9 +3,9 @@
 // was cut.
 //
 // Its central type is [Snapshotter]. Beside it stand the optional powers
-// [Preparer], [Copier], [Together], [RightsChecker], [BlockReader] and [BlockWriter],
-// interfaces of their own because not every provider has them. Whether a database stands still meanwhile, and
-// what becomes of the replica that gets the volume, is decided elsewhere: a
+// [Preparer], [Explainer], [Copier], [Together], [RightsChecker], [BlockReader] and
+// [BlockWriter], interfaces of their own because not every provider has them. Whether a database stands still meanwhile,
+// and what becomes of the replica that gets the volume, is decided elsewhere: a
 // snapshotter knows claims and volumes, not databases, repositories or sets.
 //
 // The promise that everything else rests on: Cut returns nil only if every
@@ -141,6 +141,17 @@ type Preparer interface {
 	// Scrap removes what Prepare has made for a claim and no claim has been
 	// bound to, by whatever run. Nothing there: nil.
 	Scrap(ctx context.Context, t Target) error
+}
+
+// Explainer is the power of a snapshotter that can say, before anything is cut
+// and after a claim was made, what stands in Provision's way.
+type Explainer interface {
+	// CheckFit returns ErrUnfit when Provision would refuse the target's class or
+	// mode for a snapshot of the located volume. It changes nothing.
+	CheckFit(ctx context.Context, v Volume, t Target) error
+	// CheckBound says why a claim that Provision made has no volume yet; nil when
+	// it has one.
+	CheckBound(ctx context.Context, t Target) error
 }
 
 // Copier is the power of a snapshotter whose provider copies snapshots to

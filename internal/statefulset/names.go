@@ -12,8 +12,10 @@ const (
 	labelName      = "app.kubernetes.io/name"
 	labelComponent = "app.kubernetes.io/component"
 	labelManagedBy = "app.kubernetes.io/managed-by"
-	// labelWorker is on the Jobs and pods that read a set's files.
-	labelWorker = "keepset/worker"
+	// labelWorker is on the Jobs and pods that read a set's files, and on the claims
+	// that were made for them.
+	labelWorker   = "keepset/worker"
+	workerOfFiles = "files"
 
 	componentSeed    = "seed"
 	componentBackup  = "backup"

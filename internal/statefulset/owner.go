@@ -18,6 +18,10 @@ type WorkerSpec struct {
 	Template string
 	// UID and GID that the files belong to; 0 takes what the set's own pods run as.
 	UID, GID int64
+	// Temporary: workers read claims that were made for them, see
+	// [Workers.TemporaryClaim], whose class is Class; empty: that of the set's own.
+	Temporary bool
+	Class     string
 	// Root has the workers run as root, with the capability that their work takes
 	// and no other: for files of several owners.
 	Root bool

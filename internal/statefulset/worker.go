@@ -35,6 +35,7 @@ type Workers struct {
 	set      Set
 	template ClaimTemplate
 	run      Run
+	spec     WorkerSpec
 	own      *batchv1.Job
 	who      identity
 	// StartTimeout bounds the wait for a worker's pod to start.
@@ -48,7 +49,7 @@ func (c *Client) NewWorkers(ctx context.Context, set Set, spec WorkerSpec, run R
 	if err != nil {
 		return nil, err
 	}
-	w := &Workers{client: c, set: set, template: t, run: run, startTimeout: startTimeout}
+	w := &Workers{client: c, set: set, template: t, run: run, spec: spec, startTimeout: startTimeout}
 	if w.who, err = spec.identity(set.object, t.Name); err != nil {
 		return nil, err
 	}
@@ -98,11 +99,21 @@ func (w *Workers) name(ordinal int) string {
 	return fmt.Sprintf("%.36s-files-%d-%x", w.set.Name, ordinal, sum[:4])
 }
 
+// labels of an ordinal's worker.
+func (w *Workers) labels(ordinal int) map[string]string {
+	labels := labelsOf(w.set.Name, componentBackup)
+	labels[LabelOrdinal], labels[LabelRun], labels[labelWorker] = strconv.Itoa(ordinal), w.run.ID, workerOfFiles
+	return labels
+}
+
 // job is the worker of a member. node is where it has to run; empty: anywhere.
 func (w *Workers) job(m Member, node string, env map[string]string) *batchv1.Job {
-	pod := workerPod(w.own.Spec.Template, w.who, w.Claim(m).Name, false)
-	labels := labelsOf(w.set.Name, componentBackup)
-	labels[LabelOrdinal], labels[LabelRun], labels[labelWorker] = strconv.Itoa(m.Ordinal), w.run.ID, "files"
+	claim := w.Claim(m).Name
+	if w.spec.Temporary {
+		claim = w.name(m.Ordinal)
+	}
+	pod := workerPod(w.own.Spec.Template, w.who, claim, false)
+	labels := w.labels(m.Ordinal)
 	if pod.Labels == nil {
 		pod.Labels = map[string]string{}
 	}
@@ -231,7 +242,7 @@ func orElse(text, otherwise string) string {
 }
 
 // Remove deletes the worker of an ordinal, if there is one, and waits until its
-// pods are gone: the claim may be wanted elsewhere.
+// pods are gone: the claim may be wanted elsewhere. A temporary claim stays.
 func (w *Workers) Remove(ctx context.Context, ordinal int) error {
 	return w.remove(ctx, w.name(ordinal))
 }

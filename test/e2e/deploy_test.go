@@ -140,8 +140,8 @@ func TestComponentsBuild(t *testing.T) {
 	require.NoError(t, err, out)
 }
 
-// TestOptInComponents: the overlay csi with all that is commented out in it
-// builds, the API server takes it, and its bindings, which belong to the whole
+// TestOptInComponents: the overlays csi and files with all that is commented out in
+// them build, the API server takes them, and their bindings, which belong to the whole
 // cluster, are for the service accounts of its namespace, under its name.
 func TestOptInComponents(t *testing.T) {
 	t.Parallel()
@@ -163,5 +163,15 @@ func TestOptInComponents(t *testing.T) {
 		}
 	}
 	out, err := c.tryInput(built, "apply", "--dry-run=server", "--warnings-as-errors", "-f", "-")
+	require.NoError(t, err, out)
+
+	kustomization = filepath.Join(root, "overlays/files/kustomization.yaml")
+	text = strings.ReplaceAll(readFile(t, kustomization), "  # - ../../components/", "  - ../../components/")
+	text = strings.Replace(text, "namespace: default", "namespace: "+c.ns, 1)
+	require.NoError(t, os.WriteFile(kustomization, []byte(text), 0o600))
+	built, objects = c.kustomize(filepath.Dir(kustomization))
+	require.Contains(t, objects, "Role/keepset-backup-files-snapshots")
+	require.Contains(t, objects["ClusterRoleBinding/keepset-files-look:"+c.ns], "namespace: "+c.ns)
+	out, err = c.tryInput(built, "apply", "--dry-run=server", "--warnings-as-errors", "-f", "-")
 	require.NoError(t, err, out)
 }

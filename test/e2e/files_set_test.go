@@ -27,11 +27,14 @@ type filesSet struct {
 	folder string
 }
 
-// filesOptions shape the set. UID 0 leaves open as whom its pods run.
+// filesOptions shape the set. UID 0 leaves open as whom its pods run, FSGroup 0
+// whose new volumes are.
 type filesOptions struct {
-	Replicas, UID int
-	Mode, Class   string
-	Size          string
+	Replicas, UID, FSGroup int
+	Mode, Class            string
+	Size                   string
+	// component beside files.
+	component string
 	// settings of the ConfigMap keepset.
 	settings map[string]string
 }
@@ -49,7 +52,7 @@ func newFilesSet(t *testing.T, security string, o filesOptions) *filesSet {
 	for k, v := range o.settings {
 		settings += fmt.Sprintf("  %s: %q\n", k, v)
 	}
-	s.folder = s.overlay(shopOptions{shipped: "files", patches: []string{settings, `
+	s.folder = s.overlay(shopOptions{shipped: "files", component: o.component, patches: []string{settings, `
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata: {name: keepset-seed}

@@ -100,7 +100,7 @@ func TestFilesOfOnePod(t *testing.T) {
 	s := newFilesSet(t, "baseline", filesOptions{Replicas: 1, Mode: "ReadWriteOncePod", Class: "csi-standard", settings: map[string]string{"KEEPSET_WORKER_UID": "1000"}})
 	s.kubectl("exec", "www-0", "--", "bash", "-c", "echo hello > /www/file")
 	s.fuzzy()
-	s.refused("beside", "data-www-0 is ReadWriteOncePod", "pod www-0", "scale the set to zero", "--method snapshot")
+	s.refused("beside", "data-www-0 is ReadWriteOncePod", "pod www-0", "scale the set to zero", "--from-snapshot")
 	s.scale(0)
 	s.jobOK("keepset-backup", "alone")
 	require.Equal(t, "complete", s.backups()[0].Status)

@@ -36,8 +36,9 @@ metadata: {name: keepset}
 data: {AWS_ENDPOINT_URL_EC2: "` + ec2URL + `", AWS_ENDPOINT_URL_EBS: "` + ec2URL + `"}
 `
 
-// clusterWide are the overlays with rights outside of the namespace.
-var clusterWide = map[string]bool{"mysql-ebs": true, "csi": true}
+// clusterWide are the overlays with rights outside of the namespace, or with a
+// component that has them.
+var clusterWide = map[string]bool{"mysql-ebs": true, "csi": true, "files": true}
 
 // bindingsOf gives an overlay's ClusterRoleBindings the names of this
 // namespace, as docs/ebs.md asks of whoever wraps the overlay.

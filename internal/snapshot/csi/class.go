@@ -26,6 +26,14 @@ type snapshotClass struct {
 // classOf finds the class for volumes of a driver: the configured one, else
 // the driver's default, else its only one.
 func (s *Snapshotter) classOf(ctx context.Context, driver string) (snapshotClass, error) {
+	class, err := s.findClass(ctx, driver)
+	if err == nil {
+		err = s.goes(class)
+	}
+	return class, err
+}
+
+func (s *Snapshotter) findClass(ctx context.Context, driver string) (snapshotClass, error) {
 	if s.class != "" {
 		return s.namedClass(ctx, driver)
 	}
@@ -85,7 +93,7 @@ func (s *Snapshotter) classes(ctx context.Context) ([]volumesnapshotv1.VolumeSna
 
 // chosen warns, once, of a class whose snapshots do not outlive their objects.
 func (s *Snapshotter) chosen(class volumesnapshotv1.VolumeSnapshotClass) snapshotClass {
-	if class.DeletionPolicy == volumesnapshotv1.VolumeSnapshotContentDelete {
+	if class.DeletionPolicy == volumesnapshotv1.VolumeSnapshotContentDelete && s.temporary == nil {
 		if _, told := s.warned.LoadOrStore(class.Name, true); !told {
 			s.log.Warn("whoever deletes the VolumeSnapshots, or their namespace, deletes the volume snapshots; a class with deletionPolicy Retain keeps them",
 				"class", class.Name, "driver", class.Driver, "deletionPolicy", class.DeletionPolicy)

@@ -44,6 +44,12 @@
 // the VolumeSnapshot or its namespace deletes the snapshot. Cut warns about
 // such a class. Under Retain the snapshot outlives both, and Delete needs a
 // right on VolumeSnapshotContents.
+//
+// # What a run needs for a while
+//
+// A Snapshotter that is [Temporary] cuts for one run, which deletes what it cut
+// before it ends. Its VolumeSnapshots have a purpose of their own, so that neither
+// kind is ever taken for the other, and nothing whose class would keep it is made.
 package csi
 
 import (
@@ -80,9 +86,13 @@ type Options struct {
 	Grace time.Duration
 	// Bind is how long a claim may take to be bound; default 30 minutes.
 	Bind time.Duration
+	// Temporary, if not nil, says that what is cut and provisioned is needed by one
+	// run only.
+	Temporary *Temporary
 }
 
-// Snapshotter implements [snapshot.Snapshotter] and [snapshot.Preparer].
+// Snapshotter implements [snapshot.Snapshotter], [snapshot.Preparer] and
+// [snapshot.Explainer].
 type Snapshotter struct {
 	kube      kubernetes.Interface
 	snapshots versioned.Interface
@@ -92,6 +102,9 @@ type Snapshotter struct {
 	patience  snapshot.Patience
 	grace     time.Duration
 	bind      time.Duration
+	temporary *Temporary
+	// purpose of the VolumeSnapshots that are cut, listed and deleted.
+	purpose string
 	// cutting lets cuts of one name follow each other.
 	cutting locks
 	// warned has the classes whose deletion policy was complained of.
@@ -101,6 +114,7 @@ type Snapshotter struct {
 var (
 	_ snapshot.Snapshotter = (*Snapshotter)(nil)
 	_ snapshot.Preparer    = (*Snapshotter)(nil)
+	_ snapshot.Explainer   = (*Snapshotter)(nil)
 )
 
 // cutPoll is the longest time between two looks while a database is held still.
@@ -111,7 +125,10 @@ const cutPoll = 100 * time.Millisecond
 func New(o Options) *Snapshotter {
 	s := &Snapshotter{
 		kube: o.Kube, snapshots: o.Snapshots, class: o.Class, clock: o.Clock, log: o.Log,
-		patience: o.Patience, grace: o.Grace, bind: o.Bind,
+		patience: o.Patience, grace: o.Grace, bind: o.Bind, temporary: o.Temporary, purpose: purposeBackup,
+	}
+	if s.temporary != nil {
+		s.purpose = purposeTemporary
 	}
 	if s.clock == nil {
 		s.clock = clock.RealClock{}

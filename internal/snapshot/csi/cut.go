@@ -75,7 +75,7 @@ func (s *Snapshotter) wanted(ctx context.Context, name string, volumes []snapsho
 			return nil, fmt.Errorf("cut claim %s: it is named twice", key)
 		}
 		seen[key] = true
-		vs, err := newSnapshot(name, v, classes[v.Driver])
+		vs, err := s.newSnapshot(name, v, classes[v.Driver])
 		if err != nil {
 			return nil, err
 		}

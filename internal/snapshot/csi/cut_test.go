@@ -126,7 +126,7 @@ func TestCutLeavesAStrangerAlone(t *testing.T) {
 			f := newFakeCluster(t)
 			s := f.snapshotter()
 			volumes := f.locate(t, s, "data-mysql-0")
-			vs, err := newSnapshot(cutName, volumes[0], snapshotClass{})
+			vs, err := New(Options{}).newSnapshot(cutName, volumes[0], snapshotClass{})
 			require.NoError(t, err)
 			change(vs)
 			require.NoError(t, f.snaps.Tracker().Add(vs))

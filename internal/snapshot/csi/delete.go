@@ -34,7 +34,7 @@ func (s *Snapshotter) Delete(ctx context.Context, owner snapshot.Owner, r snapsh
 	if err != nil {
 		return err
 	}
-	if !bears(vs, owner, purposeBackup) {
+	if !bears(vs, owner, s.purpose) {
 		return fmt.Errorf("delete VolumeSnapshot %s/%s: %w: it does not bear the labels of set %s, so it is left alone", r.Namespace, r.Name, snapshot.ErrInUse, owner.Set)
 	}
 	if r.ID != "" {

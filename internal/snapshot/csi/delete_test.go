@@ -181,7 +181,7 @@ func TestListUnfinished(t *testing.T) {
 	f := newFakeCluster(t)
 	s := f.snapshotter()
 	volumes := f.locate(t, s, "data-mysql-0")
-	vs, err := newSnapshot(cutName, volumes[0], snapshotClass{})
+	vs, err := New(Options{}).newSnapshot(cutName, volumes[0], snapshotClass{})
 	require.NoError(t, err)
 	vs.Annotations[annotationRecord] = "{broken"
 	f.set(func() { f.still = true })

@@ -88,7 +88,7 @@ func remedy(resource, verb string) string {
 	case resource == "volumesnapshotcontents" && !(verb == "get"):
 		return "the opt-in ClusterRole keepset-snapshot-restore of deploy/cronjob/components/csi-volume-restore allows it"
 	case resource == "volumesnapshots" || resource == "persistentvolumeclaims":
-		return "the rule is in deploy/cronjob/components/csi-snapshots or deploy/cronjob/base"
+		return "the rule is in deploy/cronjob/base or deploy/cronjob/components/csi-snapshots or, for files, deploy/cronjob/components/files-snapshots"
 	case reads:
 		return "the ClusterRole keepset-snapshot-look of deploy/cronjob/components/csi-snapshots allows it"
 	default:

@@ -31,7 +31,7 @@ func (s *Snapshotter) fits(ctx context.Context, r snapshot.Ref, t snapshot.Targe
 		return nil, fmt.Errorf("%s: %w: its class %s makes volumes by %s, and the snapshot of claim %s is %s's; choose a class of that driver",
 			name, snapshot.ErrUnfit, class.Name, class.Provisioner, r.Claim, r.Driver)
 	}
-	return class, nil
+	return class, s.goesToo(name, class)
 }
 
 func modeOf(block bool) corev1.PersistentVolumeMode {

@@ -22,7 +22,7 @@ func (s *Snapshotter) List(ctx context.Context, owner snapshot.Owner) iter.Seq2[
 			yield(snapshot.Ref{}, fmt.Errorf("list the VolumeSnapshots of namespace %s: %w", owner.Set.Namespace, err))
 			return
 		}
-		options := metav1.ListOptions{LabelSelector: selector(owner), Limit: listPage}
+		options := metav1.ListOptions{LabelSelector: selector(owner, s.purpose), Limit: listPage}
 		for {
 			page, err := s.snapshots.SnapshotV1().VolumeSnapshots(owner.Set.Namespace).List(ctx, options)
 			if err != nil {
@@ -31,7 +31,7 @@ func (s *Snapshotter) List(ctx context.Context, owner snapshot.Owner) iter.Seq2[
 			}
 			for i := range page.Items {
 				vs := &page.Items[i]
-				if !bears(vs, owner, purposeBackup) {
+				if !bears(vs, owner, s.purpose) {
 					continue
 				}
 				content, err := s.boundContent(ctx, vs)

@@ -42,7 +42,7 @@ func (s *Snapshotter) Locate(ctx context.Context, volumes []snapshot.Volume) ([]
 	}
 	if err := errors.Join(
 		listed(snapshot.ErrNotFound, absent, "a volume snapshot needs every claim of its member bound"),
-		listed(snapshot.ErrUnsupported, foreign, "leave them out, or use another method than snapshot"),
+		listed(snapshot.ErrUnsupported, foreign, s.without()),
 	); err != nil {
 		return nil, err
 	}

@@ -21,15 +21,17 @@ const (
 	// labelOwner is a hash of cluster, namespace and set; the annotations below
 	// say which.
 	labelOwner = "keepset/owner"
-	// labelPurpose is purposeBackup, or purposeRestore for what stands in for
-	// a snapshot while a claim is made from it.
+	// labelPurpose is purposeBackup, purposeRestore for what stands in for a
+	// snapshot while a claim is made from it, or purposeTemporary for what one run
+	// needs.
 	labelPurpose = "keepset/purpose"
 	// labelSet and labelOrdinal are for people with kubectl.
 	labelSet     = "keepset/set"
 	labelOrdinal = "keepset/ordinal"
 
-	purposeBackup  = "backup"
-	purposeRestore = "restore"
+	purposeBackup    = "backup"
+	purposeRestore   = "restore"
+	purposeTemporary = "temporary"
 )
 
 // Annotations of what a Snapshotter makes.
@@ -146,7 +148,7 @@ func bearsPurpose(m metav1.Object, purpose string) bool {
 	return m.GetLabels()[labelManagedBy] == managedBy && m.GetLabels()[labelPurpose] == purpose
 }
 
-// selector finds the VolumeSnapshots of an owner's backups.
-func selector(o snapshot.Owner) string {
-	return labelManagedBy + "=" + managedBy + "," + labelOwner + "=" + ownerHash(o) + "," + labelPurpose + "=" + purposeBackup
+// selector finds the VolumeSnapshots that were cut for an owner and a purpose.
+func selector(o snapshot.Owner, purpose string) string {
+	return labelManagedBy + "=" + managedBy + "," + labelOwner + "=" + ownerHash(o) + "," + labelPurpose + "=" + purpose
 }

@@ -56,7 +56,7 @@ func complete(r snapshot.Ref, vs *volumesnapshotv1.VolumeSnapshot, content *volu
 }
 
 // newSnapshot is the VolumeSnapshot that Cut makes for a volume.
-func newSnapshot(cut string, v snapshot.Volume, class snapshotClass) (*volumesnapshotv1.VolumeSnapshot, error) {
+func (s *Snapshotter) newSnapshot(cut string, v snapshot.Volume, class snapshotClass) (*volumesnapshotv1.VolumeSnapshot, error) {
 	vs := &volumesnapshotv1.VolumeSnapshot{
 		ObjectMeta: metav1.ObjectMeta{Name: snapshotName(v.Owner, cut, v.Claim), Namespace: v.Namespace},
 		Spec:       volumesnapshotv1.VolumeSnapshotSpec{Source: volumesnapshotv1.VolumeSnapshotSource{PersistentVolumeClaimName: &v.Claim}},
@@ -64,7 +64,8 @@ func newSnapshot(cut string, v snapshot.Volume, class snapshotClass) (*volumesna
 	if class.name != "" {
 		vs.Spec.VolumeSnapshotClassName = &class.name
 	}
-	mark(&vs.ObjectMeta, v.Owner, purposeBackup, v.Ordinal)
+	mark(&vs.ObjectMeta, v.Owner, s.purpose, v.Ordinal)
+	vs.OwnerReferences = s.owners()
 	text, err := encodeRecord(refOf(v, cut, vs.Name))
 	if err != nil {
 		return nil, err
