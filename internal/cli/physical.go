@@ -8,21 +8,66 @@ import (
 	"strings"
 
 	"keepset/internal/dbdump"
+	"keepset/internal/dbdump/mysql"
 	"keepset/internal/dbdump/postgres"
+	"keepset/internal/filetree"
 	"keepset/internal/job"
 	"keepset/internal/record"
 )
 
 // physical makes the job one that takes the servers' files.
 func (f *BackupFlags) physical(b *job.Backup) error {
-	if f.Server.engine() != enginePostgres {
-		return Usage("--method %s is for --engine %s; the engine is %s", record.MethodPhysical, enginePostgres, f.Server.engine())
+	switch f.Server.engine() {
+	case enginePostgres:
+	case engineMySQL:
+		if f.Server.StopReplica || f.Server.LockMode != string(mysql.LockAuto) {
+			return Usage("--lock-mode and --allow-stopping-replica are for --method %s: mariadb-backup locks in its own way", record.MethodDump)
+		}
+		if f.Server.MySQLPrograms != "" && len(f.Sources) == 0 {
+			return Usage("--mysql-programs goes with --source: in Kubernetes mariadb-backup is run in the database's own container, where its files are")
+		}
+	default:
+		return Usage("--method %s is for the engines %s and %s; the engine is %s", record.MethodPhysical, enginePostgres, engineMySQL, f.Server.engine())
 	}
 	if len(f.Server.patterns()) > 0 {
 		return Usage("--method %s takes a server's files as a whole: it goes with neither --database nor --exclude", record.MethodPhysical)
 	}
 	b.Plan.Method = record.MethodPhysical
 	return nil
+}
+
+// serverFiles makes the files of a server, of whatever engine the backup is.
+type serverFiles struct {
+	postgres *postgresBase
+	mysql    mysql.CopyRestore
+}
+
+// Check implements job.Base.
+func (b *serverFiles) Check(ctx context.Context, r record.Report) error {
+	if !mysql.IsCopy(r) {
+		return b.postgres.Check(ctx, r)
+	}
+	if flag := b.postgres.particular(); flag != "" {
+		return fmt.Errorf("%w: %s is for the files of PostgreSQL, and the backup holds those of MariaDB", job.ErrConfig, flag)
+	}
+	if err := b.mysql.Check(r); err != nil {
+		return fmt.Errorf("%w: %w", job.ErrConfig, err)
+	}
+	return nil
+}
+
+// Restore implements job.Base.
+func (b *serverFiles) Restore(ctx context.Context, source filetree.Source) (record.Report, error) {
+	if mysql.IsCopy(source.Report()) {
+		return b.mysql.Restore(ctx, source)
+	}
+	return b.postgres.Restore(ctx, source)
+}
+
+// serverFiles says what becomes of a server's files in dir.
+func (f *LoadFlags) serverFiles(a *App, dir string, workers int) (*serverFiles, error) {
+	base, err := f.base(a, dir, workers)
+	return &serverFiles{postgres: base, mysql: mysql.CopyRestore{Path: dir, Workers: workers}}, err
 }
 
 // postgresBase makes the files of a PostgreSQL server, after its upstream has been asked.

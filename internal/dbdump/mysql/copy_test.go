@@ -1,0 +1,215 @@
+package mysql
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"keepset/internal/filetree"
+	"keepset/internal/record"
+	"keepset/test/servers"
+)
+
+// memoryFiles keeps the streams of a copy.
+type memoryFiles struct {
+	mu      sync.Mutex
+	streams map[string]*memoryFile
+	report  record.Report
+}
+
+type memoryFile struct {
+	bytes.Buffer
+	closed bool
+}
+
+func (f *memoryFile) Section(string, []byte) error        { return nil }
+func (f *memoryFile) Reuse(string, []byte) (int64, error) { return 0, nil }
+func (f *memoryFile) Forget()                             {}
+func (f *memoryFile) Cut() error                          { return nil }
+func (f *memoryFile) Close() error                        { f.closed = true; return nil }
+func (f *memoryFile) Abort(error)                         {}
+
+func (m *memoryFiles) Create(_ context.Context, name string) (filetree.Stream, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.streams == nil {
+		m.streams = map[string]*memoryFile{}
+	}
+	if m.streams[name] != nil {
+		return nil, fmt.Errorf("stream %s twice", name)
+	}
+	m.streams[name] = &memoryFile{}
+	return m.streams[name], nil
+}
+
+func (m *memoryFiles) Report() record.Report { return m.report }
+
+func (m *memoryFiles) Streams() (names []string) {
+	for name := range m.streams {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+func (m *memoryFiles) Open(_ context.Context, name string) (io.ReadCloser, error) {
+	s := m.streams[name]
+	if s == nil || !s.closed {
+		return nil, fmt.Errorf("no whole stream %s", name)
+	}
+	return io.NopCloser(bytes.NewReader(s.Bytes())), nil
+}
+
+// installed is the mariadb-backup of the tests.
+func installed(t testing.TB) Local { return Local{Dir: filepath.Dir(servers.Tool(t, backupProgram))} }
+
+// copyOptions are those of a copy by the account.
+func copyOptions(t testing.TB, s *servers.MySQL) Options {
+	o := options(t, s)
+	o.Programs = installed(t)
+	return o
+}
+
+// copied takes a copy, which must succeed and end every stream whole.
+func copied(t testing.TB, o Options) *memoryFiles {
+	t.Helper()
+	m := &memoryFiles{}
+	var err error
+	m.report, err = newEngine(t, o).Copy(t.Context(), m)
+	require.NoError(t, err)
+	for name, s := range m.streams {
+		require.True(t, s.closed, name)
+	}
+	return m
+}
+
+// readied restores a copy and makes it ready for a server.
+func readied(t testing.TB, m *memoryFiles) (volume string) {
+	t.Helper()
+	volume = t.TempDir()
+	o := CopyRestore{Path: volume + "/data", Workers: 2}
+	require.NoError(t, o.Check(m.report))
+	r, err := o.Restore(t.Context(), m)
+	require.NoError(t, err)
+	require.Contains(t, strings.Join(r.Warnings, "\n"), "--prepare --target-dir="+o.Path)
+	out, err := exec.CommandContext(t.Context(), servers.Tool(t, backupProgram), "--prepare", "--target-dir="+o.Path).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	require.True(t, strings.HasSuffix(strings.TrimSpace(string(out)), completed), "%s", out)
+	return volume
+}
+
+// copyAdopter is an engine for a seed on copied files.
+func copyAdopter(t testing.TB, s *servers.MySQL) *Engine {
+	t.Helper()
+	o := options(t, s)
+	o.Load = LoadOptions{Follower: true, Copied: true}
+	return newEngine(t, o)
+}
+
+// busy writes, and makes, changes, renames and drops tables of several engines, until stop is called.
+func busy(t testing.TB, s *servers.MySQL) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	db := s.DB(t)
+	for i := range 10 {
+		s.Exec(t, fmt.Sprintf("CREATE TABLE d.m%d (a INT) ENGINE=MyISAM", i), fmt.Sprintf("CREATE TABLE d.a%d (a INT, c TEXT) ENGINE=Aria", i), fmt.Sprintf("CREATE TABLE d.i%d (a INT)", i))
+	}
+	ended := make(chan error, 2)
+	work := func(statements func(n int) []string) {
+		for n := 0; ctx.Err() == nil; n++ {
+			for _, q := range statements(n) {
+				if _, err := db.ExecContext(context.WithoutCancel(ctx), q); err != nil {
+					ended <- fmt.Errorf("%s: %w", q, err)
+					return
+				}
+			}
+		}
+		ended <- nil
+	}
+	go work(func(int) []string { return []string{"INSERT INTO d.t (v) VALUES (LEFT(UUID(), 20))"} })
+	go work(func(n int) []string {
+		i := n % 10
+		return []string{
+			fmt.Sprintf("INSERT INTO d.m%d VALUES (%d)", i, n), fmt.Sprintf("ALTER TABLE d.m%d ENGINE=MyISAM, COMMENT='%d'", i, n),
+			fmt.Sprintf("RENAME TABLE d.m%d TO d.mm, d.mm TO d.m%d", i, i),
+			fmt.Sprintf("DROP TABLE d.a%d", i), fmt.Sprintf("CREATE TABLE d.a%d (a INT, c TEXT) ENGINE=Aria", i), fmt.Sprintf("INSERT INTO d.a%d VALUES (%d, REPEAT('x', 100))", i, n),
+			fmt.Sprintf("TRUNCATE TABLE d.i%d", i), fmt.Sprintf("INSERT INTO d.i%d VALUES (%d)", i, n), fmt.Sprintf("RENAME TABLE d.i%d TO d.ii, d.ii TO d.i%d", i, i),
+			fmt.Sprintf("ALTER TABLE d.i%d COMMENT='%d', ALGORITHM=COPY", i, n), "UPDATE d.big SET v = REVERSE(v) WHERE id % 97 = 0",
+		}
+	})
+	return func() {
+		cancel()
+		for range 2 {
+			require.NoError(t, <-ended)
+		}
+	}
+}
+
+// sameTables compares all tables of the database d. Nobody may be writing.
+func sameTables(t testing.TB, a, b *servers.MySQL) {
+	t.Helper()
+	var names []string
+	db := a.DB(t)
+	rows, err := db.QueryContext(t.Context(), "SELECT CONCAT('d.', TABLE_NAME) FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'd' AND TABLE_NAME <> 'ticks' ORDER BY 1")
+	require.NoError(t, err)
+	for rows.Next() {
+		var name string
+		require.NoError(t, rows.Scan(&name))
+		names = append(names, name)
+	}
+	require.NoError(t, errors.Join(rows.Err(), rows.Close()))
+	sums := func(db *sql.DB) string {
+		return strings.Join((&describer{t: t, db: db}).lines("CHECKSUM TABLE "+strings.Join(names, ", ")), "\n")
+	}
+	require.Greater(t, len(names), 30)
+	want, other := sums(db), b.DB(t)
+	require.Eventually(t, func() bool { return sums(other) == want }, 2*time.Minute, 200*time.Millisecond)
+}
+
+// A server that is written to and whose tables are made, changed, renamed and dropped is copied, and the copy follows it
+// from the recorded position, and so does one of a follower.
+func TestCopyUnderLoad(t *testing.T) {
+	t.Parallel()
+	f := flavours()[0].with("log_slave_updates=ON")
+	require.Equal(t, "mariadb", f.name)
+	p, up := primary(t, f)
+	p.Exec(t, "USE d", "CREATE TABLE d.big (id INT AUTO_INCREMENT PRIMARY KEY, v TEXT)", "INSERT INTO d.big (v) SELECT REPEAT(MD5(seq), 30) FROM seq_1_to_8000")
+	stop := busy(t, p)
+	o := copyOptions(t, p)
+	p.Exec(t, documented(t, "#### Snapshot account on MariaDB")...)
+	o.User, o.Password = "keepset_snapshot", "change-me"
+	m := copied(t, o)
+	again := copied(t, o)
+	stop()
+	require.NotEmpty(t, m.streams[namesStream].String()+again.streams[namesStream].String(), "no file was called otherwise in the end: there was no load")
+	require.Nil(t, m.report.Coordinates.Upstream)
+	require.NotEmpty(t, m.report.Coordinates.GTID)
+	require.NotZero(t, m.report.Coordinates.Position)
+	require.Equal(t, p.Value(t, "SELECT @@server_id"), m.report.Coordinates.Server)
+	require.WithinDuration(t, time.Now(), m.report.CapturedAt, time.Hour)
+	require.Greater(t, len(m.report.Objects), 1, "the large table has a stream of its own")
+
+	p.Exec(t, "INSERT INTO d.t (v) VALUES ('after')")
+	for _, m := range []*memoryFiles{m, again} {
+		follower := seedFrom(t, f, readied(t, m))
+		e := copyAdopter(t, follower)
+		c, err := e.Adopt(t.Context(), m.report.Coordinates)
+		require.NoError(t, err)
+		require.Equal(t, m.report.Coordinates.GTID, c.GTID)
+		follow(t, copyAdopter(t, follower), c, up)
+		sameRows(t, p, follower)
+		sameTables(t, p, follower)
+	}
+}
