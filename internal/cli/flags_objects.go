@@ -62,10 +62,10 @@ func (f *FromNothingFlags) apply(r *job.Restore, servers *mysqlServers) error {
 }
 
 // applyFiles tells a job that fills claims with files, which needs no database.
-func (f *FromNothingFlags) applyFiles(r *job.Restore) error {
+func (f *FromNothingFlags) applyFiles(r *job.Restore, method string) error {
 	r.Objects = f.Objects
 	if f.PortForward || f.Password != "" || f.Replication != "" {
-		return Usage("--port-forward, --target-password-secret and --replication-password-secret are for databases: they do not go with --method %s", record.MethodFiles)
+		return Usage("--port-forward, --target-password-secret and --replication-password-secret are for databases: they do not go with --method %s", method)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"runtime"
 	"strconv"
@@ -134,33 +135,53 @@ func (w *lineWriter) Write(p []byte) (int, error) {
 // files fills the job for claims that are filled with files. What else their seed
 // pods need to know, such as the store's account, they have from the restore's own
 // Job by their environment.
-func (f *RestoreFlags) files(r *job.Restore) error {
+func (f *RestoreFlags) files(a *App, r *job.Restore) error {
 	template := ""
 	switch len(f.ClaimTemplates) {
 	case 0:
 	case 1:
 		template = f.ClaimTemplates[0]
 	default:
-		return Usage("--claim-template: with --method files one at a time")
+		return Usage("--claim-template: with --method %s one at a time", f.Method)
 	}
 	spec, err := f.Workers.spec(template)
 	if err != nil {
 		return err
 	}
-	r.Request.Follow = "none"
 	r.Files = &job.FilesRestore{
-		Spec: spec,
-		Args: func(plan *job.RestorePlan, item job.RestoreItem) []string {
-			return []string{
-				"load", "--target=file://" + statefulset.WorkerPath, "--repository=" + f.Repository.Store.URL, "--set=" + plan.From.String(),
-				"--backup=" + string(plan.Backup), "--ordinal=" + strconv.Itoa(item.Base), "--replace=false",
-				boolFlag("allow-incomplete", plan.Incomplete), boolFlag("allow-suspect", plan.Suspect),
-				boolFlag("no-owner", f.Files.NoOwner), boolFlag("no-devices", f.Files.NoDevices), boolFlag("no-xattrs", f.Files.NoXattrs),
-			}
+		Method: f.Method, Spec: spec, Env: notForLoad(),
+		Args: func(plan *job.RestorePlan, item job.RestoreItem, dir string) []string {
+			return append(f.loadArgs(a, plan, item, dir), boolFlag("no-owner", f.Files.NoOwner), boolFlag("no-devices", f.Files.NoDevices), boolFlag("no-xattrs", f.Files.NoXattrs))
 		},
-		Env: notForLoad(),
 	}
-	return f.FromNothing.applyFiles(r)
+	if f.Method == record.MethodPhysical {
+		err = f.bases(a, r)
+	} else {
+		r.Request.Follow = "none"
+	}
+	return errors.Join(err, f.FromNothing.applyFiles(r, f.Method))
+}
+
+// loadArgs are the arguments of a seed pod that brings the item's files to dir.
+func (f *RestoreFlags) loadArgs(a *App, plan *job.RestorePlan, item job.RestoreItem, dir string) []string {
+	return append([]string{
+		"load", "--target=file://" + dir, "--set=" + plan.From.String(),
+		"--backup=" + string(plan.Backup), "--ordinal=" + strconv.Itoa(item.Base), "--replace=false",
+		boolFlag("allow-incomplete", plan.Incomplete), boolFlag("allow-suspect", plan.Suspect),
+	}, f.repositoryArgs(a)...)
+}
+
+// repositoryArgs say of the repository what a seed pod does not have from its
+// environment, which is that of the restore's own Job.
+func (f *RestoreFlags) repositoryArgs(a *App) (args []string) {
+	theirs := pflag.NewFlagSet("", pflag.ContinueOnError)
+	new(RepositoryFlags).AddRead(theirs)
+	f.given.Visit(func(flag *pflag.Flag) {
+		if value := flag.Value.String(); theirs.Lookup(flag.Name) != nil && a.Getenv(EnvName(flag.Name)) != value {
+			args = append(args, "--"+flag.Name+"="+value)
+		}
+	})
+	return args
 }
 
 func boolFlag(name string, value bool) string { return "--" + name + "=" + strconv.FormatBool(value) }
@@ -169,7 +190,7 @@ func boolFlag(name string, value bool) string { return "--" + name + "=" + strco
 // `restore load`.
 func notForLoad() map[string]string {
 	env := map[string]string{}
-	for _, flag := range []string{"as-follower-of", "container", "include-path", "exclude-path", "metrics-push", "metrics-file"} {
+	for _, flag := range []string{"as-follower-of", "container", "include-path", "exclude-path", "metrics-push", "metrics-file", "tablespace", "replication-slot"} {
 		env[EnvName(flag)] = ""
 	}
 	return env

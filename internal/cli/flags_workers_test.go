@@ -2,10 +2,14 @@ package cli
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 
+	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/require"
 
+	"keepset/internal/job"
+	"keepset/internal/record"
 	"keepset/internal/statefulset"
 )
 
@@ -32,4 +36,50 @@ func TestWorkerFlags(t *testing.T) {
 		_, err := wrong.spec("")
 		require.Error(t, err)
 	}
+}
+
+// TestSeedPodArguments: a seed pod that loads files by itself is told what to load
+// and where to, and of the repository what is not in its environment, which it has
+// from the restore's own Job.
+func TestSeedPodArguments(t *testing.T) {
+	restore := func(args ...string) (*job.Restore, *RestoreFlags, error) {
+		f, fs := &RestoreFlags{}, pflag.NewFlagSet("run", pflag.ContinueOnError)
+		f.Add(fs)
+		require.NoError(t, fs.Parse(args))
+		a := &App{Environ: func() []string { return []string{"KEEPSET_STORE_TIMEOUT=1m0s", "KEEPSET_REPLICATION_PASSWORD=secret"} }}
+		r := &job.Restore{}
+		return r, f, f.files(a, r)
+	}
+	plan := &job.RestorePlan{From: record.SetID{Namespace: "shop", Name: "db"}, Backup: "20261120T131730Z-abc", Suspect: true}
+	item := job.RestoreItem{Ordinal: 2, Base: 1, Follow: "db-0.db:5432"}
+
+	r, _, err := restore("--method=files", "--repository=s3://b/p", "--store-timeout=1m", "--limit-download=7", "--no-devices")
+	require.NoError(t, err)
+	require.Equal(t, []string{
+		"load", "--target=file:///claim", "--set=shop/db", "--backup=20261120T131730Z-abc", "--ordinal=1", "--replace=false",
+		"--allow-incomplete=false", "--allow-suspect=true", "--limit-download=7", "--repository=s3://b/p",
+		"--no-owner=false", "--no-devices=true", "--no-xattrs=false",
+	}, r.Files.Args(plan, item, "/claim"))
+	require.Equal(t, "none", r.Request.Follow)
+	require.Nil(t, r.Files.Base)
+
+	const user = "--replication-user=copy"
+	r, _, err = restore("--method=physical", "--engine=postgres", user, "--replication-tls")
+	require.NoError(t, err)
+	args := r.Files.Args(plan, item, "/claim/pg")
+	require.Subset(t, args, []string{"--target=file:///claim/pg", "--as-follower-of=db-0.db:5432", user, "--replication-tls=true", "--no-owner=true"})
+	require.NotContains(t, strings.Join(args, " "), "secret")
+	item.Follow = ""
+	require.Contains(t, r.Files.Args(plan, item, "/claim"), "--as-follower-of=none")
+
+	r, _, err = restore("--method=physical", "--engine=postgres", "--worker-root")
+	require.NoError(t, err)
+	require.Contains(t, r.Files.Args(plan, item, "/claim"), "--no-owner=false", "root gives the files back to whom they belonged")
+	_, err = r.Files.Base("")
+	require.NoError(t, err, "a primary needs no account")
+	_, err = r.Files.Base("db-0.db:5432")
+	require.ErrorContains(t, err, "--replication-user is required")
+
+	_, _, err = restore("--method=physical", "--engine=postgres", "--no-xattrs")
+	require.ErrorContains(t, err, "--no-xattrs")
 }

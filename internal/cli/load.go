@@ -81,13 +81,13 @@ func (f *UpstreamFlags) Upstream(a *App) (*dbdump.Upstream, error) {
 	return f.account(a, host, port)
 }
 
-// address is the upstream as host:port, "none" for nobody and "" for nothing
+// address is the upstream as host:port, with the default port if none was given, "none" for nobody and "" for nothing
 // said.
-func (f *UpstreamFlags) address() (string, error) {
+func (f *UpstreamFlags) address(defaultPort int) (string, error) {
 	if f.Follow == "" || f.Follow == "none" {
 		return f.Follow, nil
 	}
-	host, port, err := SplitHostPort("as-follower-of", f.Follow, 3306)
+	host, port, err := SplitHostPort("as-follower-of", f.Follow, defaultPort)
 	if err != nil {
 		return "", err
 	}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -13,6 +14,7 @@ import (
 	"keepset/internal/filetree"
 	"keepset/internal/job"
 	"keepset/internal/record"
+	"keepset/internal/statefulset"
 )
 
 // physical makes the job one that takes the servers' files.
@@ -135,6 +137,44 @@ func (f *LoadFlags) standbyOf(up *dbdump.Upstream) (*postgres.Engine, error) {
 		return nil, Usage("--as-follower-of: %w", err)
 	}
 	return e, nil
+}
+
+// bases fills the job for claims that are filled with the files of servers.
+func (f *RestoreFlags) bases(a *App, r *job.Restore) error {
+	if f.Files.NoDevices || f.Files.NoXattrs {
+		return Usage("--no-devices and --no-xattrs do not go with --method %s: a server's files are of one kind", f.Method)
+	}
+	load := LoadFlags{Server: f.Server, Upstream: f.Upstream, Files: f.Files}
+	// A server runs as the owner of its files, and so does a worker that is not root.
+	load.Files.NoOwner = load.Files.NoOwner || !f.Workers.Root
+	r.Files.Place = func(set statefulset.Set) (statefulset.DataPlace, error) {
+		return set.DataPlace(r.Seed.DiscoverOptions, "PGDATA", f.DataDirectory)
+	}
+	r.Files.Args = func(plan *job.RestorePlan, item job.RestoreItem, dir string) []string {
+		follow := orDefault(item.Follow, "none")
+		return append(f.loadArgs(a, plan, item, dir), boolFlag("no-owner", load.Files.NoOwner), "--as-follower-of="+follow,
+			"--replication-user="+f.Upstream.User, "--replication-password-file="+f.Upstream.PasswordFile,
+			boolFlag("replication-tls", f.Upstream.TLS), "--replication-tls-ca="+f.Upstream.TLSCA)
+	}
+	r.Files.Base = func(follow string) (job.Base, error) {
+		load := load
+		load.Upstream.Follow = follow
+		b, err := load.base(a, statefulset.WorkerPath, 1)
+		return claimBase{b}, err
+	}
+	return nil
+}
+
+// claimBase is a base backup that goes into a claim, where there is one place for everything.
+type claimBase struct{ *postgresBase }
+
+// Check implements job.Base.
+func (b claimBase) Check(ctx context.Context, r record.Report) error {
+	err := b.postgresBase.Check(ctx, r)
+	if errors.Is(err, postgres.ErrTablespace) {
+		return fmt.Errorf("%w: claims are not filled with a server that has tablespaces: restore load --target file:///dir --tablespace brings it into directories", job.ErrConfig)
+	}
+	return err
 }
 
 // particular is a flag that was given and goes with directories alone; "" for none.

@@ -29,6 +29,7 @@ type RestoreFlags struct {
 	Metrics        MetricsFlags
 	FromNothing    FromNothingFlags
 	Method         string
+	DataDirectory  string
 	Workers        WorkerFlags
 	Files          FileFlags
 	Request        job.Request
@@ -46,10 +47,13 @@ type RestoreFlags struct {
 
 	// events writes an Event on the set, once it is known where that is.
 	events func(ctx context.Context, warning bool, reason, message string) error
+	// given are all flags.
+	given *pflag.FlagSet
 }
 
 // Add declares the flags.
 func (f *RestoreFlags) Add(fs *pflag.FlagSet) {
+	f.given = fs
 	f.Repository.AddRead(fs)
 	f.Set.Add(fs)
 	f.Choice.Add(fs)
@@ -59,7 +63,8 @@ func (f *RestoreFlags) Add(fs *pflag.FlagSet) {
 	f.Volumes.AddProvision(fs)
 	f.Metrics.Add(fs)
 	f.FromNothing.Add(fs)
-	fs.StringVar(&f.Method, "method", "", "files: fill claims with the files of a backup by that method (default: a database is filled, from a dump or a snapshot)")
+	fs.StringVar(&f.Method, "method", "", "files or physical: fill claims with the files of a backup by that method (default: a database is filled, from a dump or a snapshot)")
+	fs.StringVar(&f.DataDirectory, "data-directory", "", "with --method physical: where the database's container has its files (default: what its variable PGDATA says, else /var/lib/postgresql/data)")
 	f.Workers.Add(fs)
 	f.Files.addLenience(fs)
 	fs.StringVar(&f.FromSet, "from-set", "", "the set's [namespace/]name in the repository, where it is not --set's")
@@ -108,7 +113,7 @@ func (f *RestoreFlags) Job(ctx context.Context, a *App) (*job.Restore, error) {
 	if r.Choice, err = f.Choice.Choice(); err != nil {
 		return nil, err
 	}
-	if r.Request.Follow, err = f.Upstream.address(); err != nil {
+	if r.Request.Follow, err = f.Upstream.address(endpointOf(f.Server.engine(), "", 0).DefaultPort); err != nil {
 		return nil, err
 	}
 	if r.Seed, err = f.seed(a); err != nil {
@@ -117,8 +122,8 @@ func (f *RestoreFlags) Job(ctx context.Context, a *App) (*job.Restore, error) {
 	if r.From, err = fromSet(f.FromSet, client.Namespace(), name); err != nil {
 		return nil, err
 	}
-	if f.Method == record.MethodFiles {
-		err = f.files(r)
+	if f.Method == record.MethodFiles || f.Method == record.MethodPhysical {
+		err = f.files(a, r)
 	} else {
 		err = f.servers(ctx, a, r)
 	}
@@ -137,15 +142,20 @@ func (f *RestoreFlags) checkMethod() error {
 	switch f.Method {
 	case record.MethodFiles:
 		return nil
+	case record.MethodPhysical:
+		if f.Server.engine() != enginePostgres {
+			return Usage("--method %s is for --engine %s; the engine is %s", f.Method, enginePostgres, f.Server.engine())
+		}
+		return nil
 	case "", record.MethodDump, record.MethodSnapshot:
 	default:
-		return Usage("--method %q is not one of %s, %s, %s", f.Method, record.MethodDump, record.MethodSnapshot, record.MethodFiles)
+		return Usage("--method %q is not one of %s, %s, %s, %s", f.Method, record.MethodDump, record.MethodSnapshot, record.MethodFiles, record.MethodPhysical)
 	}
 	if f.Server.User == "" {
 		return Usage("--target-user is required (or %s): the account that fills the databases, which the image creates", EnvName("target-user"))
 	}
 	if f.Server.engine() != engineMySQL {
-		return Usage("--engine %s: ordinals are seeded for the engine mysql alone; start the set and fill its server with `restore load`", f.Server.engine())
+		return Usage("--engine %s: ordinals are seeded from dumps and snapshots for the engine mysql alone; seed them from a base backup (--method %s), or start the set and fill its server with `restore load`", f.Server.engine(), record.MethodPhysical)
 	}
 	return nil
 }

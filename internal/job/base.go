@@ -56,7 +56,7 @@ func (s SuspectRules) judgeBase(r record.Report, last *record.Commit) []string {
 
 // errBase refuses to load a server's files into a server.
 func errBase(id record.BackupID) error {
-	return fmt.Errorf("%w: backup %s holds the files of a server (--method %s); restore load --target file:///dir brings them back, and a server is started there",
+	return fmt.Errorf("%w: backup %s holds the files of a server: restore run --method %s seeds ordinals from it, restore load --target file:///dir brings it into a directory, where a server is started",
 		ErrConfig, id, record.MethodPhysical)
 }
 

@@ -82,7 +82,7 @@ func TestHealthiestFollower(t *testing.T) {
 
 func resolveWith(t *testing.T, q Request, mode string, ordinal int, members backedUp) (RestoreItem, error) {
 	t.Helper()
-	r := &Restore{Request: q}
+	r := &Restore{Request: q, Seed: statefulset.SeedSpec{DiscoverOptions: statefulset.DiscoverOptions{DefaultPort: 3306}}}
 	set := statefulset.Set{
 		Namespace: "shop", Name: "db", ServiceName: "db", Replicas: 3,
 		Members: []statefulset.Member{{Ordinal: 0, Port: 3307}},

@@ -47,11 +47,16 @@ type cluster struct {
 	uids int
 	// refuses is what is said of a pod that is only tried.
 	refuses error
+	// filler is the exit code of seed pods that fill their claims by themselves.
+	filler int32
 	// process makes the requests, where they are those of one that is killed.
 	process **process
 }
 
 const namespace = "shop"
+
+// fillerContainer is that of the run's own Job, which such seed pods are made of.
+const fillerContainer = "keepset"
 
 func newCluster(t *testing.T, replicas int32) *cluster {
 	t.Helper()
@@ -205,6 +210,12 @@ func (c *cluster) born(o runtime.Object) {
 	case *corev1.Pod:
 		o.UID = c.uid()
 		running(o)
+		if o.Spec.Containers[0].Name == fillerContainer {
+			c.step("fill with %s", strings.Join(o.Spec.Containers[0].Args, " "))
+			o.Status.ContainerStatuses = []corev1.ContainerStatus{{
+				Name: fillerContainer, State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: c.filler}},
+			}}
+		}
 	case *corev1.PersistentVolumeClaim:
 		o.UID = c.uid()
 	case *appsv1.StatefulSet:

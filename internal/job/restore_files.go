@@ -3,6 +3,7 @@ package job
 import (
 	"context"
 	"fmt"
+	"path"
 
 	"keepset/internal/record"
 	"keepset/internal/repository"
@@ -12,10 +13,19 @@ import (
 // FilesRestore is how claims are filled with the files of a backup: the seed pod
 // is one of Keepset's own, which loads them from the repository by itself.
 type FilesRestore struct {
-	Spec statefulset.WorkerSpec
+	// Method by which the backup has to be captured.
+	Method string
+	Spec   statefulset.WorkerSpec
+	// Place finds a server's files in the claims; nil where the claims are filled
+	// as a whole.
+	Place func(statefulset.Set) (statefulset.DataPlace, error)
 	// Args and Env are those of a seed pod, besides what the run's own Job has.
-	Args func(plan *RestorePlan, item RestoreItem) []string
+	// The files go to dir.
+	Args func(plan *RestorePlan, item RestoreItem, dir string) []string
 	Env  map[string]string
+	// Base says what the files of a server become that follows another one,
+	// host:port, or nobody; nil where there is no server.
+	Base func(follow string) (Base, error)
 }
 
 // checkMethod refuses a backup that the restore is not made for.
@@ -23,29 +33,44 @@ func (r *Restore) checkMethod(p *record.Plan) error {
 	switch {
 	case r.Files == nil:
 		return checkSeedable(p)
-	case p.Method != record.MethodFiles:
-		return fmt.Errorf("%w: backup %s was captured by the method %s, not files: leave --method out, or choose another backup", ErrConfig, p.ID, p.Method)
+	case p.Method != r.Files.Method:
+		return fmt.Errorf("%w: backup %s was captured by the method %s, not %s: say so by --method, or choose another backup", ErrConfig, p.ID, p.Method, r.Files.Method)
 	}
 	return nil
 }
 
 // fillsClaims makes the spec one of a seed pod that loads the files of the item.
 func (r *Restore) fillsClaims(ctx context.Context, spec statefulset.SeedSpec, set statefulset.Set, plan *RestorePlan, item RestoreItem) (statefulset.SeedSpec, error) {
-	filler, err := r.Cluster.NewFiller(ctx, set, r.Files.Spec, r.Run)
+	worker, dir := r.Files.Spec, statefulset.WorkerPath
+	if r.Files.Place != nil {
+		place, err := r.Files.Place(set)
+		if err != nil {
+			return spec, err
+		}
+		worker.Template, dir = place.Template, path.Join(dir, place.Path)
+	}
+	filler, err := r.Cluster.NewFiller(ctx, set, worker, r.Run)
 	if err != nil {
 		return spec, err
 	}
-	spec.Filler = filler.With(r.Files.Args(plan, item), r.Files.Env)
+	spec.Filler = filler.With(r.Files.Args(plan, item, dir), r.Files.Env)
 	return spec, nil
 }
 
 // entries opens the member, with the keys that the seed pod will have, before
-// anything is taken away for it, and counts what it holds.
+// anything is taken away for it, and counts what it holds. A server's upstream is
+// asked whether it can be followed.
 func (r *Restore) entries(ctx context.Context, plan *RestorePlan, item RestoreItem) (int64, error) {
 	l := &LoadFiles{
 		Repository: r.Repository, Set: plan.From, Ordinal: item.Base,
 		Choice: Choice{Selector: repository.Selector{ID: plan.Backup}, AllowIncomplete: plan.Incomplete, AllowSuspect: plan.Suspect},
 		Clock:  r.Clock, Log: r.Log,
+	}
+	if r.Files.Base != nil {
+		var err error
+		if l.Base, err = r.Files.Base(item.Follow); err != nil {
+			return 0, err
+		}
 	}
 	report, err := l.DryRun(ctx)
 	if err != nil {

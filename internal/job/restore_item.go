@@ -108,7 +108,11 @@ func (r *Restore) fill(ctx context.Context, seed *statefulset.Seed, plan *Restor
 		return "", 0, errors.Join(err, r.scrapVolumes(ctx, seed, plan, item))
 	}
 	if r.Files != nil {
-		if rows, err = r.entries(ctx, plan, item); err != nil {
+		err = r.patiently(ctx, item, func() error {
+			rows, err = r.entries(ctx, plan, item)
+			return err
+		})
+		if err != nil {
 			return "", 0, fmt.Errorf("%w; nothing of ordinal %d was touched by this attempt", err, item.Ordinal)
 		}
 	}
@@ -151,21 +155,33 @@ func (r *Restore) place(ctx context.Context, seed placer, plan *RestorePlan, ite
 }
 
 // askUpstream makes sure that the item's upstream can still be continued from.
-// An upstream that this restore has itself brought up a moment ago may have a
-// name that is not known everywhere yet.
+// That of files has been asked when they were looked at.
 func (r *Restore) askUpstream(ctx context.Context, plan *RestorePlan, item RestoreItem) error {
-	const unreachableFor = time.Minute
-	if item.Follow == "" {
+	if item.Follow == "" || r.Files != nil {
 		return nil
 	}
 	load, err := r.load(plan, item, item.Follow) // nothing is loaded: only the upstream is asked
 	if err != nil {
 		return err
 	}
+	return r.patiently(ctx, item, func() error {
+		_, err := load.DryRun(ctx)
+		return err
+	})
+}
+
+// patiently asks a server again that cannot be reached. One that this restore has
+// itself brought up a moment ago may have a name that is not known everywhere yet,
+// or may still be replaying its log although its pod is ready.
+func (r *Restore) patiently(ctx context.Context, item RestoreItem, ask func() error) error {
+	patience := time.Minute
+	if item.Beginning {
+		patience = max(patience, r.ServerWait)
+	}
 	start := r.Clock()
 	for {
-		_, err := load.DryRun(ctx)
-		if !errors.Is(err, dbdump.ErrUnreachable) || r.Clock().Sub(start) >= unreachableFor {
+		err := ask()
+		if !errors.Is(err, dbdump.ErrUnreachable) || r.Clock().Sub(start) >= patience {
 			return err
 		}
 		if err := sleep(ctx, time.Second); err != nil {

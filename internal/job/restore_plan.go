@@ -1,6 +1,7 @@
 package job
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -193,7 +194,7 @@ func (r *Restore) resolveItem(set statefulset.Set, members backedUp, mode string
 		if mode == ModeWholeSet {
 			recorded = nil // every ordinal begins anew, behind the first
 		}
-		item.Follow, err = upstreamOf(set, ordinal, recorded)
+		item.Follow, err = upstreamOf(set, ordinal, recorded, cmp.Or(r.Seed.Port, r.Seed.DefaultPort))
 	}
 	return item, err
 }
@@ -227,8 +228,9 @@ func (r *Restore) base(members backedUp, mode string, ordinal int, follows bool)
 
 // upstreamOf is whom a follower of the set follows by default: the member that
 // the backed-up server followed, or else the first ordinal, which is where a
-// StatefulSet of MySQL keeps its primary until there is a failover.
-func upstreamOf(set statefulset.Set, ordinal int, recorded *record.UpstreamCoordinates) (string, error) {
+// StatefulSet of MySQL keeps its primary until there is a failover. port is that
+// of a pod which is not there yet.
+func upstreamOf(set statefulset.Set, ordinal int, recorded *record.UpstreamCoordinates, port int) (string, error) {
 	upstream := set.Start
 	if recorded != nil {
 		for o := set.Start; o < set.Start+set.Replicas; o++ {
@@ -241,7 +243,6 @@ func upstreamOf(set statefulset.Set, ordinal int, recorded *record.UpstreamCoord
 	if host == "" || ordinal == upstream {
 		return "", fmt.Errorf("%w: ordinal %d follows another server, and which one is not known; give --as-follower-of host:port", ErrConfig, ordinal)
 	}
-	port := 3306
 	if m, ok := set.Member(upstream); ok && m.Port > 0 {
 		port = m.Port
 	}

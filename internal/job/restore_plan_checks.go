@@ -24,7 +24,7 @@ func checkSeedable(p *record.Plan) error {
 	case p.Engine == command.Name:
 		return fmt.Errorf("%w: backup %s was taken by a command, and only a command can bring it back, into a pod that runs: restore load --engine %s", ErrConfig, p.ID, command.Name)
 	case p.Engine == "postgres":
-		return fmt.Errorf("%w: backup %s is of PostgreSQL, whose ordinals are not seeded: start the set, and fill its server with `restore load`", ErrConfig, p.ID)
+		return fmt.Errorf("%w: backup %s is a dump of PostgreSQL, which ordinals are not seeded from: start the set, and fill its server with `restore load`; a base backup (--method physical) seeds them", ErrConfig, p.ID)
 	}
 	return nil
 }
@@ -47,7 +47,7 @@ func (r *Restore) checkKnown(p *record.Plan, members backedUp, mode string, ordi
 // be Ready for that, since one that lost its primary may well not be. Files have
 // no followers that anybody knew of.
 func (r *Restore) checkRollback(set statefulset.Set, plan *RestorePlan) error {
-	if r.Request.AllowRollback || plan.Mode != ModeRecovery || r.Files != nil {
+	if r.Request.AllowRollback || plan.Mode != ModeRecovery || plan.Method == record.MethodFiles {
 		return nil
 	}
 	for _, item := range plan.Items {
@@ -78,14 +78,7 @@ func (r *Restore) checkUpstreams(ctx context.Context, set statefulset.Set, plan 
 		if item.Follow == "" || item.Keep {
 			continue
 		}
-		up, err := r.Servers.Upstream(item.Follow)
-		if err != nil {
-			return err
-		}
-		if item.Beginning || unseen(members.report(item.Base)) {
-			continue
-		}
-		follows, err := r.checkUpstream(ctx, item, members.report(item.Base).Coordinates, up)
+		follows, err := r.checkUpstream(ctx, plan, item, members.report(item.Base))
 		if errors.Is(err, dbdump.ErrUnreachable) && mayBeUnreachable {
 			plan.note("not checked from here whether %s still has the logs that ordinal %d needs; the restore checks it before it touches anything", item.Follow, item.Ordinal)
 			continue
@@ -102,7 +95,14 @@ func (r *Restore) checkUpstreams(ctx context.Context, set statefulset.Set, plan 
 
 // checkUpstream also tells whether the upstream is itself set up to follow
 // another server, as far as the target's account may ask it.
-func (r *Restore) checkUpstream(ctx context.Context, item RestoreItem, c record.Coordinates, up dbdump.Upstream) (follows bool, err error) {
+func (r *Restore) checkUpstream(ctx context.Context, plan *RestorePlan, item RestoreItem, report record.Report) (follows bool, err error) {
+	if r.Files != nil {
+		return false, r.checkBase(ctx, plan, item)
+	}
+	up, err := r.Servers.Upstream(item.Follow)
+	if err != nil || item.Beginning || unseen(report) {
+		return false, err
+	}
 	engine, err := r.Servers.Target(item.Follow, true)
 	if err != nil {
 		return false, err
@@ -112,7 +112,7 @@ func (r *Restore) checkUpstream(ctx context.Context, item RestoreItem, c record.
 	if !ok {
 		return false, fmt.Errorf("%w: this engine's servers cannot follow another", ErrConfig)
 	}
-	if err := f.Check(ctx, c, up); err != nil {
+	if err := f.Check(ctx, report.Coordinates, up); err != nil {
 		return false, err
 	}
 	if p, ok := engine.(dbdump.Prober); ok && r.Request.Follow == "" { // else the user has said whom, where our account may be nobody
@@ -122,4 +122,15 @@ func (r *Restore) checkUpstream(ctx context.Context, item RestoreItem, c record.
 		}
 	}
 	return follows, nil
+}
+
+// checkBase asks the upstream of a server's files, unless this restore will bring
+// that up itself: then only its account has to be known.
+func (r *Restore) checkBase(ctx context.Context, plan *RestorePlan, item RestoreItem) error {
+	if item.Beginning {
+		_, err := r.Files.Base(item.Follow)
+		return err
+	}
+	_, err := r.entries(ctx, plan, item)
+	return err
 }
