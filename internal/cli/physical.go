@@ -41,7 +41,18 @@ func (f *BackupFlags) physical(b *job.Backup) error {
 // serverFiles makes the files of a server, of whatever engine the backup is.
 type serverFiles struct {
 	postgres *postgresBase
-	mysql    mysql.CopyRestore
+	mysql    copyBase
+}
+
+// copyBase makes the files of a MariaDB.
+type copyBase struct{ mysql.CopyRestore }
+
+// Check implements job.Base.
+func (b *copyBase) Check(_ context.Context, r record.Report) error {
+	if err := b.CopyRestore.Check(r); err != nil {
+		return fmt.Errorf("%w: %w", job.ErrConfig, err)
+	}
+	return nil
 }
 
 // Check implements job.Base.
@@ -52,10 +63,7 @@ func (b *serverFiles) Check(ctx context.Context, r record.Report) error {
 	if flag := b.postgres.particular(); flag != "" {
 		return fmt.Errorf("%w: %s is for the files of PostgreSQL, and the backup holds those of MariaDB", job.ErrConfig, flag)
 	}
-	if err := b.mysql.Check(r); err != nil {
-		return fmt.Errorf("%w: %w", job.ErrConfig, err)
-	}
-	return nil
+	return b.mysql.Check(ctx, r)
 }
 
 // Restore implements job.Base.
@@ -69,7 +77,7 @@ func (b *serverFiles) Restore(ctx context.Context, source filetree.Source) (reco
 // serverFiles says what becomes of a server's files in dir.
 func (f *LoadFlags) serverFiles(a *App, dir string, workers int) (*serverFiles, error) {
 	base, err := f.base(a, dir, workers)
-	return &serverFiles{postgres: base, mysql: mysql.CopyRestore{Path: dir, Workers: workers}}, err
+	return &serverFiles{postgres: base, mysql: copyBase{mysql.CopyRestore{Path: dir, Workers: workers}}}, err
 }
 
 // postgresBase makes the files of a PostgreSQL server, after its upstream has been asked.
@@ -137,6 +145,31 @@ func (f *LoadFlags) standbyOf(up *dbdump.Upstream) (*postgres.Engine, error) {
 		return nil, Usage("--as-follower-of: %w", err)
 	}
 	return e, nil
+}
+
+// copies fills the job for claims that are filled with the files of a MariaDB,
+// on which its server is started in the seed pod.
+func (f *RestoreFlags) copies(a *App, r *job.Restore) error {
+	if f.Files.NoDevices || f.Files.NoXattrs || f.Files.NoOwner {
+		return Usage("--no-owner, --no-devices and --no-xattrs do not go with --method %s: the files are those of one server, and belong to who fills the claim", f.Method)
+	}
+	if err := f.Server.try(a); err != nil {
+		return err
+	}
+	script, arguments := mysql.PrepareCopy()
+	r.Files.Adopt = &statefulset.Adoption{Script: script, Arguments: arguments}
+	r.Files.Place = func(set statefulset.Set) (statefulset.DataPlace, error) {
+		return set.DataPlace(r.Seed.DiscoverOptions, "", f.DataDirectory)
+	}
+	r.Files.Args = func(plan *job.RestorePlan, item job.RestoreItem, dir string) []string {
+		return f.loadArgs(a, plan, item, dir)
+	}
+	r.Files.Base = func(string) (job.Base, error) {
+		return &copyBase{mysql.CopyRestore{Path: statefulset.WorkerPath, Workers: 1}}, nil
+	}
+	servers := &mysqlServers{app: a, server: &f.Server, upstream: &f.Upstream, copied: true, log: onceLogger(a.Log)}
+	r.Servers = servers
+	return f.FromNothing.apply(r, servers)
 }
 
 // bases fills the job for claims that are filled with the files of servers.

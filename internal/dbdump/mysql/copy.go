@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"keepset/internal/dbdump"
 	"keepset/internal/dbdump/mysql/xbstream"
@@ -83,7 +84,7 @@ func (e *Engine) copy(ctx context.Context, sink filetree.Sink) (r record.Report,
 	if err := c.settings(ctx); err != nil {
 		return r, err
 	}
-	if c.files, err = newFileSet(ctx, sink, isInfo); err != nil {
+	if c.files, err = newFileSet(ctx, sink, isInfo, func(string) error { return c.clock(ctx) }); err != nil {
 		return r, err
 	}
 	if err = c.run(ctx); err == nil {
@@ -107,6 +108,16 @@ type copying struct {
 	follows   []channel
 	// from is where the server's log was before.
 	from uint64
+	// ended is the server's clock when the coordinates came, while writers were held up or just afterwards.
+	ended time.Time
+}
+
+// clock reads the server's, at the first of the files in which mariadb-backup says what it has copied.
+func (c *copying) clock(ctx context.Context) (err error) {
+	if c.ended.IsZero() {
+		c.ended, err = serverClock(ctx, c.s)
+	}
+	return err
 }
 
 // settings asks what has to be known before, and refuses what no restore could put right.
@@ -114,7 +125,7 @@ func (c *copying) settings(ctx context.Context) (err error) {
 	if c.grants, err = readGrants(ctx, c.s, c.server); err != nil {
 		return err
 	}
-	if err := c.require(append(c.positionNeeds(), need{[]string{"RELOAD"}, "hold writers up at the end (BACKUP STAGE)"}, need{[]string{"PROCESS"}, "see how InnoDB is"})); err != nil {
+	if err := c.require(append(c.positionNeeds(), need{[]string{"RELOAD"}, "hold writers up at the end (BACKUP STAGE)"}, need{[]string{"PROCESS"}, "see how InnoDB is"}, need{[]string{"SHOW VIEW"}, "see which tables there are"})); err != nil {
 		return err
 	}
 	var dataDir, temporary string
@@ -189,7 +200,8 @@ func (c *copying) run(ctx context.Context) error {
 func (c *copying) arguments() []string {
 	args := []string{
 		"--no-defaults", "--backup", "--stream=xbstream", "--user=" + c.opts.User, "--target-dir=" + c.temporary, "--tmpdir=" + c.temporary,
-		"--parallel=" + strconv.Itoa(c.opts.Workers), "--ftwrl-wait-timeout=" + strconv.Itoa(int(c.opts.LockWait.Seconds())),
+		// No --ftwrl-wait-timeout: with it the program waits until no query at all runs, and fails on a busy server.
+		"--parallel=" + strconv.Itoa(c.opts.Workers),
 		// The connection does not leave the machine.
 		"--skip-ssl-verify-server-cert",
 	}
@@ -217,6 +229,9 @@ func (c *copying) describe(ctx context.Context) (r record.Report, err error) {
 	if err := c.files.complete(); err != nil {
 		return r, err
 	}
+	if err := c.missing(ctx); err != nil {
+		return r, err
+	}
 	to, err := logPosition(ctx, c.s)
 	if err != nil {
 		return r, err
@@ -235,9 +250,8 @@ func (c *copying) describe(ctx context.Context) (r record.Report, err error) {
 	if err := c.warnOfKeys(ctx); err != nil {
 		return r, err
 	}
-	r.CapturedAt, err = serverClock(ctx, c.s)
-	r.Warnings = c.report.Warnings
-	return r, err
+	r.CapturedAt, r.Warnings = c.ended, c.report.Warnings
+	return r, nil
 }
 
 // store ends what is stored.

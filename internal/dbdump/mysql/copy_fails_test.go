@@ -225,7 +225,7 @@ func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 func TestContainerPassword(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	script := "#!/bin/sh\necho \"$MYSQL_PWD|$*\"; cat\n"
+	script := "#!/bin/sh\nprintf '%s|%s\\n' \"$MYSQL_PWD\" \"$*\"; cat\n"
 	require.NoError(t, os.WriteFile(filepath.Join(dir, backupProgram), []byte(script), 0o700)) //nolint:gosec // a program
 	var words string
 	c := Container{Exec: func(ctx context.Context, command []string, stdin io.Reader, stdout, stderr io.Writer) error {

@@ -48,8 +48,9 @@ type fileSet struct {
 	files map[string]string
 	open  map[string]*openFile
 	// kept is what we read ourselves, by path.
-	kept map[string][]byte
-	keep func(path string) bool
+	kept    map[string][]byte
+	keep    func(path string) bool
+	arrived func(path string) error // is called for what is kept
 	// engines are those that the definitions of tables name, by stored names.
 	engines map[string]byte
 	patches []storedName
@@ -77,10 +78,10 @@ type storedName struct {
 	Data   []byte `json:"data,omitempty"`
 }
 
-func newFileSet(ctx context.Context, sink filetree.Sink, keep func(string) bool) (*fileSet, error) {
+func newFileSet(ctx context.Context, sink filetree.Sink, keep func(string) bool, arrived func(string) error) (*fileSet, error) {
 	f := &fileSet{
 		ctx: ctx, sink: sink, directories: map[string]bool{}, stored: map[string]bool{}, files: map[string]string{},
-		open: map[string]*openFile{}, kept: map[string][]byte{}, keep: keep, engines: map[string]byte{},
+		open: map[string]*openFile{}, kept: map[string][]byte{}, keep: keep, arrived: arrived, engines: map[string]byte{},
 	}
 	var err error
 	if f.tree, err = filetree.NewWriter(ctx, sink); err != nil {
@@ -246,6 +247,9 @@ func (f *fileSet) end(name string, o *openFile) error {
 			return fmt.Errorf("%w: it is larger than a file of its kind can be", xbstream.ErrStream)
 		}
 		f.kept[name] = o.small
+		if err := f.arrived(name); err != nil {
+			return err
+		}
 	}
 	if o.stream != nil {
 		f.large = append(f.large, record.Object{Kind: kindFile, Name: o.stored, Data: []string{o.data}, Rows: -1})
@@ -272,41 +276,6 @@ func (f *fileSet) directory(name string) error {
 	}
 	f.directories[name] = true
 	return f.tree.Add(&filetree.Entry{Name: name, Kind: filetree.Directory, Mode: directoryMode}, nil)
-}
-
-// definitionFile is the end of a table's definition's name. Its fourth byte says which engine the table has.
-const definitionFile = ".frm"
-
-// engineFiles are the files that a table of an engine has beside its definition.
-var engineFiles = map[byte]struct {
-	name  string
-	files []string
-}{
-	9:  {"MyISAM", []string{".MYI", ".MYD"}},
-	42: {"Aria", []string{".MAI", ".MAD"}},
-}
-
-// complete looks for tables that have come without their rows: mariadb-backup says that all went well when a table that
-// is not InnoDB's was created and renamed while it was at work, and has its definition alone.
-func (f *fileSet) complete() error {
-	var lost []string
-	for name, stored := range f.files {
-		base, ok := strings.CutSuffix(name, definitionFile)
-		if !ok {
-			continue
-		}
-		for _, end := range engineFiles[f.engines[stored]].files {
-			if _, exists := f.files[base+end]; !exists {
-				lost = append(lost, fmt.Sprintf("%s (%s) is without its file %s", base, engineFiles[f.engines[stored]].name, end))
-				break
-			}
-		}
-	}
-	if len(lost) == 0 {
-		return nil
-	}
-	slices.Sort(lost)
-	return fmt.Errorf("%d tables have come without their rows: %s: mariadb-backup loses them when they are created and renamed while it is at work: try again, or convert them to InnoDB", len(lost), shorten(lost))
 }
 
 // remove forgets a file. That one which never came is taken back harms nothing.

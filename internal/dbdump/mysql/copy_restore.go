@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sync/errgroup"
 
@@ -207,7 +208,10 @@ func (a *arranging) move() error {
 			return err
 		}
 	}
-	return errors.Join(a.root.RemoveAll(movingDirectory), a.root.RemoveAll(asideDirectory))
+	if err := a.root.Remove(asideDirectory); err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, syscall.ENOTEMPTY) {
+		return err // one that is not empty is the server's own
+	}
+	return a.root.RemoveAll(movingDirectory)
 }
 
 // movingDirectory is where files are that are being moved.
