@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"keepset/internal/dbdump"
 	"keepset/internal/filetree"
 	"keepset/internal/record"
 	"keepset/test/servers"
@@ -250,4 +251,56 @@ func TestCopyUnderLoad(t *testing.T) {
 		sameRows(t, p, follower)
 		sameTables(t, p, follower)
 	}
+}
+
+// The copy of a follower knows where that was in its upstream, by GTID or without, and follows the same one, or the follower.
+func TestCopyOfFollower(t *testing.T) {
+	t.Parallel()
+	f := flavours()[0].with("log_slave_updates=ON")
+	p, up := primary(t, f)
+	p.Exec(t, "GRANT BINLOG MONITOR ON *.* TO repl@'%'")
+	for _, gtid := range []string{"slave_pos", "no"} {
+		t.Run("MASTER_USE_GTID="+gtid, func(t *testing.T) {
+			m, report := dumpMemory(t, options(t, p))
+			s := seed(t, f, m.Source(report), up)
+			if gtid == "no" {
+				s.Exec(t, "STOP SLAVE", "CHANGE MASTER TO MASTER_USE_GTID=no", "START SLAVE")
+			}
+			p.Exec(t, "INSERT INTO d.t (v) VALUES ('followed')")
+			sameRows(t, p, s)
+			c := copied(t, copyOptions(t, s))
+			at := c.report.Coordinates
+			require.Equal(t, s.Value(t, "SELECT @@server_id"), at.Server)
+			require.NotNil(t, at.Upstream)
+			require.Equal(t, up.Port, at.Upstream.Port)
+			require.True(t, at.Upstream.Running)
+			require.Empty(t, at.OtherUpstreams)
+			require.Equal(t, gtid == "slave_pos", at.Upstream.GTID != "", "%+v", at.Upstream)
+			require.Equal(t, gtid == "no", at.Upstream.File != "" && at.Upstream.Position > 0, "%+v", at.Upstream)
+			p.Exec(t, "INSERT INTO d.t (v) VALUES ('after')")
+			volume := readied(t, c)
+			for _, whom := range []dbdump.Upstream{up, upstreamAt(s)} {
+				copy := seedFrom(t, f, volume)
+				adopted, err := copyAdopter(t, copy).Adopt(t.Context(), at)
+				require.NoError(t, err)
+				follow(t, copyAdopter(t, copy), adopted, whom)
+				p.Exec(t, "INSERT INTO d.t (v) VALUES ('later')")
+				sameRows(t, p, copy)
+				require.Equal(t, "SLAVESIDE_DISABLED", copy.Value(t, "SELECT STATUS FROM information_schema.EVENTS WHERE EVENT_NAME='tick'"))
+				copy.Stop(t)
+			}
+		})
+	}
+}
+
+// Files that lack what their record says are not adopted.
+func TestCopyAdoptRefused(t *testing.T) {
+	t.Parallel()
+	s := servers.MariaDB(t)
+	at := record.Coordinates{Server: "1", GTID: "0-1-5", Upstream: &record.UpstreamCoordinates{Host: "h", Port: 3306, GTID: "0-9-7"}}
+	_, err := copyAdopter(t, s).Adopt(t.Context(), at)
+	require.ErrorIs(t, err, dbdump.ErrCoordinates)
+	require.ErrorContains(t, err, "0-9-7")
+	_, err = copyAdopter(t, s).Adopt(t.Context(), record.Coordinates{})
+	require.ErrorContains(t, err, "no record of where the server was")
 }
