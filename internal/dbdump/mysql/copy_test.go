@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -303,4 +304,49 @@ func TestCopyAdoptRefused(t *testing.T) {
 	require.ErrorContains(t, err, "0-9-7")
 	_, err = copyAdopter(t, s).Adopt(t.Context(), record.Coordinates{})
 	require.ErrorContains(t, err, "no record of where the server was")
+}
+
+// What a seed pod does before its database starts on a copy: it is prepared by the image's own program, which has to say
+// that it completed, and is none afterwards.
+func TestPrepareCopy(t *testing.T) {
+	t.Parallel()
+	script, arguments := PrepareCopy()
+	_, want := PrepareFiles()
+	require.Equal(t, want, arguments)
+	run := func(path, volume string) (string, error) {
+		cmd := exec.CommandContext(t.Context(), "sh", "-ec", script, "keepset", volume)
+		cmd.Env = []string{"PATH=" + path + ":/usr/bin:/bin"}
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	genuine := filepath.Dir(servers.Tool(t, backupProgram))
+	s := servers.MariaDB(t)
+	s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.t (a INT)", "INSERT INTO d.t VALUES (42)")
+	m := copied(t, copyOptions(t, s))
+	volume := t.TempDir()
+	o := CopyRestore{Path: volume + "/data", Workers: 1}
+	_, err := o.Restore(t.Context(), m)
+	require.NoError(t, err)
+
+	silent := t.TempDir()
+	require.NoError(t, os.WriteFile(silent+"/"+backupProgram, []byte("#!/bin/sh\necho completed nothing\n"), 0o700)) //nolint:gosec // a program
+	said, err := run(silent, volume)
+	require.Error(t, err, said)
+	require.Contains(t, said, "did not say that it completed")
+	require.FileExists(t, o.Path+"/xtrabackup_checkpoints")
+	said, err = run("/nowhere", volume)
+	require.Error(t, err, said)
+	require.Contains(t, said, "the image of the database has no mariadb-backup")
+
+	said, err = run(genuine, volume)
+	require.NoError(t, err, said)
+	require.Contains(t, said, completed)
+	require.NoFileExists(t, o.Path+"/xtrabackup_checkpoints")
+	other := servers.MariaDB(t, servers.WithConfig("innodb_doublewrite=ON"))
+	restartOn(t, other, volume)
+	require.Equal(t, "42", other.Value(t, "SELECT a FROM d.t"))
+
+	said, err = run(genuine, volume)
+	require.Error(t, err)
+	require.Contains(t, said, "no copy of a server")
 }
