@@ -109,6 +109,7 @@ func TestCopyFails(t *testing.T) {
 		"no log":                              {stream: without(t, stream.Bytes(), ofFile("ib_logfile0")), want: "no file ib_logfile0"},
 		"no position":                         {stream: without(t, stream.Bytes(), ofFile("xtrabackup_binlog_info")), want: "where in its binary log"},
 		"a table without rows":                {stream: without(t, stream.Bytes(), ofFile("d/a.MAD")), want: "d/a (Aria) is without its file .MAD"},
+		"a table that is lost":                {stream: without(t, stream.Bytes(), func(c xbstream.Chunk) bool { return strings.HasPrefix(c.Path, "d/a.") }), want: "1 tables have not come: d.a"},
 		"another one":                         {stream: without(t, stream.Bytes(), ofFile("d/m.MYI")), want: "d/m (MyISAM) is without its file .MYI"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -202,7 +203,7 @@ func TestCopyCancelled(t *testing.T) {
 	o := copyOptions(t, s)
 	ended := make(chan error, 1)
 	o.Programs = copyingBy(t, func(ctx context.Context, p Program) error {
-		p.Stdout = writerFunc(func(b []byte) (int, error) { cancel(); return 1, errors.New("nobody takes it") })
+		p.Stdout = writerFunc(func([]byte) (int, error) { cancel(); return 1, errors.New("nobody takes it") })
 		err := installed(t).Run(ctx, p)
 		ended <- err
 		return err

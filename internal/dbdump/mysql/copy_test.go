@@ -281,14 +281,14 @@ func TestCopyOfFollower(t *testing.T) {
 			p.Exec(t, "INSERT INTO d.t (v) VALUES ('after')")
 			volume := readied(t, c)
 			for _, whom := range []dbdump.Upstream{up, upstreamAt(s)} {
-				copy := seedFrom(t, f, volume)
-				adopted, err := copyAdopter(t, copy).Adopt(t.Context(), at)
+				twin := seedFrom(t, f, volume)
+				adopted, err := copyAdopter(t, twin).Adopt(t.Context(), at)
 				require.NoError(t, err)
-				follow(t, copyAdopter(t, copy), adopted, whom)
+				follow(t, copyAdopter(t, twin), adopted, whom)
 				p.Exec(t, "INSERT INTO d.t (v) VALUES ('later')")
-				sameRows(t, p, copy)
-				require.Equal(t, "SLAVESIDE_DISABLED", copy.Value(t, "SELECT STATUS FROM information_schema.EVENTS WHERE EVENT_NAME='tick'"))
-				copy.Stop(t)
+				sameRows(t, p, twin)
+				require.Equal(t, "SLAVESIDE_DISABLED", twin.Value(t, "SELECT STATUS FROM information_schema.EVENTS WHERE EVENT_NAME='tick'"))
+				twin.Stop(t)
 			}
 		})
 	}

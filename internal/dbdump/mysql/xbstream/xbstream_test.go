@@ -42,11 +42,22 @@ func write(chunks ...any) []byte {
 }
 
 var example = []any{
-	Chunk{Kind: Payload, Path: "ib_logfile0"}, "redo", Chunk{Kind: Payload, Path: "d/t.MYD"}, "rows",
-	Chunk{Kind: Payload, Path: "ib_logfile0", Offset: 4}, "", Chunk{Kind: End, Path: "d/t.MYD"}, Chunk{Kind: Seek, Path: "ib_logfile0", Offset: 1},
-	Chunk{Kind: Payload, Path: "ib_logfile0", Offset: 1}, "ED", Chunk{Kind: End, Path: "ib_logfile0"},
-	Chunk{Kind: Rename, Path: "d/t.MYD", To: "d/u.MYD"}, Chunk{Kind: Remove, Path: "d/u.MYD"},
-	Chunk{Kind: Payload, Path: "d/u.MYD", Anew: true}, "again", Chunk{Kind: End, Path: "d/u.MYD", Anew: true},
+	Chunk{Kind: Payload, Path: "ib_logfile0"},
+	"redo",
+	Chunk{Kind: Payload, Path: "d/t.MYD"},
+	"rows",
+	Chunk{Kind: Payload, Path: "ib_logfile0", Offset: 4},
+	"",
+	Chunk{Kind: End, Path: "d/t.MYD"},
+	Chunk{Kind: Seek, Path: "ib_logfile0", Offset: 1},
+	Chunk{Kind: Payload, Path: "ib_logfile0", Offset: 1},
+	"ED",
+	Chunk{Kind: End, Path: "ib_logfile0"},
+	Chunk{Kind: Rename, Path: "d/t.MYD", To: "d/u.MYD"},
+	Chunk{Kind: Remove, Path: "d/u.MYD"},
+	Chunk{Kind: Payload, Path: "d/u.MYD", Anew: true},
+	"again",
+	Chunk{Kind: End, Path: "d/u.MYD", Anew: true},
 }
 
 // readAll reads chunks and their payloads, as write has them.
