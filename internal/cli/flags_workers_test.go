@@ -82,4 +82,14 @@ func TestSeedPodArguments(t *testing.T) {
 
 	_, _, err = restore("--method=physical", "--engine=postgres", "--no-xattrs")
 	require.ErrorContains(t, err, "--no-xattrs")
+
+	// A MariaDB comes up in the seed pod, which prepares its files first.
+	r, _, err = restore("--method=physical", "--target-user=root", user)
+	require.NoError(t, err)
+	require.Contains(t, r.Files.Adopt.Script, "mariadb-backup --prepare")
+	require.Contains(t, r.Files.Adopt.Script, "auto.cnf")
+	require.Equal(t, "--target=file:///claim", r.Files.Args(plan, item, "/claim")[1])
+	require.NotContains(t, strings.Join(r.Files.Args(plan, item, "/claim"), " "), "as-follower-of", "the restore sets that up itself")
+	_, _, err = restore("--method=physical", "--target-user=root", "--no-owner")
+	require.ErrorContains(t, err, "--no-owner")
 }
