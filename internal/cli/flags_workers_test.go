@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -46,7 +47,7 @@ func TestSeedPodArguments(t *testing.T) {
 		f, fs := &RestoreFlags{}, pflag.NewFlagSet("run", pflag.ContinueOnError)
 		f.Add(fs)
 		require.NoError(t, fs.Parse(args))
-		a := &App{Environ: func() []string { return []string{"KEEPSET_STORE_TIMEOUT=1m0s", "KEEPSET_REPLICATION_PASSWORD=secret"} }}
+		a := &App{Log: slog.New(slog.DiscardHandler), Environ: func() []string { return []string{"KEEPSET_STORE_TIMEOUT=1m0s", "KEEPSET_REPLICATION_PASSWORD=secret"} }}
 		r := &job.Restore{}
 		return r, f, f.files(a, r)
 	}
