@@ -29,6 +29,7 @@ var followed = map[string]string{
 	"docs/mariadb-physical.md":    "test/docs/mariadb_physical_test.go: TestMariaDBPhysicalPage",
 	"docs/postgres.md":            "test/docs/postgres_test.go: TestPostgresPage",
 	"docs/postgres-kubernetes.md": "test/e2e/todo_test.go: TestTodoDB",
+	"docs/postgres-physical.md":   "test/e2e/todo_physical_test.go: TestTodoDBPhysical",
 	"docs/timesten-kubernetes.md": "test/e2e/timesten_test.go: TestTimesTen",
 	"docs/altibase-kubernetes.md": "test/e2e/altibase_test.go: TestAltibase",
 	"docs/files.md":               "test/docs/files_test.go: TestFilesPage",

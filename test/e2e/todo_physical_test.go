@@ -39,11 +39,11 @@ func TestTodoDBPhysical(t *testing.T) {
 	s.follows(2)
 
 	// With its primary alive, or a standby behind it, nothing goes back in time.
-	s.kubectl("patch", "configmap", "keepset-restore", "--type=merge", "-p", `{"data":{"KEEPSET_ORDINAL":"0","KEEPSET_REPLACE":"true","KEEPSET_BASE":"1"}}`)
+	s.kubectl("patch", "configmap", "keepset-restore", "--type=merge", "-p", `{"data":{"KEEPSET_ORDINAL":"0","KEEPSET_REPLACE":"true"}}`)
 	s.kubectl("create", "job", "rollback", "--from=cronjob/keepset-restore")
 	require.False(t, s.waitJob("rollback", 5*time.Minute))
 	assert.Contains(t, s.logs("rollback"), "--allow-rollback")
-	s.kubectl("patch", "configmap", "keepset-restore", "--type=merge", "-p", `{"data":{"KEEPSET_ORDINAL":"","KEEPSET_REPLACE":"","KEEPSET_BASE":""}}`)
+	s.kubectl("patch", "configmap", "keepset-restore", "--type=merge", "-p", `{"data":{"KEEPSET_ORDINAL":"","KEEPSET_REPLACE":""}}`)
 
 	page.follow(todoPhysicalPage, "The primary")
 	s.until(3*time.Minute, "the primary is what it was", func() bool {
