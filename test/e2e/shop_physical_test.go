@@ -12,17 +12,19 @@ import (
 // A primary and its follower on MariaDB, whose files are copied by the
 // mariadb-backup of their own containers while a client writes: a third replica
 // is seeded from them, prepared in its seed pod, and has what was written after
-// the backup and while it was seeded. A lost follower comes back the same way.
+// the backup and while it was seeded. A lost follower comes back the same way,
+// and so does the whole set, elsewhere.
 func TestShopPhysical(t *testing.T) {
 	t.Parallel()
-	s := newShopSet(t, shopOptions{replicas: 2, component: "physical", patches: []string{`
+	store := []string{`
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata: {name: keepset-seed}
 spec:
   egress:
     - ports: [{port: 53, protocol: UDP}, {port: 53, protocol: TCP}, {port: 3306, protocol: TCP}, {port: 7070, protocol: TCP}]
-`}})
+`}
+	s := newShopSet(t, shopOptions{replicas: 2, component: "physical", patches: store})
 	s.order("first", 2000)
 	s.caughtUp(1)
 	stop := s.writing()
@@ -48,6 +50,19 @@ spec:
 	require.NotEqual(t, lost.uid, s.claim("data-mysql-1").uid)
 	s.replica(1)
 	s.nothingLeft()
+
+	sum := s.sum(0)
+	s.jobOK("keepset-backup", "backup-2")
+	other := s.beside("pod-security.kubernetes.io/enforce=restricted")
+	other.install(shopOptions{empty: true, component: "physical", patches: store})
+	other.parameters(map[string]string{"KEEPSET_ALL": "true", "KEEPSET_FROM_SET": s.ns + "/mysql"})
+	other.jobOK("keepset-restore", "whole-set")
+	other.waitReady(3)
+	assert.Equal(t, sum, other.sum(0))
+	for i := 1; i < 3; i++ {
+		other.replica(i)
+	}
+	other.nothingLeft()
 }
 
 // replica: the ordinal has what the primary has, what is written from now on
