@@ -14,9 +14,19 @@ import (
 
 // The presets of the engine command.
 const (
-	presetTimesTen = "timesten"
-	presetAltibase = "altibase"
+	presetTimesTen         = "timesten"
+	presetAltibase         = "altibase"
+	presetAltibasePhysical = "altibase-physical"
 )
+
+// presetNames are all of them, for people.
+const presetNames = presetTimesTen + ", " + presetAltibase + " or " + presetAltibasePhysical
+
+// altibasePrograms are those of the presets for Altibase, by whether they load.
+var altibasePrograms = map[string]map[bool]func(altibase.Options) ([]string, error){
+	presetAltibase:         {false: altibase.Export, true: altibase.Import},
+	presetAltibasePhysical: {false: altibase.Backup, true: altibase.Restore},
+}
 
 // PresetFlags choose commands that Keepset knows.
 type PresetFlags struct {
@@ -27,11 +37,11 @@ type PresetFlags struct {
 
 // Add declares the flags.
 func (f *PresetFlags) Add(fs *pflag.FlagSet) {
-	fs.StringVar(&f.Name, "command-preset", "", "in --command's place, what Keepset knows of a product: "+presetTimesTen+" or "+presetAltibase)
+	fs.StringVar(&f.Name, "command-preset", "", "in --command's place, what Keepset knows of a product: "+presetNames)
 	fs.StringVar(&f.DSN, "timesten-dsn", "", "name of the TimesTen database (default: the set's name)")
 	o := &f.Altibase
 	fs.StringVar(&o.Environment, "altibase-environment-file", altibase.DefaultEnvironment, "file in the container with Altibase's shell variables; empty: the container has them")
-	fs.StringVar(&o.Directory, "altibase-export-directory", altibase.DefaultDirectory, "directory in the container with room for the whole export while it is written or read")
+	fs.StringVar(&o.Directory, "altibase-export-directory", altibase.DefaultDirectory, "directory in the container with room for the whole database while it is backed up or restored")
 	fs.StringVar(&o.PasswordVariable, "altibase-password-variable", "ALTIBASE_SYS_PASSWORD", "name of the variable in the container with the password of SYS")
 	fs.IntVar(&o.Port, "altibase-port", altibase.DefaultPort, "port of Altibase in the container")
 }
@@ -61,18 +71,14 @@ func (f *CommandFlags) program(load bool) ([]string, error) {
 		return argv, nil
 	case presetTimesTen:
 		return nil, nil
-	case presetAltibase:
-		program := altibase.Export
-		if load {
-			program = altibase.Import
-		}
-		argv, err := program(f.Preset.Altibase)
+	case presetAltibase, presetAltibasePhysical:
+		argv, err := altibasePrograms[f.Preset.Name][load](f.Preset.Altibase)
 		if err != nil {
-			return nil, Usage("--command-preset %s: %w", presetAltibase, err)
+			return nil, Usage("--command-preset %s: %w", f.Preset.Name, err)
 		}
 		return argv, nil
 	default:
-		return nil, Usage("--command-preset %q is not one of %s, %s", f.Preset.Name, presetTimesTen, presetAltibase)
+		return nil, Usage("--command-preset %q is not %s", f.Preset.Name, presetNames)
 	}
 }
 
@@ -84,7 +90,7 @@ func (f *CommandFlags) choose(b *job.Backup) (err error) {
 	switch f.Preset.Name {
 	case presetTimesTen:
 		b.Discover = activeOnly(b.Discover, b.Open)
-	case presetAltibase: // aku brings the others up from its master, which is pod 0
+	case presetAltibase, presetAltibasePhysical: // aku brings the others up from its master, which is pod 0
 		b.Ordinals, err = job.ParseOrdinals("0")
 	}
 	return err

@@ -52,8 +52,6 @@ func newCommandWorld(t *testing.T) *commandWorld {
 	w.file(database+"state", "ACTIVE\n")
 	w.file(database+"backups", "< 0, <NULL>, <NULL>, <NULL>, <NULL>, <NULL>, <NULL>, 0, <NULL> >\n")
 	w.file("altibase_home_altibase-0/conf/aexport.properties", "OPERATION=OUT\nEXECUTE=OFF\nTWO_PHASE_SCRIPT=OFF\n")
-	w.file("altibase_home_altibase-0/running", "")
-	w.file("altibase_home_altibase-0/dbs/ORDERS.rows", "1,1\n")
 	w.file("set_altibase.env", "export ALTIBASE_HOME="+w.dir+"/altibase_home_altibase-0\n")
 	for _, n := range []string{"1", "2"} {
 		w.file("ldap/"+n, strings.Repeat("dn: cn="+n+"\n\n", 50))
@@ -64,6 +62,9 @@ func newCommandWorld(t *testing.T) *commandWorld {
 		"PATH=" + w.dir + "/bin:" + bin + ":" + w.dir + "/altibase-bin:/usr/bin:/bin", "HOME=" + w.dir, "LDAP=" + w.dir + "/ldap",
 		"ALTIBASE_SYS_PASSWORD=manager", "KEEPSET_KUBECONFIG=" + cluster.Kubeconfig,
 	}
+	w.follow(`export ALTIBASE_HOME=$HOME/altibase_home_altibase-0
+		server create utf8 utf8
+		printf 'STARTUP CONTROL;\nALTER DATABASE ARCHIVELOG;\nSTARTUP SERVICE;\nCREATE TABLE ORDERS (ID INTEGER);\n' | isql -u sys -p manager -sysdba`)
 	w.here.Env, w.server.Run = w.env, w.run
 	t.Cleanup(w.here.Wait)
 	return w

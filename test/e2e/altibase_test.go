@@ -57,6 +57,44 @@ func TestAltibase(t *testing.T) {
 	page.follow(altibasePage, "Go on")
 }
 
+// The same set with the overlay altibase-physical, by the commands of the page's later
+// half: archivelog mode; pod 0 backed up on schedule while aku runs; a backup that lies
+// is none; rows are deleted everywhere, which is in the archived logs; pod 0 is
+// restored, aku fills the rest, and the next backup is one.
+func TestAltibasePhysical(t *testing.T) {
+	t.Parallel()
+	s := newAltibaseSet(t)
+	s.sql(3, "INSERT INTO T1 VALUES (1, 1)")
+	page := s.shippedReader(everyMinute, "altibase-physical")
+	said := page.follow(altibasePage, "Archivelog mode")
+	assert.Contains(t, said, "STARTUP Process SUCCESS")
+	page.follow(altibasePage, "Install physical backups")
+	s.sql(2, "INSERT INTO T2 VALUES (2, 2)")
+	before := s.contents(0)
+	require.Contains(t, before, "2           2")
+
+	s.scheduledBackup(time.Now())
+	page.follow(altibasePage, "Suspend")
+	s.idle()
+	s.shell(0, "echo backup-short >$ALTIBASE_HOME/conf/lie")
+	assert.Contains(t, s.failing("lie"), "there is no system001.dbf")
+	s.shell(0, "rm $ALTIBASE_HOME/conf/lie")
+
+	s.sql(1, "DELETE FROM T1")
+	s.sql(1, "DELETE FROM T2")
+	require.NotEqual(t, before, s.contents(0), "the mistake is replicated")
+	s.by("isql -u sys -p manager -sysdba -silent", 0, "ALTER SYSTEM SWITCH LOGFILE")
+	page.follow(altibasePage, "Restore a physical backup")
+	for pod := range 4 {
+		require.Equal(t, before, s.contents(pod), "pod %d", pod)
+	}
+	s.sql(0, "INSERT INTO T3 VALUES (8, 8)")
+	require.Contains(t, s.sql(3, "SELECT * FROM T3"), "8           8", "pod 0 replicates again")
+	require.Empty(t, s.shell(0, "ls -d /ALTIBASE/keepset-* $ALTIBASE_HOME/keepset-* 2>/dev/null || :"), "archives are left in the container")
+	page.follow(altibasePage, "Go on after a physical restore")
+	require.Empty(t, s.shell(0, "ls -d $ALTIBASE_HOME/*.old 2>/dev/null || :"))
+}
+
 // altibaseSet is a set of stand-ins in a namespace of its own.
 type altibaseSet struct{ *shopSet }
 

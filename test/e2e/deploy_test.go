@@ -43,7 +43,7 @@ func TestOverlaysBuild(t *testing.T) {
 	c := newCluster(t, "pod-security.kubernetes.io/enforce=restricted")
 	overlays, err := filepath.Glob("../../deploy/cronjob/overlays/*")
 	require.NoError(t, err)
-	require.Len(t, overlays, 10)
+	require.Len(t, overlays, 11)
 	for _, dir := range overlays {
 		text, objects := c.kustomize(dir)
 		for _, want := range []string{

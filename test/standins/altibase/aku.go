@@ -43,6 +43,15 @@ func (h home) lost() bool {
 
 func (p *program) aku() int {
 	p.say("AKU started with %s option.", strings.ToUpper(p.option("-p")))
+	switch p.lie {
+	case "aku-" + p.option("-p"):
+		p.say("AKU failed to run.")
+		return 0
+	case "aku-silent":
+		if p.option("-p") == "start" {
+			return 0
+		}
+	}
 	switch p.option("-p") {
 	case "start":
 		p.start()

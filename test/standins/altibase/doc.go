@@ -11,10 +11,23 @@
 // refuses when slaves run and its own XSN is lost, that end resets the XSN, and
 // clean drops the replications and the flag file.
 //
-// Assumed: aku's exit status (0 always), the words of errors, and what aexport's
-// scripts look like beyond their names and order.
+// A server that was created has phases, logs, and files that can be backed up while
+// it runs. From the manuals: that this takes archivelog mode, which CREATE does not
+// make, that it leaves out temporary files, that a second backup is refused; that a
+// recovery is in the phase CONTROL, redoes what logs there are in LOG_DIR and
+// ARCHIVE_DIR, and is followed by RESETLOGS; that replications start by themselves
+// with the server; that isql -sysdba says that there is none, and goes on. From the
+// open source: that a backup begins with a checkpoint and ends with a switch of the log.
+//
+// Assumed: aku's exit status (0 always), the words of errors, what aexport's
+// scripts look like beyond their names and order, what files of the database look
+// like, and how a view is printed.
 //
 // Lies are asked for by LIE in the environment, or a file "lie" in conf: failed,
-// silent, nothing, hang (aexport), rejected, error, false-zero, missing, bad (iloader), aku
-// (it fails to start, with status 0).
+// silent, nothing, hang (aexport), rejected, error, false-zero, missing, bad (iloader),
+// isql-zero (status 0 after an error), backup-full, backup-nothing, backup-short,
+// backup-other, unclosed, unarchived, unkept (ALTER DATABASE BACKUP), stuck (SHUTDOWN),
+// no-control (STARTUP), recover, recover-silent (RECOVER), no-service (SERVICE), aku,
+// aku-end, aku-clean (it fails, with status 0), aku-silent (it says nothing). A file
+// "meanwhile" in conf is a row that a client inserts in the middle of a backup.
 package altibase

@@ -11,6 +11,7 @@ import (
 var (
 	createForm = regexp.MustCompile(`(?is)^create table (\w+)\s*\((.*)\)$`)
 	insertForm = regexp.MustCompile(`(?i)^insert into (\w+) values\s*\((.*)\)$`)
+	setForm    = regexp.MustCompile(`(?i)^set \w+ \w+$`) // of isql itself
 	tableForm  = regexp.MustCompile(`(?i)^(select \* from|delete from|drop table) (\w+)$`)
 )
 
@@ -21,7 +22,11 @@ func (p *program) isql() int {
 		pod, _, _ := strings.Cut(host, ".")
 		p.home = p.home.of(pod[strings.LastIndexByte(pod, '-')+1:])
 	}
-	if !p.home.has("running") || !p.account() {
+	sysdba := slices.Contains(p.args, "-sysdba")
+	switch {
+	case sysdba && p.account() && p.phase() == "":
+		p.say("[ERR-910FB : Connected to idle instance]") // and goes on
+	case !p.account(), p.phase() != "SERVICE" && !sysdba:
 		p.say("[ERR-50032 : Client unable to establish connection.]")
 		return 255
 	}
@@ -41,14 +46,35 @@ func (p *program) isql() int {
 			continue
 		case strings.EqualFold(statement, "exit"):
 			return 0
+		case setForm.MatchString(statement):
+			continue
 		}
 		status = 0
-		if failure := p.statement(statement); failure != "" {
+		if failure := p.admitted(statement, sysdba); failure != "" {
 			p.say("[ERR-%s]", failure)
 			status = 255
+			if p.lie == "isql-zero" {
+				status = 0
+			}
 		}
 	}
 	return status
+}
+
+// admitted runs a statement when the server's phase and the user let it.
+func (p *program) admitted(statement string, sysdba bool) (failure string) {
+	if sysdba {
+		if failure, found := p.administer(statement); found {
+			return failure
+		}
+	}
+	if p.phase() != "SERVICE" {
+		return "50032 : Client unable to establish connection."
+	}
+	if failure, found := p.view(statement); found {
+		return failure
+	}
+	return p.statement(statement)
 }
 
 // statement runs one, and returns the number and the text of its error.
@@ -64,6 +90,10 @@ func (p *program) statement(statement string) (failure string) {
 		p.home.write("dbs/"+strings.ToUpper(m[1])+".columns", m[2])
 		p.home.write(rowsOf(m[1]), "")
 		p.say("Create success.")
+		return ""
+	}
+	if strings.EqualFold(statement, "select 1 from dual") {
+		p.say("1\n------------------------------\n1\n1 row selected.")
 		return ""
 	}
 	table, values := "", ""

@@ -61,18 +61,33 @@ func (p *program) server() int {
 	case strings.HasPrefix(order, "create") && p.home.has("dbs"):
 		p.say("[ERR-11068 : The database already exists.]")
 	case strings.HasPrefix(order, "create"):
-		p.home.write("dbs/.created", "")
+		p.create()
 		p.say("DB Writing Completed. All Done.\n\nCreate success.")
 	case order == "start" && !p.home.has("dbs"):
 		p.say("[ERR-1101F : The database files are not there.]")
 	case order == "start":
 		p.home.remove("aku_started")
-		p.home.write("running", "")
-		p.say("TRANSITION TO PHASE : SERVICE\n--- STARTUP Process SUCCESS ---\nCommand executed successfully.")
+		if failure := p.startup("service"); failure != "" {
+			p.say("[ERR-%s]", failure)
+		}
 	case order == "stop":
-		p.home.remove("running")
+		p.home.remove("running", "phase")
 	}
 	return 0
+}
+
+// create makes a database in noarchivelog mode.
+func (p *program) create() {
+	p.home.put("dbs/.created", "")
+	p.home.put("dbs/system001.dbf", "system\n")
+	p.home.put(undo, "undo 0\n")
+	p.home.put("dbs/temp001.dbf", "temporary\n")
+	p.home.images(0)
+	p.home.newLog(0)
+	p.home.anchorAt(anchor{})
+	if !p.home.has("conf/altibase.properties") {
+		p.home.put("conf/altibase.properties", "# of the stand-in\nLOG_DIR = ?/logs\nARCHIVE_DIR = ?/arch_logs\n")
+	}
 }
 
 // home is ALTIBASE_HOME of a pod, which ends with the pod's name.
@@ -85,16 +100,35 @@ func (h home) read(name string) string {
 	return strings.TrimSuffix(string(text), "\n")
 }
 
-// write panics when the volume cannot be written: a stand-in has no other use for
-// that.
+func (h home) raw(name string) string {
+	text, _ := h.find(name)
+	return text
+}
+
+func (h home) find(name string) (text string, found bool) {
+	content, err := os.ReadFile(h.path(name))
+	return string(content), err == nil
+}
+
+// write changes a file, and the log when it is one of the database.
 func (h home) write(name, text string) {
+	h.put(name, text)
+	h.log(name, text)
+}
+
+// put panics when the volume cannot be written: a stand-in has no other use for that.
+func (h home) put(name, text string) {
+	if err := h.tryPut(name, text); err != nil {
+		panic(err)
+	}
+}
+
+func (h home) tryPut(name, text string) error {
 	path := h.path(name)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		panic(err)
+		return err
 	}
-	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-		panic(err)
-	}
+	return os.WriteFile(path, []byte(text), 0o644)
 }
 
 func (h home) has(name string) bool {
@@ -105,6 +139,7 @@ func (h home) has(name string) bool {
 func (h home) remove(names ...string) {
 	for _, name := range names {
 		_ = os.RemoveAll(h.path(name)) // it may not be there
+		h.log(name, gone)
 	}
 }
 

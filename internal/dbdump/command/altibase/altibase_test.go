@@ -16,6 +16,7 @@ import (
 	"keepset/internal/dbdump/command"
 	"keepset/internal/dbdump/command/altibase"
 	"keepset/internal/dbdump/dbdumptest"
+	"keepset/internal/record"
 	standin "keepset/test/standins/altibase"
 )
 
@@ -30,14 +31,14 @@ func TestMain(m *testing.M) {
 // container is pod 0 of a set: a home of Altibase whose server runs and has two
 // tables, and the stand-ins in its path.
 type container struct {
-	home, work string
-	env        []string
+	home, work, bin string
+	env             []string
 }
 
 func newContainer(t *testing.T, properties string, env ...string) *container {
 	t.Helper()
 	shared, bin := t.TempDir(), t.TempDir()
-	c := &container{home: filepath.Join(shared, "altibase_home_altibase-sts-0"), work: t.TempDir()}
+	c := &container{home: filepath.Join(shared, "altibase_home_altibase-sts-0"), work: t.TempDir(), bin: bin}
 	self, err := os.Executable()
 	require.NoError(t, err)
 	for _, name := range []string{"aexport", "aku", "iloader", "isql", "server"} {
@@ -74,8 +75,11 @@ func (c *container) read(name string) string {
 	return string(text)
 }
 
+// program is one of the package's functions.
+type program = func(altibase.Options) ([]string, error)
+
 // engine runs a program of the preset in the container, whose /tmp is elsewhere.
-func (c *container) engine(t *testing.T, program func(altibase.Options) ([]string, error)) *command.Engine {
+func (c *container) engine(t *testing.T, program program) *command.Engine {
 	t.Helper()
 	argv, err := program(altibase.Options{
 		Environment: filepath.Join(c.home, "set_altibase.env"), Directory: c.work, PasswordVariable: "SYS_PASSWORD", Port: altibase.DefaultPort,
@@ -94,35 +98,50 @@ func (c *container) nothingLeft(t *testing.T) {
 	left, err := filepath.Glob(c.work + "/*")
 	require.NoError(t, err)
 	require.Empty(t, left, "an archive is left in the container")
+	left, err = filepath.Glob("*.log")
+	require.NoError(t, err)
+	require.Empty(t, left, "a script wrote where it was started")
 }
 
 func (c *container) dump(t *testing.T) (*dbdumptest.Memory, error) {
 	t.Helper()
+	m, _, err := c.dumpBy(t, altibase.Export)
+	return m, err
+}
+
+func (c *container) dumpBy(t *testing.T, program program) (*dbdumptest.Memory, record.Report, error) {
+	t.Helper()
 	m := dbdumptest.NewMemory()
-	_, err := c.engine(t, altibase.Export).Dump(t.Context(), m)
+	report, err := c.engine(t, program).Dump(t.Context(), m)
 	require.Empty(t, m.Open())
 	c.nothingLeft(t)
-	return m, err
+	return m, report, err
 }
 
 const good = "# as the manual has it\nOPERATION = OUT\nEXECUTE=OFF # run by hand\nTWO_PHASE_SCRIPT = off\n"
 
-// TestBackup: the archive has the scripts and the rows.
-func TestBackup(t *testing.T) {
-	m, err := newContainer(t, good).dump(t)
-	require.NoError(t, err)
+// filesOf are the files of an archive.
+func filesOf(t *testing.T, data []byte) map[string]string {
+	t.Helper()
 	files := map[string]string{}
-	archive := tar.NewReader(bytes.NewReader(m.Bytes(command.Output)))
+	archive := tar.NewReader(bytes.NewReader(data))
 	for {
 		h, err := archive.Next()
 		if errors.Is(err, io.EOF) {
-			break
+			return files
 		}
 		require.NoError(t, err)
 		content, err := io.ReadAll(archive)
 		require.NoError(t, err)
 		files[h.Name] = string(content)
 	}
+}
+
+// TestBackup: the archive has the scripts and the rows.
+func TestBackup(t *testing.T) {
+	m, err := newContainer(t, good).dump(t)
+	require.NoError(t, err)
+	files := filesOf(t, m.Bytes(command.Output))
 	require.Contains(t, files, "./ALL_CRT_TBL.sql")
 	require.Contains(t, files, "./run_il_out.sh")
 	require.Equal(t, "1,1\n2,2\n", files["./SYS_ORDERS.dat"])

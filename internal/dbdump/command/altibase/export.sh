@@ -1,44 +1,14 @@
 # Prints a logical backup of an Altibase database as a tar archive.
-# Arguments: file of variables or nothing, directory, port, variable of the password.
-set -eu
-umask 077
-
-die() {
-	echo "$1" >&2
-	[ -z "${2:-}" ] || tail -n 20 "$2" >&2
-	exit 1
-}
-
-# Errors are printed as [ERR-xxxxx : ...], whatever the status.
-said_well() {
-	if grep -q '\[ERR-' "$1"; then die "$2 printed an error" "$1"; fi
-}
-
-if [ -n "$1" ]; then
-	[ -r "$1" ] || die "there is no file $1 with Altibase's environment"
-	set +eu # it was written for a shell that does not mind, as the guide's LD_LIBRARY_PATH shows
-	# shellcheck disable=SC1090
-	. "$1" >&2
-	set -eu
-fi
-eval "password=\${$4:-}"
-[ -n "$password" ] || die "the variable $4 with the password of SYS is empty in the container"
 properties=${ALTIBASE_HOME:?is not set}/conf/aexport.properties
 [ -r "$properties" ] || die "aexport reads $properties, which is not there: copy the sample beside it"
 for want in OPERATION=OUT EXECUTE=OFF TWO_PHASE_SCRIPT=OFF; do
 	grep -Eiq "^[[:space:]]*${want%=*}[[:space:]]*=[[:space:]]*${want#*=}[[:space:]]*(#.*)?\$" "$properties" ||
 		die "$properties has to say $want"
 done
-
-# No two exports at once: the tool does not stand it.
-work=$2/keepset-export
-mkdir "$work" || die "another export is at work, or one that was killed has left $work behind"
-trap 'rm -rf "$work"' EXIT
-trap 'exit 143' HUP INT PIPE TERM
-cd "$work"
+workplace export
 
 # It prompts for what it does not know, such as users' passwords (USER_PASSWORD).
-aexport -s 127.0.0.1 -port "$3" -u sys -p "$password" -NLS_USE UTF8 </dev/null >aexport.log 2>&1 ||
+aexport -s 127.0.0.1 -port "$port" -u sys -p "$password" -NLS_USE UTF8 </dev/null >aexport.log 2>&1 ||
 	die "aexport ended with status $?" aexport.log
 said_well aexport.log aexport
 grep -q 'script files were generated' aexport.log || die "aexport ended with status 0 and did not say that the scripts were generated" aexport.log

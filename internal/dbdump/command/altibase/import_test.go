@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -37,6 +38,11 @@ func empty(t *testing.T, env ...string) *container {
 
 func (c *container) load(t *testing.T, data []byte, report record.Report) error {
 	t.Helper()
+	return c.loadBy(t, altibase.Import, data, report)
+}
+
+func (c *container) loadBy(t *testing.T, program program, data []byte, report record.Report) error {
+	t.Helper()
 	m := dbdumptest.NewMemory()
 	stream, err := m.Create(t.Context(), command.Output, dbdump.StreamOptions{})
 	require.NoError(t, err)
@@ -44,7 +50,7 @@ func (c *container) load(t *testing.T, data []byte, report record.Report) error 
 	require.NoError(t, err)
 	require.NoError(t, stream.Close())
 	report.Bytes = int64(len(data))
-	_, err = c.engine(t, altibase.Import).Load(t.Context(), m.Source(report))
+	_, err = c.engine(t, program).Load(t.Context(), m.Source(report))
 	return err
 }
 
@@ -116,7 +122,8 @@ func TestImportLies(t *testing.T) {
 		"error":      "run_il_in.sh ended with status 255.*ERR-91067",
 		"false-zero": "run_il_in.sh printed an error.*ERR-91067",
 		"bad":        "iloader rejected rows: ./SYS_",
-		"aku":        "the rows are there, and aku -p start did not say that it ran successfully",
+		"aku":        "the rows are there, and aku -p start said that it failed",
+		"aku-silent": "the rows are there, and aku -p start did not say that it ran successfully",
 	} {
 		t.Run(lie, func(t *testing.T) {
 			c := empty(t, "LIE="+lie)
@@ -124,6 +131,13 @@ func TestImportLies(t *testing.T) {
 			require.Error(t, err)
 			require.Regexp(t, "(?s)"+want, err.Error())
 			require.NoFileExists(t, c.flag(), "aku started on half a restore")
+		})
+	}
+	for _, lie := range []string{"aku-end", "aku-clean"} {
+		t.Run(lie, func(t *testing.T) {
+			c := empty(t, "LIE="+lie)
+			require.ErrorContains(t, c.load(t, data, report), strings.Replace(lie, "-", " -p ", 1)+" said that it failed")
+			require.Equal(t, "none", c.read("dbs/ORDERS.rows"))
 		})
 	}
 	t.Run("tables that are there", func(t *testing.T) {
