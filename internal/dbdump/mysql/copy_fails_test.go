@@ -151,7 +151,7 @@ func TestCopyFails(t *testing.T) {
 func TestCopyRefusals(t *testing.T) {
 	t.Parallel()
 	s := servers.MariaDB(t)
-	s.Exec(t, "CREATE USER poor@'%' IDENTIFIED BY 'x'", "GRANT SELECT, PROCESS, BINLOG MONITOR, SLAVE MONITOR ON *.* TO poor@'%'")
+	s.Exec(t, "CREATE USER poor@'%' IDENTIFIED BY 'x'", "GRANT SELECT, PROCESS, SHOW VIEW, BINLOG MONITOR, SLAVE MONITOR ON *.* TO poor@'%'")
 	older := programsFunc(func(_ context.Context, p Program) error {
 		_, err := io.WriteString(p.Stderr, "mariadb-backup based on MariaDB server 10.6.18-MariaDB debian-linux-gnu (x86_64)\n")
 		return err
