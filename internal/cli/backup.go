@@ -14,7 +14,6 @@ import (
 
 	"keepset/internal/dbdump"
 	"keepset/internal/dbdump/command"
-	"keepset/internal/dbdump/postgres"
 	"keepset/internal/job"
 	"keepset/internal/record"
 	"keepset/internal/statefulset"
@@ -58,7 +57,7 @@ func (f *BackupFlags) Add(fs *pflag.FlagSet) {
 	f.Set.Add(fs)
 	f.Server.Add(fs, "source")
 	f.Server.AddDump(fs)
-	fs.StringVar(&f.Method, "method", record.MethodDump, "how members are captured: dump (rows), physical (the server's files, by its replication protocol, with --engine postgres), snapshot (their volumes, in Kubernetes), or files (of their claims, or of directories)")
+	fs.StringVar(&f.Method, "method", record.MethodDump, "how members are captured: dump (rows), physical (the server's files: of PostgreSQL by its replication protocol, of MariaDB by mariadb-backup), snapshot (their volumes, in Kubernetes), or files (of their claims, or of directories)")
 	f.Volumes.AddCut(fs)
 	f.Command.Add(fs, "program whose standard output is the backup, for --engine command, run in the set's --container or, with --source local, here")
 	f.Command.AddDump(fs)
@@ -235,7 +234,7 @@ func (f *BackupFlags) inCluster(ctx context.Context, a *App, b *job.Backup) erro
 	} else {
 		f.engines(a, b, func(m job.Member) Server {
 			return Server{Engine: f.Server.engine(), Address: m.Address, User: f.Server.User}
-		}, func(m job.Member) postgres.Programs { return programsIn(client, m) })
+		}, func(m job.Member) execFunc { return execIn(client, m) })
 	}
 	if f.Method == record.MethodPhysical {
 		return f.physical(b)
@@ -290,16 +289,16 @@ func (f *BackupFlags) reach(ctx context.Context, a *App, b *job.Backup, at state
 }
 
 // engines tells the job how to dump a member and how to ask for its role.
-// programs are what a member's pg_dump is run by, where that is not here.
-func (f *BackupFlags) engines(a *App, b *job.Backup, where func(job.Member) Server, programs func(job.Member) postgres.Programs) {
+// exec is what a member's programs are run by, where that is not here.
+func (f *BackupFlags) engines(a *App, b *job.Backup, where func(job.Member) Server, exec func(job.Member) execFunc) {
 	open := func(m job.Member) (Engine, error) {
 		s := where(m)
 		opts, err := f.Server.Options(a, s, a.Log.With("ordinal", m.Ordinal))
 		if err != nil {
 			return nil, err
 		}
-		if programs != nil && opts.Postgres.Programs == nil {
-			opts.Postgres.Programs = programs(m)
+		if exec != nil {
+			opts.runBy(exec(m))
 		}
 		return OpenEngine(s.Engine, opts)
 	}

@@ -31,8 +31,10 @@ func TestFlagsOfFiles(t *testing.T) {
 		require.True(t, isUsage(err), "%q: %v", args, err)
 	}
 	for _, args := range [][]string{
-		{"--source", "mysql://u@h"},
+		{"--source", "mysql://u@h", "--database", "shop"},
+		{"--source", "mysql://u@h", "--lock-mode", "ftwrl"},
 		{"--source", "postgres://u@h", "--database", "shop"},
+		{"--engine", "command", "--command", "cat", "--source", "local"},
 		{"--source", "file:///x"},
 	} {
 		_, err := backupJob(t, append([]string{"--set", "todo", "--method", "physical"}, args...)...)

@@ -169,11 +169,11 @@ func (f *LoadFlags) files(ctx context.Context, a *App) (*job.LoadFiles, func(), 
 		return nil, nil, Usage("--target %s is a directory: the flags for databases and accounts do not go with it", f.Target)
 	}
 	workers := max(2, runtime.GOMAXPROCS(0))
-	base, err := f.base(a, dir, workers)
+	base, err := f.serverFiles(a, dir, workers)
 	if err != nil {
 		return nil, nil, err
 	}
-	l := &job.LoadFiles{Ordinal: f.Ordinal, Clock: a.Clock, Log: a.Log, Base: base, BaseOnly: base.particular(), FilesOnly: f.Files.particular(), Options: filetree.RestoreOptions{
+	l := &job.LoadFiles{Ordinal: f.Ordinal, Clock: a.Clock, Log: a.Log, Base: base, BaseOnly: base.postgres.particular(), FilesOnly: f.Files.particular(), Options: filetree.RestoreOptions{
 		Path: dir, Replace: f.Replace, NoOwner: f.Files.NoOwner, NoDevices: f.Files.NoDevices, NoXattrs: f.Files.NoXattrs,
 		Workers: workers,
 	}}

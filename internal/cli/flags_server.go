@@ -32,7 +32,7 @@ type ServerFlags struct {
 	LockMode                  string
 	StopReplica               bool
 	Engine                    string
-	Programs                  string
+	Programs, MySQLPrograms   string
 	Databases, ExcludeObjects []string
 
 	// password, where it comes from neither file nor variable.
@@ -62,6 +62,7 @@ func (f *ServerFlags) AddDump(fs *pflag.FlagSet) {
 	fs.DurationVar(&f.LockHold, "lock-hold", 60*time.Second, "how long writers may be held up (mysql)")
 	fs.StringVar(&f.LockMode, "lock-mode", "auto", "how the consistent point is made: auto, ftwrl, backup-stage, lock-tables or none (mysql)")
 	fs.StringVar(&f.Programs, "postgres-programs", "", "folder of the pg_dump and pg_dumpall to use (default: in Kubernetes those of the database's own container, else those of this machine)")
+	fs.StringVar(&f.MySQLPrograms, "mysql-programs", "", "folder of the mariadb-backup to use, with --method physical and --source (default: the first in PATH; in Kubernetes always that of the database's own container)")
 	fs.BoolVar(&f.StopReplica, "allow-stopping-replica", false, "let a follower without GTIDs, whose appliers run in parallel, stop them while its position is read")
 }
 
@@ -150,6 +151,7 @@ func (f *ServerFlags) Options(a *App, s Server, log *slog.Logger) (o EngineOptio
 		Workers: f.Connections, ConnectTimeout: f.ConnectTimeout,
 		LockWait: f.LockTimeout, LockHold: f.LockHold, LockMode: mysql.LockMode(f.LockMode),
 		AllowStoppingReplica: f.StopReplica,
+		Programs:             mysql.Local{Dir: f.MySQLPrograms},
 		Filter:               mysql.Filter{Include: f.Databases, Exclude: f.ExcludeObjects},
 		Logger:               log,
 	}

@@ -210,10 +210,13 @@ func (f *RestoreFlags) files(a *App, r *job.Restore) error {
 			return append(f.loadArgs(a, plan, item, dir), boolFlag("no-owner", f.Files.NoOwner), boolFlag("no-devices", f.Files.NoDevices), boolFlag("no-xattrs", f.Files.NoXattrs))
 		},
 	}
-	if f.Method == record.MethodPhysical {
-		err = f.bases(a, r)
-	} else {
+	switch {
+	case f.Method == record.MethodFiles:
 		r.Request.Follow = "none"
+	case f.Server.engine() == engineMySQL:
+		return f.copies(a, r)
+	default:
+		err = f.bases(a, r)
 	}
 	return errors.Join(err, f.FromNothing.applyFiles(r, f.Method))
 }

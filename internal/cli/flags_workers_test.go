@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -47,18 +48,18 @@ func TestWorkerFlags(t *testing.T) {
 // and where to, and of the repository what is not in its environment, which it has
 // from the restore's own Job.
 func TestSeedPodArguments(t *testing.T) {
-	restore := func(args ...string) (*job.Restore, *RestoreFlags, error) {
+	restore := func(args ...string) (*job.Restore, error) {
 		f, fs := &RestoreFlags{}, pflag.NewFlagSet("run", pflag.ContinueOnError)
 		f.Add(fs)
 		require.NoError(t, fs.Parse(args))
-		a := &App{Environ: func() []string { return []string{"KEEPSET_STORE_TIMEOUT=1m0s", "KEEPSET_REPLICATION_PASSWORD=secret"} }}
+		a := &App{Log: slog.New(slog.DiscardHandler), Environ: func() []string { return []string{"KEEPSET_STORE_TIMEOUT=1m0s", "KEEPSET_REPLICATION_PASSWORD=secret"} }}
 		r := &job.Restore{}
-		return r, f, f.files(a, r)
+		return r, f.files(a, r)
 	}
 	plan := &job.RestorePlan{From: record.SetID{Namespace: "shop", Name: "db"}, Backup: "20261120T131730Z-abc", Suspect: true}
 	item := job.RestoreItem{Ordinal: 2, Base: 1, Follow: "db-0.db:5432"}
 
-	r, _, err := restore("--method=files", "--repository=s3://b/p", "--store-timeout=1m", "--limit-download=7", "--no-devices")
+	r, err := restore("--method=files", "--repository=s3://b/p", "--store-timeout=1m", "--limit-download=7", "--no-devices")
 	require.NoError(t, err)
 	require.Equal(t, []string{
 		"load", "--target=file:///claim", "--set=shop/db", "--backup=20261120T131730Z-abc", "--ordinal=1", "--replace=false",
@@ -69,7 +70,7 @@ func TestSeedPodArguments(t *testing.T) {
 	require.Nil(t, r.Files.Base)
 
 	const user = "--replication-user=copy"
-	r, _, err = restore("--method=physical", "--engine=postgres", user, "--replication-tls")
+	r, err = restore("--method=physical", "--engine=postgres", user, "--replication-tls")
 	require.NoError(t, err)
 	args := r.Files.Args(plan, item, "/claim/pg")
 	require.Subset(t, args, []string{"--target=file:///claim/pg", "--as-follower-of=db-0.db:5432", user, "--replication-tls=true", "--no-owner=true"})
@@ -77,7 +78,7 @@ func TestSeedPodArguments(t *testing.T) {
 	item.Follow = ""
 	require.Contains(t, r.Files.Args(plan, item, "/claim"), "--as-follower-of=none")
 
-	r, _, err = restore("--method=physical", "--engine=postgres", "--worker-root")
+	r, err = restore("--method=physical", "--engine=postgres", "--worker-root")
 	require.NoError(t, err)
 	require.Contains(t, r.Files.Args(plan, item, "/claim"), "--no-owner=false", "root gives the files back to whom they belonged")
 	_, err = r.Files.Base("")
@@ -85,8 +86,18 @@ func TestSeedPodArguments(t *testing.T) {
 	_, err = r.Files.Base("db-0.db:5432")
 	require.ErrorContains(t, err, "--replication-user is required")
 
-	_, _, err = restore("--method=physical", "--engine=postgres", "--no-xattrs")
+	_, err = restore("--method=physical", "--engine=postgres", "--no-xattrs")
 	require.ErrorContains(t, err, "--no-xattrs")
+
+	// A MariaDB comes up in the seed pod, which prepares its files first.
+	r, err = restore("--method=physical", "--target-user=root", user)
+	require.NoError(t, err)
+	require.Contains(t, r.Files.Adopt.Script, "mariadb-backup --prepare")
+	require.Contains(t, r.Files.Adopt.Script, "auto.cnf")
+	require.Equal(t, "--target=file:///claim", r.Files.Args(plan, item, "/claim")[1])
+	require.NotContains(t, strings.Join(r.Files.Args(plan, item, "/claim"), " "), "as-follower-of", "the restore sets that up itself")
+	_, err = restore("--method=physical", "--target-user=root", "--no-owner")
+	require.ErrorContains(t, err, "--no-owner")
 }
 
 // TestWorkerIsToldOfASnapshot: a worker knows of which moment its files are, to the

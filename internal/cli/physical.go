@@ -9,7 +9,9 @@ import (
 	"strings"
 
 	"keepset/internal/dbdump"
+	"keepset/internal/dbdump/mysql"
 	"keepset/internal/dbdump/postgres"
+	"keepset/internal/filetree"
 	"keepset/internal/job"
 	"keepset/internal/record"
 	"keepset/internal/statefulset"
@@ -17,14 +19,65 @@ import (
 
 // physical makes the job one that takes the servers' files.
 func (f *BackupFlags) physical(b *job.Backup) error {
-	if f.Server.engine() != enginePostgres {
-		return Usage("--method %s is for --engine %s; the engine is %s", record.MethodPhysical, enginePostgres, f.Server.engine())
+	switch f.Server.engine() {
+	case enginePostgres:
+	case engineMySQL:
+		if f.Server.StopReplica || f.Server.LockMode != string(mysql.LockAuto) {
+			return Usage("--lock-mode and --allow-stopping-replica are for --method %s: mariadb-backup locks in its own way", record.MethodDump)
+		}
+		if f.Server.MySQLPrograms != "" && len(f.Sources) == 0 {
+			return Usage("--mysql-programs goes with --source: in Kubernetes mariadb-backup is run in the database's own container, where its files are")
+		}
+	default:
+		return Usage("--method %s is for the engines %s and %s; the engine is %s", record.MethodPhysical, enginePostgres, engineMySQL, f.Server.engine())
 	}
 	if len(f.Server.patterns()) > 0 {
 		return Usage("--method %s takes a server's files as a whole: it goes with neither --database nor --exclude", record.MethodPhysical)
 	}
 	b.Plan.Method = record.MethodPhysical
 	return nil
+}
+
+// serverFiles makes the files of a server, of whatever engine the backup is.
+type serverFiles struct {
+	postgres *postgresBase
+	mysql    copyBase
+}
+
+// copyBase makes the files of a MariaDB.
+type copyBase struct{ mysql.CopyRestore }
+
+// Check implements job.Base.
+func (b *copyBase) Check(_ context.Context, r record.Report) error {
+	if err := b.CopyRestore.Check(r); err != nil {
+		return fmt.Errorf("%w: %w", job.ErrConfig, err)
+	}
+	return nil
+}
+
+// Check implements job.Base.
+func (b *serverFiles) Check(ctx context.Context, r record.Report) error {
+	if !mysql.IsCopy(r) {
+		return b.postgres.Check(ctx, r)
+	}
+	if flag := b.postgres.particular(); flag != "" {
+		return fmt.Errorf("%w: %s is for the files of PostgreSQL, and the backup holds those of MariaDB", job.ErrConfig, flag)
+	}
+	return b.mysql.Check(ctx, r)
+}
+
+// Restore implements job.Base.
+func (b *serverFiles) Restore(ctx context.Context, source filetree.Source) (record.Report, error) {
+	if mysql.IsCopy(source.Report()) {
+		return b.mysql.Restore(ctx, source)
+	}
+	return b.postgres.Restore(ctx, source)
+}
+
+// serverFiles says what becomes of a server's files in dir.
+func (f *LoadFlags) serverFiles(a *App, dir string, workers int) (*serverFiles, error) {
+	base, err := f.base(a, dir, workers)
+	return &serverFiles{postgres: base, mysql: copyBase{mysql.CopyRestore{Path: dir, Workers: workers}}}, err
 }
 
 // postgresBase makes the files of a PostgreSQL server, after its upstream has been asked.
@@ -92,6 +145,31 @@ func (f *LoadFlags) standbyOf(up *dbdump.Upstream) (*postgres.Engine, error) {
 		return nil, Usage("--as-follower-of: %w", err)
 	}
 	return e, nil
+}
+
+// copies fills the job for claims that are filled with the files of a MariaDB,
+// on which its server is started in the seed pod.
+func (f *RestoreFlags) copies(a *App, r *job.Restore) error {
+	if f.Files.NoDevices || f.Files.NoXattrs || f.Files.NoOwner {
+		return Usage("--no-owner, --no-devices and --no-xattrs do not go with --method %s: the files are those of one server, and belong to who fills the claim", f.Method)
+	}
+	if err := f.Server.try(a); err != nil {
+		return err
+	}
+	script, arguments := mysql.PrepareCopy()
+	r.Files.Adopt = &statefulset.Adoption{Script: script, Arguments: arguments}
+	r.Files.Place = func(set statefulset.Set) (statefulset.DataPlace, error) {
+		return set.DataPlace(r.Seed.DiscoverOptions, "", f.DataDirectory)
+	}
+	r.Files.Args = func(plan *job.RestorePlan, item job.RestoreItem, dir string) []string {
+		return f.loadArgs(a, plan, item, dir)
+	}
+	r.Files.Base = func(string) (job.Base, error) {
+		return &copyBase{mysql.CopyRestore{Path: statefulset.WorkerPath, Workers: 1}}, nil
+	}
+	servers := &mysqlServers{app: a, server: &f.Server, upstream: &f.Upstream, copied: true, log: onceLogger(a.Log)}
+	r.Servers = servers
+	return f.FromNothing.apply(r, servers)
 }
 
 // bases fills the job for claims that are filled with the files of servers.

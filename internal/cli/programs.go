@@ -4,15 +4,27 @@ import (
 	"context"
 	"io"
 
+	"keepset/internal/dbdump/mysql"
 	"keepset/internal/dbdump/postgres"
 	"keepset/internal/job"
 	"keepset/internal/statefulset"
 )
 
-// programsIn runs PostgreSQL's programs in the container of a member's
-// database, where those that fit the server are.
-func programsIn(client *statefulset.Client, m job.Member) postgres.Programs {
-	return postgres.Container{Exec: func(ctx context.Context, command []string, stdin io.Reader, stdout, stderr io.Writer) error {
+// execFunc runs a command in a container.
+type execFunc = func(ctx context.Context, command []string, stdin io.Reader, stdout, stderr io.Writer) error
+
+// execIn runs commands in the container of a member's database, where the
+// programs that fit the server are.
+func execIn(client *statefulset.Client, m job.Member) execFunc {
+	return func(ctx context.Context, command []string, stdin io.Reader, stdout, stderr io.Writer) error {
 		return client.Exec(ctx, statefulset.Exec{Pod: m.Name, Container: m.Container, Command: command, Stdin: stdin, Stdout: stdout, Stderr: stderr})
-	}}
+	}
+}
+
+// runBy has an engine's programs run by exec, where no flag says otherwise.
+func (o *EngineOptions) runBy(exec execFunc) {
+	o.MySQL.Programs = mysql.Container{Exec: exec} // it reads the server's files
+	if o.Postgres.Programs == nil {
+		o.Postgres.Programs = postgres.Container{Exec: exec}
+	}
 }

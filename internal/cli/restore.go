@@ -64,7 +64,7 @@ func (f *RestoreFlags) Add(fs *pflag.FlagSet) {
 	f.Metrics.Add(fs)
 	f.FromNothing.Add(fs)
 	fs.StringVar(&f.Method, "method", "", "files or physical: fill claims with the files of a backup by that method (default: a database is filled, from a dump or a snapshot)")
-	fs.StringVar(&f.DataDirectory, "data-directory", "", "with --method physical: where the database's container has its files (default: what its variable PGDATA says, else /var/lib/postgresql/data)")
+	fs.StringVar(&f.DataDirectory, "data-directory", "", "with --method physical: where the database's container has its files (default: what its variable PGDATA says, else /var/lib/postgresql/data; /var/lib/mysql)")
 	f.Workers.Add(fs)
 	f.Files.addLenience(fs)
 	fs.StringVar(&f.FromSet, "from-set", "", "the set's [namespace/]name in the repository, where it is not --set's")
@@ -143,10 +143,9 @@ func (f *RestoreFlags) checkMethod() error {
 	case record.MethodFiles:
 		return nil
 	case record.MethodPhysical:
-		if f.Server.engine() != enginePostgres {
-			return Usage("--method %s is for --engine %s; the engine is %s", f.Method, enginePostgres, f.Server.engine())
+		if f.Server.engine() == enginePostgres {
+			return nil
 		}
-		return nil
 	case "", record.MethodDump, record.MethodSnapshot:
 	default:
 		return Usage("--method %q is not one of %s, %s, %s, %s", f.Method, record.MethodDump, record.MethodSnapshot, record.MethodFiles, record.MethodPhysical)
@@ -233,6 +232,8 @@ type mysqlServers struct {
 	// replace is the consent to lose what a seed's claim holds.
 	replace bool
 	log     *slog.Logger
+	// copied: the servers have come up on files that were copied by --method physical.
+	copied bool
 	// dial reaches the pods where the network does not; nil where it does.
 	dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
@@ -252,7 +253,7 @@ func (s *mysqlServers) Target(address string, follower bool) (dbdump.Engine, err
 	if err != nil {
 		return nil, err
 	}
-	opts.MySQL.Load = mysql.LoadOptions{Follower: follower, Seed: true, Replace: s.replace, SkipBinlog: true, Isolated: true, Accounts: mysql.AccountsReplace}
+	opts.MySQL.Load = mysql.LoadOptions{Follower: follower, Seed: true, Replace: s.replace, SkipBinlog: true, Isolated: true, Accounts: mysql.AccountsReplace, Copied: s.copied}
 	return OpenEngine(engineMySQL, opts)
 }
 

@@ -109,7 +109,7 @@ func (l *Load) prepare(ctx context.Context) (*repository.MemberReader, *LoadRepo
 	if info.Plan.Method == record.MethodFiles {
 		return nil, nil, errTree(info.ID)
 	}
-	if info.Plan.Method == record.MethodPhysical {
+	if info.Plan.Method == record.MethodPhysical && !l.Adopt {
 		return nil, nil, errBase(info.ID)
 	}
 	if info.Plan.Method == record.MethodSnapshot && !l.Adopt {

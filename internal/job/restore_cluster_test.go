@@ -216,6 +216,14 @@ func (c *cluster) born(o runtime.Object) {
 				Name: fillerContainer, State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: c.filler}},
 			}}
 		}
+		if init := o.Spec.InitContainers; len(init) > 0 && init[0].Name == "keepset-fill" {
+			c.step("fill with %s", strings.Join(init[0].Args, " "))
+			for _, name := range []string{"keepset-fill", "keepset-adopt"} {
+				o.Status.InitContainerStatuses = append(o.Status.InitContainerStatuses, corev1.ContainerStatus{
+					Name: name, State: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: c.filler}},
+				})
+			}
+		}
 	case *corev1.PersistentVolumeClaim:
 		o.UID = c.uid()
 	case *appsv1.StatefulSet:

@@ -26,7 +26,14 @@ type FilesRestore struct {
 	// Base says what the files of a server become that follows another one,
 	// host:port, or nobody; nil where there is no server.
 	Base func(follow string) (Base, error)
+	// Adopt says how a server is started on the files within the seed pod, which is
+	// then asked over the network to be one of its own; nil where the files are all
+	// that it takes.
+	Adopt *statefulset.Adoption
 }
+
+// filesAlone says that claims are filled by seed pods in which no server runs.
+func (r *Restore) filesAlone() bool { return r.Files != nil && r.Files.Adopt == nil }
 
 // checkMethod refuses a backup that the restore is not made for.
 func (r *Restore) checkMethod(p *record.Plan) error {
@@ -53,7 +60,12 @@ func (r *Restore) fillsClaims(ctx context.Context, spec statefulset.SeedSpec, se
 	if err != nil {
 		return spec, err
 	}
-	spec.Filler = filler.With(r.Files.Args(plan, item, dir), r.Files.Env)
+	filler = filler.With(r.Files.Args(plan, item, dir), r.Files.Env)
+	if r.filesAlone() {
+		spec.Filler = filler
+	} else {
+		spec.Fill, spec.Adopt = filler, r.Files.Adopt
+	}
 	return spec, nil
 }
 

@@ -122,12 +122,15 @@ func (r *Restore) fill(ctx context.Context, seed *statefulset.Seed, plan *Restor
 	for _, note := range seed.Notes() {
 		r.Log.Info("seed pod", "ordinal", item.Ordinal, "note", note)
 	}
-	if r.Files != nil {
+	if r.filesAlone() {
 		if err = seed.WaitFilled(ctx); err == nil {
 			err = seed.MarkLoaded(ctx, string(plan.Backup))
 		}
 	} else {
-		rows, err = r.loadSeed(ctx, seed, plan, item)
+		var loaded int64
+		if loaded, err = r.loadSeed(ctx, seed, plan, item); r.Files == nil {
+			rows = loaded
+		}
 	}
 	if err != nil {
 		return "", 0, err
@@ -157,7 +160,7 @@ func (r *Restore) place(ctx context.Context, seed placer, plan *RestorePlan, ite
 // askUpstream makes sure that the item's upstream can still be continued from.
 // That of files has been asked when they were looked at.
 func (r *Restore) askUpstream(ctx context.Context, plan *RestorePlan, item RestoreItem) error {
-	if item.Follow == "" || r.Files != nil {
+	if item.Follow == "" || r.filesAlone() {
 		return nil
 	}
 	load, err := r.load(plan, item, item.Follow) // nothing is loaded: only the upstream is asked
@@ -224,7 +227,7 @@ func (r *Restore) load(plan *RestorePlan, item RestoreItem, address string) (*Lo
 		// The plan has been frozen: its backup was allowed when it was chosen.
 		Choice:    Choice{Selector: repository.Selector{ID: plan.Backup}, AllowIncomplete: plan.Incomplete, AllowSuspect: plan.Suspect},
 		Open:      func() (dbdump.Engine, error) { return r.Servers.Target(address, item.Follow != "") },
-		Beginning: item.Beginning, Lead: item.Follow == "", Adopt: plan.Method == record.MethodSnapshot,
+		Beginning: item.Beginning, Lead: item.Follow == "", Adopt: plan.Method == record.MethodSnapshot || r.Files != nil,
 		Clock: r.Clock, Log: r.Log, Progress: r.Progress,
 	}
 	if item.Follow != "" {
@@ -244,6 +247,8 @@ func (r *Restore) waitServer(ctx context.Context, seed *statefulset.Seed, plan *
 	switch {
 	case errors.Is(err, statefulset.ErrSeedFailed):
 		return err
+	case errors.Is(err, dbdump.ErrAccess) && r.Files != nil:
+		return fmt.Errorf("log in to the seed's database: %w; its files have the accounts and passwords of the server that was backed up, so --target-user must be one of those", err)
 	case errors.Is(err, dbdump.ErrAccess) && plan.Method == record.MethodSnapshot:
 		return fmt.Errorf("log in to the seed's database: %w; the volume has the accounts and passwords of the time when it was cut, so --target-user must be one of those", err)
 	case errors.Is(err, dbdump.ErrAccess):

@@ -96,7 +96,7 @@ func (r *Restore) checkUpstreams(ctx context.Context, set statefulset.Set, plan 
 // checkUpstream also tells whether the upstream is itself set up to follow
 // another server, as far as the target's account may ask it.
 func (r *Restore) checkUpstream(ctx context.Context, plan *RestorePlan, item RestoreItem, report record.Report) (follows bool, err error) {
-	if r.Files != nil {
+	if r.filesAlone() {
 		return false, r.checkBase(ctx, plan, item)
 	}
 	up, err := r.Servers.Upstream(item.Follow)

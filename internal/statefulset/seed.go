@@ -49,6 +49,9 @@ func (c *Client) NewSeed(set Set, spec SeedSpec, run Run, fence func(context.Con
 	if spec.ClaimTemplates, err = seedTemplates(set, spec, at); err != nil {
 		return nil, err
 	}
+	if spec.Fill != nil && !slices.Contains(spec.ClaimTemplates, spec.Fill.template) {
+		return nil, fmt.Errorf("claim template %q: %w among those that are replaced (%s), and the files go there", spec.Fill.template, ErrNotFound, strings.Join(spec.ClaimTemplates, ", "))
+	}
 	b := builder{set: object, spec: spec, at: at, run: run}
 	pod, err := b.pod()
 	if err != nil {
@@ -203,6 +206,8 @@ func (s *Seed) Plan(ctx context.Context) ([]string, error) {
 		switch {
 		case s.spec.Filler != nil:
 			add("bring the backup's files back into the claim within the seed pod, and check their number")
+		case s.spec.Fill != nil:
+			add("bring the backup's files into the claim within the seed pod, make them ready, start the database on them, take the other server's identity off it, shut it down cleanly")
 		case s.spec.Adopt != nil:
 			add("start the database on the files in the seed pod, take the other server's identity off it, shut it down cleanly")
 		default:

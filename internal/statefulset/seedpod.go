@@ -65,6 +65,9 @@ func (b *builder) pod() (*corev1.Pod, error) {
 	if !slices.ContainsFunc(pod.Spec.Containers, func(c corev1.Container) bool { return c.Name == b.at.container }) {
 		return nil, fmt.Errorf("apply the seed patch: %w: it leaves out the database's container %s", ErrNotFound, b.at.container)
 	}
+	if b.spec.Fill != nil {
+		b.fill(&pod.Spec)
+	}
 	if b.spec.Adopt != nil {
 		b.adopt(&pod.Spec)
 	}

@@ -25,6 +25,11 @@ const logTail = 15
 // "ip:port". That it accepts connections is for the engine to find out.
 // ErrSeedFailed says why it does not run, with the last lines of its log.
 func (s *Seed) WaitRunning(ctx context.Context) (address string, err error) {
+	if s.spec.Fill != nil {
+		if err := s.waitPrepared(ctx); err != nil {
+			return "", err
+		}
+	}
 	err = s.waitStart(ctx, func(pod *corev1.Pod, waited time.Duration) (bool, error) {
 		if err := s.startFailure(ctx, pod, waited); err != nil {
 			return false, err

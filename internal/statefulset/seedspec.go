@@ -32,6 +32,9 @@ type SeedSpec struct {
 	// Filler fills the claim with files in the seed pod, which then is not made of
 	// the set's template; nil for a database that is loaded over the network.
 	Filler *Filler
+	// Fill brings the files of another server into the claim, in an init container
+	// before what Adopt says; nil where the claims come with their content.
+	Fill *Filler
 	// Replace consents to the loss of claims that exist.
 	Replace bool
 	// ForcePod deletes the ordinal's pod without waiting for its node, which

@@ -71,6 +71,9 @@ var fuzzed = map[string]string{
 	"dbdump/command/timesten: parseInstance": "FuzzInstance", "dbdump/command/timesten: parseRows": "FuzzBackupStatus",
 	"dbdump/command/timesten: parseBackupStatus": "FuzzBackupStatus", "dbdump/command/timesten: parseVersion": "FuzzVersion",
 
+	"dbdump/mysql: parseStoredName": "FuzzStoredName", "dbdump/mysql: parseProperties": "FuzzCopyInfo", "dbdump/mysql: parseBinlogInfo": "FuzzCopyInfo",
+	"dbdump/mysql: parseSlaveInfo": "FuzzCopyInfo", "dbdump/mysql: parseProgramVersion": "FuzzProgramVersion",
+	"dbdump/mysql/xbstream: Next": "FuzzReader",
 	"dbdump/mysql: parseDocument": "FuzzDocument", "dbdump/mysql: typedDocument": "FuzzDocument", "dbdump/mysql: parseChannel": "FuzzChannel",
 	"dbdump/mysql: parseMariaDB": "FuzzMariaDBGTID", "dbdump/mysql: parseVersion": "FuzzVersion", "dbdump/mysql: parse": "FuzzGrants",
 	"dbdump/mysql: grantFor": "FuzzGrantLines", "dbdump/mysql: withoutAuthentication": "FuzzGrantLines", "dbdump/mysql: splitTable": "FuzzSplitTable",

@@ -96,7 +96,7 @@ type program struct {
 	done   chan struct{} // closed when it has ended
 	err    error         // how, once done is closed
 	kill   context.CancelFunc
-	stderr tail
+	stderr dbdump.LastWords
 }
 
 func (q *Quiescer) start(ctx context.Context) *program {

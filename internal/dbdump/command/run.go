@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"keepset/internal/dbdump"
 )
 
 // run is one run of one program, and what may end it early.
@@ -19,7 +21,7 @@ type run struct {
 	cancel context.CancelCauseFunc
 	stop   context.CancelFunc
 	// said is the end of what it wrote that is not the backup.
-	said tail
+	said dbdump.LastWords
 	// silence runs out when the program does nothing; busy is how many reads and
 	// writes wait for the store, which is not the program's fault.
 	silence *time.Timer

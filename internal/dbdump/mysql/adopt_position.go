@@ -28,6 +28,9 @@ func (a *adoption) position(ctx context.Context) (at record.Coordinates, err err
 		first := *at.Upstream
 		at.Upstream = &first
 	}
+	if a.opts.Load.Copied {
+		return at, a.copiedPosition(ctx, &at)
+	}
 	at.GTID = files.GTID
 	if at.File, at.Position, err = a.endOfLogs(ctx); err != nil {
 		return at, err
@@ -186,6 +189,36 @@ func (a *adoption) applied(ctx context.Context, u *record.UpstreamCoordinates, f
 			"turn GTIDs on, or hold the server still for the copy and allow its appliers to be stopped (--allow-stopping-replica)", dbdump.ErrCoordinates, u.Host)
 	}
 	u.File, u.Position = f.File, f.Position
+	return nil
+}
+
+// copiedPosition leaves the server's own position as it was recorded: the binary logs are not among the files. What was
+// applied of an upstream stands in the tables, and may be more than the variable said that the record comes from.
+func (a *adoption) copiedPosition(ctx context.Context, at *record.Coordinates) error {
+	if a.c.Server == "" {
+		return fmt.Errorf("%w: the files have no binary log, and there is no record of where the server was in it", dbdump.ErrCoordinates)
+	}
+	list := upstreamsOf(at)
+	if len(list) == 0 {
+		return nil
+	}
+	var variable string
+	if err := a.s.queryRow(ctx, "SELECT @@GLOBAL.gtid_slave_pos", &variable); err != nil {
+		return err
+	}
+	applied, err := a.appliedMariaDB(ctx, a.s, variable)
+	if err != nil {
+		return err
+	}
+	for _, u := range list {
+		done, err := includesMariaDB(applied, u.GTID)
+		if err != nil || !done {
+			return cmp.Or(err, older("transactions of "+u.Host, u.GTID, applied))
+		}
+		if u.GTID != "" && u.GTID != applied {
+			u.GTID, u.File, u.Position = applied, "", 0
+		}
+	}
 	return nil
 }
 

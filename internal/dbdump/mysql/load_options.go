@@ -55,6 +55,9 @@ type LoadOptions struct {
 	// Isolated refuses a server that follows another, has followers, or is a member of a group: what is loaded would
 	// reach the others, or theirs would arrive in the middle of it. A Follower always is.
 	Isolated bool
+	// Copied says, for Adopt, that the server's files were copied without the binary logs (Copy), so that its own position
+	// is where the record says, and nowhere else.
+	Copied bool
 	// SilentEvents creates events as a follower has them, so that none runs: in a drill, what they do to the data would
 	// look like damage, and what they do elsewhere has been done by the server that was dumped.
 	SilentEvents bool

@@ -23,6 +23,36 @@ func PrepareFiles() (script string, arguments []string) {
 	}
 }
 
+// PrepareCopy is PrepareFiles for files that Copy has written and CopyRestore has brought back: they are made those of a
+// server first, by the image's own mariadb-backup, whose last words have to be that it completed. What it has said of the
+// copy in files of its own goes then: another run must not take the files for a copy again.
+func PrepareCopy() (script string, arguments []string) {
+	script, arguments = PrepareFiles()
+	return copyScript + script, arguments
+}
+
+const copyScript = `set -eu
+refuse() { echo "keepset: $*" >&2; exit 1; }
+[ $# -gt 0 ] || refuse "no mount was named"
+copy=
+for mount do
+	for directory in "$mount" "$mount"/* "$mount"/*/*; do
+		if [ -d "$directory" ] && [ ! -L "$directory" ] && { [ -e "$directory/xtrabackup_checkpoints" ] || [ -e "$directory/mariadb_backup_checkpoints" ]; }; then
+			[ -z "$copy" ] || refuse "two copies of a server: $copy and $directory"
+			copy=$directory
+		fi
+	done
+done
+[ -n "$copy" ] || refuse "no copy of a server, which mariadb-backup could prepare, in $* or below"
+command -v mariadb-backup >/dev/null || refuse "the image of the database has no mariadb-backup, which has to prepare the files"
+mariadb-backup --prepare --target-dir="$copy" --tmpdir="$copy" 2>&1 | {
+	last=
+	while IFS= read -r line; do echo "$line"; last=$line; done
+	case "$last" in *"completed OK!") ;; *) refuse "mariadb-backup did not say that it completed" ;; esac
+}
+rm -f -- "$copy"/xtrabackup_* "$copy"/mariadb_backup_* "$copy/backup-my.cnf"
+`
+
 const prepareScript = `set -eu
 fail() { echo "keepset: $*" >&2; exit 1; }
 found=

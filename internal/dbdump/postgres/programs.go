@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +9,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"sync"
+
+	"keepset/internal/dbdump"
 )
 
 // Program is one run of one of PostgreSQL's client programs.
@@ -90,7 +90,7 @@ type programOutput struct {
 	*io.PipeReader
 	cancel context.CancelFunc
 	done   chan struct{}
-	words  lastWords
+	words  dbdump.LastWords
 }
 
 // Close implements io.Closer.
@@ -135,29 +135,4 @@ func parseProgramVersion(text string) (int, error) {
 		return 0, fmt.Errorf("not a version of PostgreSQL: %q", shortened(text))
 	}
 	return strconv.Atoi(m[1])
-}
-
-// lastWords keeps the end of what is written to it: of a program's standard error.
-type lastWords struct {
-	mu    sync.Mutex
-	bytes []byte
-}
-
-// Write implements io.Writer.
-func (t *lastWords) Write(p []byte) (int, error) {
-	const most = 2 << 10
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.bytes = append(t.bytes, p...)
-	if len(t.bytes) > most {
-		t.bytes = bytes.Clone(t.bytes[len(t.bytes)-most:])
-	}
-	return len(p), nil
-}
-
-// String is the text in one line.
-func (t *lastWords) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return strings.Join(strings.Fields(strings.ToValidUTF8(string(t.bytes), "?")), " ")
 }
