@@ -64,8 +64,8 @@ func anchors(t *testing.T, path string) []string {
 
 var path = regexp.MustCompile("`((?:deploy|docs|test|internal|cmd|hack)/[A-Za-z0-9_./-]+)`")
 
-// TestFiles: files and folders of the project that a page names are there.
-func TestFiles(t *testing.T) {
+// TestNamedFiles: files and folders of the project that a page names are there.
+func TestNamedFiles(t *testing.T) {
 	seen := 0
 	for _, page := range append(pages(t), written...) {
 		for _, m := range path.FindAllStringSubmatch(text(t, root+page), -1) {
