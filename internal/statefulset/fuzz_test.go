@@ -73,6 +73,7 @@ func FuzzSeedPatch(f *testing.F) {
 		"spec: {restartPolicy: Always, nodeName: n, readinessGates: [{conditionType: x}], hostname: y}",
 		"spec: {containers: [{name: mysql, livenessProbe: {exec: {command: [x]}}, lifecycle: {}}]}",
 		"spec: {$patch: replace}", "spec: {container: []}", "[1, 2]", "spec: null", "{", "metadata: null", "$patch: delete", "spec: {containers: null}",
+		"spec: {containers: [{name: {}}]}",
 	} {
 		f.Add(patch)
 	}

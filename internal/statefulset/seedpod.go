@@ -276,7 +276,7 @@ func applyPatch(pod *corev1.Pod, patch []byte) (*corev1.Pod, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode the seed pod: %w", err)
 	}
-	merged, err := strategicpatch.StrategicMergePatch(original, change, corev1.Pod{})
+	merged, err := mergePatch(original, change)
 	if err != nil {
 		return nil, fmt.Errorf("apply the seed patch: %w", err)
 	}
@@ -285,4 +285,15 @@ func applyPatch(pod *corev1.Pod, patch []byte) (*corev1.Pod, error) {
 		return nil, fmt.Errorf("apply the seed patch: %w", err)
 	}
 	return out, nil
+}
+
+// mergePatch is a strategic merge, as a pod has it. The library panics where a patch
+// has an object in the place of the name that it would find a list's element by.
+func mergePatch(original, change []byte) (merged []byte, err error) {
+	defer func() {
+		if why := recover(); why != nil {
+			err = fmt.Errorf("its values are not of a pod's kinds: %v", why)
+		}
+	}()
+	return strategicpatch.StrategicMergePatch(original, change, corev1.Pod{})
 }

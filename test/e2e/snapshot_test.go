@@ -36,14 +36,14 @@ metadata: {name: keepset}
 data: {AWS_ENDPOINT_URL_EC2: "` + ec2URL + `", AWS_ENDPOINT_URL_EBS: "` + ec2URL + `"}
 `
 
-// clusterWide are the overlays with rights outside of the namespace, or with a
-// component that has them.
-var clusterWide = map[string]bool{"mysql-ebs": true, "csi": true, "files": true}
+// clusterWide are the overlays with rights outside of the namespace. That of files
+// has a component with them, which is commented out.
+var clusterWide = map[string]bool{"mysql-ebs": true, "csi": true}
 
 // bindingsOf gives an overlay's ClusterRoleBindings the names of this
 // namespace, as docs/ebs.md asks of whoever wraps the overlay.
 func bindingsOf(shipped string) string {
-	if !clusterWide[shipped] {
+	if !clusterWide[shipped] && shipped != "files" {
 		return ""
 	}
 	return `replacements:
