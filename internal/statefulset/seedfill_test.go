@@ -3,7 +3,10 @@ package statefulset
 import (
 	"context"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -92,4 +95,37 @@ func TestSeedWaitsForItsFiles(t *testing.T) {
 			require.ErrorContains(t, err, c.want)
 		})
 	}
+}
+
+// TestFilesComeInTheirTime: how long a seed pod may take to start does not bound how
+// long it takes to bring and prepare its files.
+func TestFilesComeInTheirTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		set := readSet(t, "mysql-replicated.yaml")
+		kube := fake.NewClientset(set)
+		spec := SeedSpec{Ordinal: 2, DiscoverOptions: DiscoverOptions{DefaultPort: 3306}, Fill: ownFiller(), Adopt: &Adoption{Script: "prepare"}, StartTimeout: time.Minute}
+		seed, err := New(kube, set.Namespace, nil).NewSeed(newSet(set), spec, Run{ID: "run-1"}, func(context.Context) error { return nil })
+		require.NoError(t, err)
+		pods := kube.CoreV1().Pods(set.Namespace)
+		pod := seed.pod.DeepCopy()
+		pod.Status = corev1.PodStatus{Phase: corev1.PodPending, PodIP: "10.0.0.9", InitContainerStatuses: []corev1.ContainerStatus{
+			{Name: fillContainer, State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}, {Name: adoptContainer},
+		}}
+		pod, err = pods.Create(t.Context(), pod, metav1.CreateOptions{})
+		require.NoError(t, err)
+		go func() {
+			time.Sleep(3 * time.Hour)
+			done := corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{}}
+			for i := range pod.Status.InitContainerStatuses {
+				pod.Status.InitContainerStatuses[i].State = done
+			}
+			pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "mysql", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}}
+			_, err := pods.UpdateStatus(context.Background(), pod, metav1.UpdateOptions{})
+			assert.NoError(t, err)
+		}()
+		begun := time.Now()
+		_, err = seed.WaitRunning(t.Context())
+		require.NoError(t, err)
+		require.Greater(t, time.Since(begun), 2*time.Hour)
+	})
 }
