@@ -119,6 +119,12 @@ func workerEnv(id record.BackupID, ordinal int, from *job.FromSnapshot) map[stri
 	return env
 }
 
+// writeBack is how long before a snapshot a file must have changed last to be
+// remembered as read. A file system that nobody held still writes the times of a
+// file down long before its bytes, which then are those of before, and would be
+// taken for the file's until it changes again.
+const writeBack = 5 * time.Minute
+
 // toldSnapshot is the volume snapshot that a worker was told of; nil: of none.
 func toldSnapshot(a *App) (*job.FromSnapshot, error) {
 	name := a.Getenv(envWorkerSnapshot)
@@ -147,6 +153,9 @@ func (f *BackupFlags) asWorker(ctx context.Context, a *App, b *job.Backup) error
 	}
 	if b.FromSnapshot, err = toldSnapshot(a); err != nil {
 		return err
+	}
+	if from := b.FromSnapshot; from != nil {
+		b.Files.Clock = func() time.Time { return from.CutAt.Add(-writeBack) }
 	}
 	b.WorkFor(ordinal, statefulset.WorkerPath)
 	return nil
@@ -204,6 +213,7 @@ func (f *RestoreFlags) files(a *App, r *job.Restore) error {
 	if err != nil {
 		return err
 	}
+	spec.Server = f.Method == record.MethodPhysical
 	r.Files = &job.FilesRestore{
 		Method: f.Method, Spec: spec, Env: notForLoad(),
 		Args: func(plan *job.RestorePlan, item job.RestoreItem, dir string) []string {
@@ -226,7 +236,7 @@ func (f *RestoreFlags) loadArgs(a *App, plan *job.RestorePlan, item job.RestoreI
 	return append([]string{
 		"load", "--target=file://" + dir, "--set=" + plan.From.String(),
 		"--backup=" + string(plan.Backup), "--ordinal=" + strconv.Itoa(item.Base), "--replace=false",
-		boolFlag("allow-incomplete", plan.Incomplete), boolFlag("allow-suspect", plan.Suspect),
+		boolFlag("allow-incomplete", plan.Incomplete), boolFlag("allow-suspect", plan.Suspect), boolFlag("allow-filtered", f.Choice.AllowFiltered),
 	}, f.repositoryArgs(a)...)
 }
 
@@ -249,7 +259,8 @@ func boolFlag(name string, value bool) string { return "--" + name + "=" + strco
 // `restore load`.
 func notForLoad() map[string]string {
 	env := map[string]string{}
-	for _, flag := range []string{"as-follower-of", "container", "include-path", "exclude-path", "metrics-push", "metrics-file", "tablespace", "replication-slot"} {
+	for _, flag := range []string{"as-follower-of", "container", "include-path", "exclude-path", "metrics-push", "metrics-file", "tablespace", "replication-slot",
+		"database", "table", "rename", "with-users", "skip-binlog"} {
 		env[EnvName(flag)] = ""
 	}
 	return env

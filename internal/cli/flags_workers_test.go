@@ -63,7 +63,7 @@ func TestSeedPodArguments(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{
 		"load", "--target=file:///claim", "--set=shop/db", "--backup=20261120T131730Z-abc", "--ordinal=1", "--replace=false",
-		"--allow-incomplete=false", "--allow-suspect=true", "--limit-download=7", "--repository=s3://b/p",
+		"--allow-incomplete=false", "--allow-suspect=true", "--allow-filtered=false", "--limit-download=7", "--repository=s3://b/p",
 		"--no-owner=false", "--no-devices=true", "--no-xattrs=false",
 	}, r.Files.Args(plan, item, "/claim"))
 	require.Equal(t, "none", r.Request.Follow)

@@ -167,7 +167,7 @@ func (f *RestoreFlags) copies(a *App, r *job.Restore) error {
 	r.Files.Base = func(string) (job.Base, error) {
 		return &copyBase{mysql.CopyRestore{Path: statefulset.WorkerPath, Workers: 1}}, nil
 	}
-	servers := &mysqlServers{app: a, server: &f.Server, upstream: &f.Upstream, copied: true, log: onceLogger(a.Log)}
+	servers := &mysqlServers{app: a, server: &f.Server, upstream: &f.Upstream, copied: true, dataDir: orDefault(f.DataDirectory, f.endpoint().DataDir), log: onceLogger(a.Log)}
 	r.Servers = servers
 	return f.FromNothing.apply(r, servers)
 }

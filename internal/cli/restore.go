@@ -234,6 +234,8 @@ type mysqlServers struct {
 	log     *slog.Logger
 	// copied: the servers have come up on files that were copied by --method physical.
 	copied bool
+	// dataDir is where those files are in the container.
+	dataDir string
 	// dial reaches the pods where the network does not; nil where it does.
 	dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
@@ -253,7 +255,7 @@ func (s *mysqlServers) Target(address string, follower bool) (dbdump.Engine, err
 	if err != nil {
 		return nil, err
 	}
-	opts.MySQL.Load = mysql.LoadOptions{Follower: follower, Seed: true, Replace: s.replace, SkipBinlog: true, Isolated: true, Accounts: mysql.AccountsReplace, Copied: s.copied}
+	opts.MySQL.Load = mysql.LoadOptions{Follower: follower, Seed: true, Replace: s.replace, SkipBinlog: true, Isolated: true, Accounts: mysql.AccountsReplace, Copied: s.copied, DataDirectory: s.dataDir}
 	return OpenEngine(engineMySQL, opts)
 }
 

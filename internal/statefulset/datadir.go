@@ -26,9 +26,9 @@ func (s Set) DataPlace(o DiscoverOptions, variable, dir string) (DataPlace, erro
 	if err != nil {
 		return DataPlace{}, fmt.Errorf("%s: %w", at, err)
 	}
-	for _, e := range c.Env {
-		if dir == "" && e.Name == variable {
-			dir = e.Value // may be empty, where it comes from elsewhere
+	if dir == "" {
+		if dir, err = valueOf(c, variable); err != nil {
+			return DataPlace{}, fmt.Errorf("%s: %w; give --data-directory, where the container has its files", at, err)
 		}
 	}
 	if dir == "" {
@@ -43,6 +43,25 @@ func (s Set) DataPlace(o DiscoverOptions, variable, dir string) (DataPlace, erro
 	}
 	rest := strings.TrimPrefix(path.Clean(dir), path.Clean(mount.MountPath))
 	return DataPlace{Template: mount.Name, Path: path.Join(mount.SubPath, path.Join(".", rest))}, nil
+}
+
+// valueOf is the value of a container's variable, empty where it has none.
+// ErrAmbiguous where it is, or may be, said elsewhere than in the pod: files in
+// another directory than the server's would be a server without them.
+func valueOf(c corev1.Container, variable string) (string, error) {
+	if variable == "" {
+		return "", nil
+	}
+	i := slices.IndexFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == variable })
+	switch {
+	case i < 0 && len(c.EnvFrom) > 0:
+		return "", fmt.Errorf("container %s: %w: its variable %s may come from a ConfigMap or a Secret (envFrom)", c.Name, ErrAmbiguous, variable)
+	case i < 0:
+		return "", nil
+	case c.Env[i].ValueFrom != nil || strings.Contains(c.Env[i].Value, "$("):
+		return "", fmt.Errorf("container %s: %w: the value of its variable %s stands elsewhere", c.Name, ErrAmbiguous, variable)
+	}
+	return c.Env[i].Value, nil
 }
 
 // mountOf is the volume that a directory of a container is on.

@@ -28,6 +28,7 @@ func TestDataPlace(t *testing.T) {
 		"what the caller says":         {mounts: []corev1.VolumeMount{claim("/var/lib/postgresql", "")}, env: "/elsewhere", dir: "/var/lib/postgresql/18/docker", want: "18/docker"},
 		"another volume in between":    {mounts: []corev1.VolumeMount{claim("/var/lib/postgresql", ""), {Name: "scratch", MountPath: usual}}, refused: "--data-directory"},
 		"a name that begins the same":  {mounts: []corev1.VolumeMount{claim(usual+"base", "")}, refused: "its " + usual + " is on no claim"},
+		"a variable of variables":      {mounts: []corev1.VolumeMount{claim(usual, "")}, env: "$(HOME)/data", refused: "--data-directory"},
 		"a folder named after the pod": {mounts: []corev1.VolumeMount{{Name: "data", MountPath: usual, SubPathExpr: "$(POD)"}}, refused: "subPathExpr"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -41,6 +42,27 @@ func TestDataPlace(t *testing.T) {
 			}
 			require.NoError(t, err)
 			require.Equal(t, DataPlace{Template: "data", Path: c.want}, place)
+		})
+	}
+	for name, change := range map[string]func(*corev1.Container){
+		"from a ConfigMap": func(c *corev1.Container) {
+			c.Env = []corev1.EnvVar{{Name: "PGDATA", ValueFrom: &corev1.EnvVarSource{}}}
+		},
+		"perhaps from one": func(c *corev1.Container) { c.EnvFrom = []corev1.EnvFromSource{{}} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			object := wwwSet(nil, nil)
+			db := &object.Spec.Template.Spec.Containers[1]
+			db.VolumeMounts = []corev1.VolumeMount{claim(usual, "")}
+			change(db)
+			o := DiscoverOptions{Container: "www", DataDir: usual}
+			_, err := newSet(object).DataPlace(o, "PGDATA", "")
+			require.ErrorIs(t, err, ErrAmbiguous)
+			require.ErrorContains(t, err, "--data-directory")
+			_, err = newSet(object).DataPlace(o, "PGDATA", usual)
+			require.NoError(t, err)
+			_, err = newSet(object).DataPlace(o, "", "")
+			require.NoError(t, err, "no variable says it")
 		})
 	}
 }

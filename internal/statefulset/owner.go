@@ -22,6 +22,9 @@ type WorkerSpec struct {
 	// [Workers.TemporaryClaim], whose class is Class; empty: that of the set's own.
 	Temporary bool
 	Class     string
+	// Server: the files are those of a server, which insists on owning them: that they
+	// are of its group is not enough.
+	Server bool
 	// Root has the workers run as root, with the capability that their work takes
 	// and no other: for files of several owners.
 	Root bool
@@ -79,10 +82,10 @@ func (w WorkerSpec) identity(set *appsv1.StatefulSet, template string) (identity
 		return who, fmt.Errorf("%s: %w: its pods run as root; give --worker-uid if the files belong to another user, or --worker-root", at, ErrAmbiguous)
 	case uid != nil:
 		who.uid = *uid
-	case who.fsGroup != nil:
+	case who.fsGroup != nil && !w.Server:
 		who.uid = keepsetUser
 	default:
-		return who, fmt.Errorf("%s: %w: its pods say neither by runAsUser nor by fsGroup whose the files are; give --worker-uid (KEEPSET_WORKER_UID), the user that the image runs as, or --worker-root", at, ErrAmbiguous)
+		return who, fmt.Errorf("%s: %w: its pods do not say by runAsUser whose the files are (by fsGroup they may, but for those of a server); give --worker-uid (KEEPSET_WORKER_UID), the user that the image runs as, or --worker-root", at, ErrAmbiguous)
 	}
 	switch {
 	case w.GID != 0:

@@ -67,6 +67,7 @@ func workerPod(own corev1.PodTemplateSpec, who identity, claim string, writes bo
 	}
 	if writes {
 		s.SecurityContext.FSGroup = who.fsGroup
+		readOnly(s.Volumes)
 	}
 	c := &s.Containers[0]
 	c.SecurityContext = &corev1.SecurityContext{AllowPrivilegeEscalation: &no, ReadOnlyRootFilesystem: &yes, Capabilities: capabilities}
@@ -75,6 +76,16 @@ func workerPod(own corev1.PodTemplateSpec, who identity, claim string, writes bo
 	}})
 	c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: workerVolume, MountPath: WorkerPath, ReadOnly: !writes})
 	return pod
+}
+
+// readOnly has the run's own claims, such as one with the repository, only read: the
+// kubelet would give them to the group of the pod, which is another's here.
+func readOnly(volumes []corev1.Volume) {
+	for i := range volumes {
+		if claim := volumes[i].PersistentVolumeClaim; claim != nil {
+			claim.ReadOnly = true
+		}
+	}
 }
 
 // pin has a pod run on one node, by the scheduler, which knows whether there is

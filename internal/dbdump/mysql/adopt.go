@@ -3,6 +3,7 @@ package mysql
 import (
 	"context"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -49,6 +50,9 @@ func (e *Engine) adopt(ctx context.Context, c record.Coordinates) (adopted recor
 	}
 	defer s.Close()
 	a := &adoption{dump: &dump{opts: e.opts, log: e.opts.Logger, server: server}, s: s, c: c}
+	if err := a.checkPlace(ctx); err != nil {
+		return adopted, err
+	}
 	if err := a.checkUntouched(ctx); err != nil {
 		return adopted, err
 	}
@@ -67,6 +71,23 @@ func movedOn(what string) error {
 	return fmt.Errorf("%w: since it came up on these files %s: start over from the volume snapshot, with the arguments of PrepareFiles (--skip-slave-start, --event-scheduler=OFF), "+
 		"and with --persisted-globals-load=OFF in addition where SET PERSIST holds against them",
 		dbdump.ErrCoordinates, what)
+}
+
+// checkPlace makes sure that the server runs on the files that were brought, and not
+// on new ones that its image has made elsewhere.
+func (a *adoption) checkPlace(ctx context.Context) error {
+	want := a.opts.Load.DataDirectory
+	if want == "" {
+		return nil
+	}
+	var has string
+	if err := a.s.queryRow(ctx, "SELECT @@GLOBAL.datadir", &has); err != nil {
+		return err
+	}
+	if path.Clean(has) != path.Clean(want) {
+		return fmt.Errorf("%w: the server has its files in %s, and those of the backup are in %s: say so by --data-directory", dbdump.ErrMismatch, has, want)
+	}
+	return nil
 }
 
 // checkUntouched makes sure that the server has done nothing but recover.

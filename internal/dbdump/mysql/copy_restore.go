@@ -112,6 +112,9 @@ func (o *CopyRestore) arrange(ctx context.Context, source filetree.Source) (err 
 		return err
 	}
 	for _, p := range a.patches {
+		if a.path(p.Stored) == "" {
+			continue // of a file that was taken back
+		}
 		if err := a.patch(p); err != nil {
 			return fmt.Errorf("write into %q: %w", p.Stored, err)
 		}

@@ -148,7 +148,7 @@ func sameAsMbstream(t testing.TB, m *memoryFiles, dir string) {
 func copyAdopter(t testing.TB, s *servers.MySQL) *Engine {
 	t.Helper()
 	o := options(t, s)
-	o.Load = LoadOptions{Follower: true, Copied: true}
+	o.Load = LoadOptions{Follower: true, Copied: true, DataDirectory: s.DataDir}
 	return newEngine(t, o)
 }
 
@@ -304,6 +304,11 @@ func TestCopyAdoptRefused(t *testing.T) {
 	require.ErrorContains(t, err, "0-9-7")
 	_, err = copyAdopter(t, s).Adopt(t.Context(), record.Coordinates{})
 	require.ErrorContains(t, err, "no record of where the server was")
+	o := options(t, s)
+	o.Load = LoadOptions{Copied: true, DataDirectory: "/var/lib/elsewhere"}
+	_, err = newEngine(t, o).Adopt(t.Context(), record.Coordinates{Server: "1"})
+	require.ErrorIs(t, err, dbdump.ErrMismatch, "the image has made a new database, beside the files")
+	require.ErrorContains(t, err, "--data-directory")
 }
 
 // What a seed pod does before its database starts on a copy: it is prepared by the image's own program, which has to say

@@ -58,6 +58,8 @@ type LoadOptions struct {
 	// Copied says, for Adopt, that the server's files were copied without the binary logs (Copy), so that its own position
 	// is where the record says, and nowhere else.
 	Copied bool
+	// DataDirectory is, for Adopt, where the server has to have its files, which were brought there; empty: anywhere.
+	DataDirectory string
 	// SilentEvents creates events as a follower has them, so that none runs: in a drill, what they do to the data would
 	// look like damage, and what they do elsewhere has been done by the server that was dumped.
 	SilentEvents bool

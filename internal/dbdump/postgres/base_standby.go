@@ -63,7 +63,7 @@ func identify(ctx context.Context, s *session) (at whereabouts, err error) {
 // removed the log from there on.
 func (e *Engine) CanFollow(ctx context.Context, c record.Coordinates, slot string) error {
 	doing := fmt.Sprintf("follow %s from %s", e.opts.Address, formatLSN(c.Position))
-	timeline, first, err := segmentOf(c)
+	timeline, first, size, err := segmentOf(c)
 	if err != nil {
 		return fmt.Errorf("%s: %w", doing, err)
 	}
@@ -86,6 +86,11 @@ func (e *Engine) CanFollow(ctx context.Context, c record.Coordinates, slot strin
 	// earlier, if only the file began before that.
 	if err := sameHistory(ctx, s, at, timeline, c.Position); err != nil {
 		return fmt.Errorf("%s: %w", doing, err)
+	}
+	// A primary begins another file at the end of a backup, which so has the last one
+	// as a whole; where it has not written into the next one yet, it has all.
+	if c.Upstream == nil && at.timeline == timeline && first+size < at.position {
+		first += size
 	}
 	if err := e.asks(ctx, s, slot, timeline, first); err != nil {
 		return fmt.Errorf("%s: %w", doing, err)
@@ -168,25 +173,26 @@ func (e *Engine) asks(ctx context.Context, s *session, slot string, timeline, fi
 	}
 }
 
-// segmentOf is the timeline of a position, and where the file that holds it begins.
-func segmentOf(c record.Coordinates) (timeline, first uint64, err error) {
+// segmentOf is the timeline of a position, where the file that holds it begins, and
+// how large that is.
+func segmentOf(c record.Coordinates) (timeline, first, size uint64, err error) {
 	if len(c.File) != 24 {
-		return 0, 0, fmt.Errorf("the backup has no position in the log: %q", c.File)
+		return 0, 0, 0, fmt.Errorf("the backup has no position in the log: %q", c.File)
 	}
 	var numbers [3]uint64
 	for i := range numbers {
 		if numbers[i], err = strconv.ParseUint(c.File[8*i:8*i+8], 16, 32); err != nil {
-			return 0, 0, fmt.Errorf("the backup has no position in the log: %q", c.File)
+			return 0, 0, 0, fmt.Errorf("the backup has no position in the log: %q", c.File)
 		}
 	}
 	// The file's number within its 4 GiB, and the position within them, tell how
 	// large files are; a power of two from 1 MiB to 1 GiB.
 	last := max(c.Position, 1) - 1
 	low := last & 0xffffffff
-	for size := uint64(1 << 20); size <= 1<<30; size <<= 1 {
+	for size = 1 << 20; size <= 1<<30; size <<= 1 {
 		if low/size == numbers[2] {
-			return numbers[0], last / size * size, nil
+			return numbers[0], last / size * size, size, nil
 		}
 	}
-	return 0, 0, fmt.Errorf("position %s is not in file %s of the log", formatLSN(c.Position), c.File)
+	return 0, 0, 0, fmt.Errorf("position %s is not in file %s of the log", formatLSN(c.Position), c.File)
 }

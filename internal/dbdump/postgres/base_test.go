@@ -312,6 +312,11 @@ func TestCanFollow(t *testing.T) {
 	require.ErrorContains(t, err, "behind the backup")
 	require.ErrorIs(t, newEngine(t, options(s)).CanFollow(t.Context(), at, "nobody"), dbdump.ErrCoordinates)
 
+	// The backup has its own last file, so that the server need not keep that.
+	s.Exec(t, "postgres", "CREATE TABLE u (a int)", "CHECKPOINT", "INSERT INTO u VALUES (1)", "CHECKPOINT")
+	require.Equal(t, "0", s.Value(t, "postgres", "SELECT count(*) FROM pg_ls_waldir() WHERE name = '"+at.File+"'"))
+	require.NoError(t, newEngine(t, options(s)).CanFollow(t.Context(), at, ""))
+
 	for range 8 {
 		s.Exec(t, "postgres", "SELECT pg_switch_wal()", "CREATE TABLE IF NOT EXISTS t (a int)", "INSERT INTO t VALUES (1)", "CHECKPOINT")
 	}
@@ -521,9 +526,10 @@ func FuzzLSN(f *testing.F) {
 		if segment < 1<<20 || segment > 1<<30 || segment&(segment-1) != 0 {
 			return
 		}
-		timeline, first, err := segmentOf(record.Coordinates{Position: n, File: walFile(n, 7, segment)})
+		timeline, first, size, err := segmentOf(record.Coordinates{Position: n, File: walFile(n, 7, segment)})
 		require.NoError(t, err)
 		require.EqualValues(t, 7, timeline)
 		require.Equal(t, (max(n, 1)-1)/segment*segment, first)
+		require.Zero(t, first%size)
 	})
 }

@@ -26,7 +26,7 @@
 // Lies are asked for by LIE in the environment, or a file "lie" in conf: failed,
 // silent, nothing, hang (aexport), rejected, error, false-zero, missing, bad (iloader),
 // isql-zero (status 0 after an error), backup-full, backup-nothing, backup-short,
-// backup-other, unclosed, unarchived, unkept (ALTER DATABASE BACKUP), stuck (SHUTDOWN),
+// backup-other, unclosed, unarchived, lagging, unkept (ALTER DATABASE BACKUP), stuck (SHUTDOWN),
 // no-control (STARTUP), recover, recover-silent (RECOVER), no-service (SERVICE), aku,
 // aku-end, aku-clean (it fails, with status 0), aku-silent (it says nothing). A file
 // "meanwhile" in conf is a row that a client inserts in the middle of a backup.

@@ -177,6 +177,9 @@ func (p *program) backup(dir string) string {
 	if p.lie != "unclosed" {
 		p.home.switchLog()
 	}
+	if p.lie == "lagging" { // clients fill a log more meanwhile, and not all are archived
+		p.home.switchLog()
+	}
 	if p.lie == "unkept" {
 		p.home.remove(archived)
 	}

@@ -36,8 +36,11 @@ func (p *program) viewRows(view, columns, where string) (rows []string, known bo
 			return []string{p.home.path(archived)}, true
 		}
 		next := a.Current
-		if p.lie == "unarchived" {
+		switch p.lie {
+		case "unarchived":
 			next = a.Oldest
+		case "lagging":
+			next = max(a.Oldest, a.Current-1)
 		}
 		mode := 0
 		if a.Archive {

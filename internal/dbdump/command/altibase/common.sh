@@ -29,7 +29,7 @@ eval "password=\${$variable:-}"
 # There is one at a time of each: aexport does not stand two, nor does the server.
 workplace() {
 	work=$directory/keepset-$1
-	mkdir "$work" || die "another $1 is at work, or one that was killed has left $work behind"
+	mkdir "$work" || die "another $1 is at work, or one that was killed has left $work behind: if none runs in the pod, remove that directory"
 	trap 'rm -rf "$work"' EXIT
 	trap 'exit 143' HUP INT PIPE TERM
 	cd "$work"

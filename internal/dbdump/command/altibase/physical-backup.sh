@@ -54,9 +54,16 @@ free=$(df -Pk "$work" | awk 'END { print $4 }')
 
 admin "ALTER DATABASE BACKUP DATABASE TO '$work/files'"
 archiving
-# The server closes the log that it was writing, and waits until it is archived.
-[ "$current" -gt "$before" ] && [ "$next" -gt "$before" ] ||
-	die "the server said nothing of an error, and has not archived the log of the backup (log $before; now log $current, next to archive $next)"
+# The server closes the log that it was writing, and waits until it is archived. What
+# was written meanwhile is in the files, so that all logs up to there are needed.
+end=$current waited=0
+while [ "$next" -lt "$end" ] && [ "$waited" -lt 10 ]; do
+	sleep 1
+	waited=$((waited + 1))
+	archiving
+done
+[ "$end" -gt "$before" ] && [ "$next" -ge "$end" ] ||
+	die "the server said nothing of an error, and has not archived the log of the backup (log $before; then log $end, next to archive $next)"
 
 # entry adds a file to the list: where it is here, its name in the archive, and its place.
 entry() {

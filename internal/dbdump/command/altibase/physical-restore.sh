@@ -28,6 +28,7 @@ if [ ! -e "$mark" ]; then
 	while read -r path; do
 		[ ! -e "$path.old" ] || die "$path.old is there, a database that was set aside before: take it away first"
 	done <directories
+	[ ! -e "$home/conf/altibase.properties.old" ] || die "$home/conf/altibase.properties.old is there, properties that were set aside before: take it away first"
 fi
 
 if ! standing; then

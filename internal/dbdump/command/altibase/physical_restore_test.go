@@ -145,6 +145,8 @@ func TestPhysicalRestore(t *testing.T) {
 	require.FileExists(t, filepath.Join(p.home, "running"))
 
 	p.run(t, "server stop; rm -r $ALTIBASE_HOME/dbs $ALTIBASE_HOME/dbs.old $ALTIBASE_HOME/logs $ALTIBASE_HOME/logs.old $ALTIBASE_HOME/arch_logs.old")
+	require.ErrorContains(t, p.restore(t), "properties that were set aside before: take it away first")
+	p.run(t, "rm $ALTIBASE_HOME/conf/altibase.properties.old")
 	require.NoError(t, p.restore(t))
 	p.restored(t)
 }

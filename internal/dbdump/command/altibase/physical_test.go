@@ -98,6 +98,7 @@ func TestPhysicalLies(t *testing.T) {
 		"backup-other":   "other files than it had named before.*user001.dbf",
 		"unclosed":       "has not archived the log of the backup",
 		"unarchived":     "has not archived the log of the backup",
+		"lagging":        "has not archived the log of the backup",
 		"unkept":         "there is no logfile0 in .*/arch_logs, which the backup needs",
 	} {
 		t.Run(lie, func(t *testing.T) {
