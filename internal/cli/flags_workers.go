@@ -259,8 +259,10 @@ func boolFlag(name string, value bool) string { return "--" + name + "=" + strco
 // `restore load`.
 func notForLoad() map[string]string {
 	env := map[string]string{}
-	for _, flag := range []string{"as-follower-of", "container", "include-path", "exclude-path", "metrics-push", "metrics-file", "tablespace", "replication-slot",
-		"database", "table", "rename", "with-users", "skip-binlog"} {
+	for _, flag := range []string{
+		"as-follower-of", "container", "include-path", "exclude-path", "metrics-push", "metrics-file", "tablespace", "replication-slot",
+		"database", "table", "rename", "with-users", "skip-binlog",
+	} {
 		env[EnvName(flag)] = ""
 	}
 	return env
