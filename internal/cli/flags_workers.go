@@ -120,10 +120,10 @@ func workerEnv(id record.BackupID, ordinal int, from *job.FromSnapshot) map[stri
 }
 
 // writeBack is how long before a snapshot a file must have changed last to be
-// remembered as read. A file system that nobody held still writes the times of a
-// file down long before its bytes, which then are those of before, and would be
-// taken for the file's until it changes again.
-const writeBack = 5 * time.Minute
+// remembered as read: twice what Linux lets bytes wait to be written. The times of a
+// file may be written down long before its bytes, which in a snapshot then are those
+// of before, and would be taken for the file's until it changes again.
+const writeBack = time.Minute
 
 // toldSnapshot is the volume snapshot that a worker was told of; nil: of none.
 func toldSnapshot(a *App) (*job.FromSnapshot, error) {

@@ -32,6 +32,7 @@ func TestFilesFromSnapshot(t *testing.T) {
 		s.write(ordinal)
 	}
 	s.refusedFuzzy()
+	time.Sleep(65 * time.Second) // what has just been written is read again, since its bytes may not be in the snapshot
 
 	page := s.reader()
 	said := page.follow(filesPage, "From a volume snapshot")
