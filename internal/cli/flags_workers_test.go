@@ -3,11 +3,13 @@ package cli
 import (
 	"bytes"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/spf13/pflag"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"keepset/internal/job"
@@ -122,4 +124,24 @@ func TestWorkerIsToldOfASnapshot(t *testing.T) {
 	got, err = toldSnapshot(a)
 	require.NoError(t, err)
 	require.Nil(t, got)
+}
+
+// TestSeedPodsVariables: what the environment of a restore says of `restore load`, into
+// a server perhaps, does not make a seed pod refuse when the claims are gone already.
+func TestSeedPodsVariables(t *testing.T) {
+	variables := notForLoad()
+	load, run := pflag.NewFlagSet("load", pflag.ContinueOnError), pflag.NewFlagSet("run", pflag.ContinueOnError)
+	new(LoadFlags).Add(load)
+	new(RestoreFlags).Add(run)
+	said := (&RestoreFlags{given: run}).loadArgs(&App{Environ: func() []string { return nil }}, &job.RestorePlan{}, job.RestoreItem{}, "/claim")
+	load.VisitAll(func(f *pflag.Flag) {
+		if run.Lookup(f.Name) != nil || slices.ContainsFunc(said, func(arg string) bool { return strings.HasPrefix(arg, "--"+f.Name+"=") }) {
+			return
+		}
+		if strings.HasPrefix(f.Name, "command") || strings.HasPrefix(f.Name, "timesten") || strings.HasPrefix(f.Name, "altibase") || f.Name == "rows" {
+			return // of other engines, which a directory does not look at
+		}
+		_, emptied := variables[EnvName(f.Name)]
+		assert.True(t, emptied, "--%s of restore load is neither emptied nor said", f.Name)
+	})
 }

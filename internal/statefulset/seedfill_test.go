@@ -2,6 +2,7 @@ package statefulset
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,7 +20,9 @@ func ownFiller() *Filler {
 	f := &Filler{template: "data", who: identity{uid: 999, gid: 999}}
 	f.own.Spec = corev1.PodSpec{
 		ServiceAccountName: "keepset-restore", ImagePullSecrets: []corev1.LocalObjectReference{{Name: "registry"}},
-		Volumes:    []corev1.Volume{{Name: "conf"}},
+		Volumes: []corev1.Volume{{Name: "conf"}, {Name: "repository", VolumeSource: corev1.VolumeSource{
+			PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "keepset-repository"},
+		}}},
 		Containers: []corev1.Container{{Name: "restore", Image: "keepset:1", VolumeMounts: []corev1.VolumeMount{{Name: "conf", MountPath: "/etc/keepset"}}}},
 	}
 	return f.With([]string{"load"}, map[string]string{"KEEPSET_CONTAINER": ""})
@@ -30,6 +33,8 @@ func TestSeedPodThatIsFilled(t *testing.T) {
 	spec := SeedSpec{Ordinal: 2, Fill: ownFiller(), Adopt: &Adoption{Script: "prepare"}}
 	_, pod := buildSeed(t, set, spec)
 	inits := names(pod.Spec.InitContainers)
+	repository := slices.IndexFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == ownVolumes+"repository" })
+	require.True(t, pod.Spec.Volumes[repository].PersistentVolumeClaim.ReadOnly, "the kubelet would give it to the database's group")
 	require.Equal(t, fillContainer, inits[0], "before everything else")
 	require.Equal(t, adoptContainer, inits[len(inits)-1])
 	fill := pod.Spec.InitContainers[0]

@@ -57,6 +57,7 @@ func TestWhoseFiles(t *testing.T) {
 		"the container":    {pod: &corev1.PodSecurityContext{RunAsUser: new(int64(999)), RunAsGroup: new(int64(5))}, container: &corev1.SecurityContext{RunAsUser: new(int64(1000))}, uid: 1000, gid: 5},
 		"a group":          {pod: &corev1.PodSecurityContext{FSGroup: new(int64(2000)), SupplementalGroups: []int64{3}}, uid: 65532, gid: 2000, groups: []int64{3, 2000}},
 		"a user in it":     {pod: &corev1.PodSecurityContext{RunAsUser: new(int64(999)), FSGroup: new(int64(2000))}, uid: 999, gid: 2000, groups: []int64{2000}},
+		"a server's group": {pod: &corev1.PodSecurityContext{FSGroup: new(int64(2000))}, spec: WorkerSpec{Server: true}, refused: "--worker-uid (KEEPSET_WORKER_UID)"},
 		"root":             {pod: &corev1.PodSecurityContext{RunAsUser: new(int64(0)), FSGroup: new(int64(2000))}, refused: "--worker-root"},
 		"the caller":       {pod: &corev1.PodSecurityContext{RunAsUser: new(int64(0))}, spec: WorkerSpec{UID: 33, GID: 34}, uid: 33, gid: 34},
 		"root, as allowed": {pod: &corev1.PodSecurityContext{RunAsUser: new(int64(999))}, spec: WorkerSpec{Root: true}},
