@@ -1,6 +1,7 @@
 package filetree
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,8 +10,23 @@ import (
 	"keepset/internal/record"
 )
 
-// HoldsOthers says that a stream is the one with what is neither a file nor a directory.
-func HoldsOthers(stream string) bool { return stream == othersStream }
+// OnlyFiles passes a stream of a server's files on, which are nothing but files and
+// directories: ErrArchive for one that holds anything else, such as links, which
+// could lead elsewhere.
+func OnlyFiles(name string, stream io.ReadCloser) (io.ReadCloser, error) {
+	if name != othersStream {
+		return stream, nil
+	}
+	const enough = 64 << 10
+	content, err := io.ReadAll(io.LimitReader(stream, enough))
+	if err = errors.Join(err, stream.Close()); err != nil {
+		return nil, err
+	}
+	if len(content) == enough || len(bytes.Trim(content, "\x00")) > 0 {
+		return nil, fmt.Errorf("%w: it holds more than files and directories", ErrArchive)
+	}
+	return io.NopCloser(bytes.NewReader(content)), nil
+}
 
 // Writer makes an archive of a tree that comes as entries, one after the other,
 // as from another program's archive: parents before what is in them, and

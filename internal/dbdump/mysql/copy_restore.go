@@ -273,16 +273,8 @@ func (t copyTree) Streams() []string {
 // Open reads one of them. There is nothing in it but files and directories: what else there might be could lead elsewhere.
 func (t copyTree) Open(ctx context.Context, name string) (io.ReadCloser, error) {
 	stream, err := t.Source.Open(ctx, name)
-	if err != nil || !filetree.HoldsOthers(name) {
-		return stream, err
-	}
-	const enough = 64 << 10
-	content, err := io.ReadAll(io.LimitReader(stream, enough))
-	if err = errors.Join(err, stream.Close()); err != nil {
+	if err != nil {
 		return nil, err
 	}
-	if len(content) == enough || len(bytes.Trim(content, "\x00")) > 0 {
-		return nil, fmt.Errorf("%w: it holds more than files and directories", filetree.ErrArchive)
-	}
-	return io.NopCloser(bytes.NewReader(content)), nil
+	return filetree.OnlyFiles(name, stream)
 }

@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -209,16 +208,8 @@ func (t treeSource) Streams() []string {
 // what else there might be, such as links, could lead elsewhere.
 func (t treeSource) Open(ctx context.Context, name string) (io.ReadCloser, error) {
 	stream, err := t.Source.Open(ctx, t.prefix+name)
-	if err != nil || !filetree.HoldsOthers(name) {
-		return stream, err
-	}
-	const enough = 64 << 10
-	content, err := io.ReadAll(io.LimitReader(stream, enough))
-	if err = errors.Join(err, stream.Close()); err != nil {
+	if err != nil {
 		return nil, err
 	}
-	if len(content) == enough || len(bytes.Trim(content, "\x00")) > 0 {
-		return nil, fmt.Errorf("%w: it holds more than files and directories", filetree.ErrArchive)
-	}
-	return io.NopCloser(bytes.NewReader(content)), nil
+	return filetree.OnlyFiles(name, stream)
 }
