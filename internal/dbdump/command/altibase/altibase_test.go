@@ -54,7 +54,7 @@ func newContainer(t *testing.T, properties string, env ...string) *container {
 	}
 	// As in the guide, a variable that is not set is no mistake.
 	c.file(t, "set_altibase.env", "export ALTIBASE_HOME="+c.home+"\nexport LD_LIBRARY_PATH=${ALTIBASE_HOME}/lib:${LD_LIBRARY_PATH};\necho welcome\nfalse\n")
-	c.env = append([]string{"PATH=" + bin + ":" + os.Getenv("PATH"), "SYS_PASSWORD=manager", "STANDIN_AKU_FLAG=" + c.flag()}, env...)
+	c.env = append([]string{"PATH=" + bin + ":" + os.Getenv("PATH"), "GORACE=" + os.Getenv("GORACE"), "SYS_PASSWORD=manager", "STANDIN_AKU_FLAG=" + c.flag()}, env...)
 	return c
 }
 
