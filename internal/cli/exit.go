@@ -100,7 +100,7 @@ func isUsage(err error) bool {
 		repository.ErrOrigin, repository.ErrReadOnly, repository.ErrNoBackup, repository.ErrNoEligible,
 		repository.ErrRecipient, repository.ErrNewest, repository.ErrPinned, repository.ErrCondemned, retention.ErrPolicy,
 		snapshot.ErrUnsupported, snapshot.ErrUnfit,
-		statefulset.ErrNoCluster, statefulset.ErrAmbiguous, statefulset.ErrNotFound, statefulset.ErrClaimInUse, statefulset.ErrHeld,
+		statefulset.ErrNoCluster, statefulset.ErrAmbiguous, statefulset.ErrNotFound, statefulset.ErrClaimInUse, statefulset.ErrExclusive, statefulset.ErrHeld,
 	)
 }
 

@@ -27,6 +27,8 @@ var (
 	ErrLeaseLost = errors.New("lease lost")
 	// ErrClaimInUse: a claim that exists would have to be replaced.
 	ErrClaimInUse = errors.New("claim exists already")
+	// ErrExclusive: a claim would have to be mounted by more pods than it allows.
+	ErrExclusive = errors.New("claim is for one pod alone")
 	// ErrSeedFailed: the seed pod did not start, or ended the wrong way.
 	ErrSeedFailed = errors.New("seed pod failed")
 	// ErrHeld: an ordinal cannot be released without starting an empty replica.

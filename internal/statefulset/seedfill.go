@@ -46,6 +46,7 @@ func (b *builder) fill(pod *corev1.PodSpec) {
 		}
 	}
 	pod.InitContainers = append([]corev1.Container{c}, pod.InitContainers...)
+	b.besideUs(pod, f)
 	for _, secret := range own.ImagePullSecrets {
 		if !slices.Contains(pod.ImagePullSecrets, secret) {
 			pod.ImagePullSecrets = append(pod.ImagePullSecrets, secret)

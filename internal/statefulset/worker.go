@@ -38,6 +38,7 @@ type Workers struct {
 	spec     WorkerSpec
 	own      *batchv1.Job
 	who      identity
+	anchor   string // the node where workers have to run beside us, if any
 	// StartTimeout bounds the wait for a worker's pod to start.
 	startTimeout time.Duration
 }
@@ -56,7 +57,10 @@ func (c *Client) NewWorkers(ctx context.Context, set Set, spec WorkerSpec, run R
 	if run.Local { // for a plan
 		return w, nil
 	}
-	w.own, err = c.ownJob(ctx, run)
+	if w.own, err = c.ownJob(ctx, run); err != nil {
+		return nil, err
+	}
+	w.anchor, err = c.anchor(ctx, run, w.own.Spec.Template.Spec)
 	return w, err
 }
 
@@ -157,6 +161,13 @@ func workerFailures(container string) *batchv1.PodFailurePolicy {
 // arguments and, besides, these variables. One that an earlier pod of the run has
 // started is waited for. What the worker did, the repository says.
 func (w *Workers) Work(ctx context.Context, m Member, node string, env map[string]string, out io.Writer) (result JobResult, err error) {
+	switch {
+	case node == "":
+		node = w.anchor
+	case w.anchor != "" && w.anchor != node:
+		return result, fmt.Errorf("%s is in use on node %s, and the repository's claim, which can be mounted on one node only, on node %s: no pod can have both; take a claim for the repository that is ReadWriteMany, or a bucket",
+			w.client.ref("claim", w.Claim(m).Name), node, w.anchor)
+	}
 	job, err := w.start(ctx, w.job(m, node, env))
 	if err != nil {
 		return result, err

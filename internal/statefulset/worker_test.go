@@ -316,3 +316,73 @@ func TestUsers(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, map[string][]ClaimUser{w.Claim(m).Name: {{"waits", "node-1"}}}, users)
 }
+
+// TestBesideUs: where the repository is on a claim that one node alone can mount,
+// every pod that needs it has to run there, and what cannot is refused.
+func TestBesideUs(t *testing.T) {
+	repository := func(mode corev1.PersistentVolumeAccessMode) *corev1.PersistentVolumeClaim {
+		return &corev1.PersistentVolumeClaim{
+			ObjectMeta: metav1.ObjectMeta{Name: "keepset-repository", Namespace: "shop"},
+			Spec:       corev1.PersistentVolumeClaimSpec{AccessModes: []corev1.PersistentVolumeAccessMode{mode}},
+		}
+	}
+	for mode, node := range map[corev1.PersistentVolumeAccessMode]string{
+		corev1.ReadWriteOnce: "node-2", corev1.ReadWriteMany: "", corev1.ReadOnlyMany: "", corev1.ReadWriteOncePod: "refused",
+	} {
+		t.Run(string(mode), func(t *testing.T) {
+			own, object := ownJob(), wwwSet(&corev1.PodSecurityContext{RunAsUser: new(int64(999))}, nil)
+			own.Spec.Template.Spec.Volumes = []corev1.Volume{{Name: "repository", VolumeSource: corev1.VolumeSource{
+				PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "keepset-repository"},
+			}}}
+			zones := corev1.NodeSelectorTerm{MatchExpressions: []corev1.NodeSelectorRequirement{{Key: "zone", Operator: corev1.NodeSelectorOpIn, Values: []string{"a"}}}}
+			object.Spec.Template.Spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{
+				RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{zones, {}}},
+			}}
+			pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "nightly-x", Namespace: "shop"}, Spec: corev1.PodSpec{NodeName: "node-2"}}
+			kube := fake.NewClientset(own, object, pod, repository(mode))
+			client := New(kube, "shop", nil)
+			run := Run{ID: "run-1", JobName: own.Name, JobUID: string(own.UID), PodName: pod.Name}
+
+			workers, workersErr := client.NewWorkers(t.Context(), newSet(object), WorkerSpec{}, run, time.Minute)
+			filler, fillerErr := client.NewFiller(t.Context(), newSet(object), WorkerSpec{}, run)
+			if node == "refused" {
+				require.ErrorIs(t, workersErr, ErrExclusive)
+				require.ErrorIs(t, fillerErr, ErrExclusive)
+				return
+			}
+			require.NoError(t, workersErr)
+			require.NoError(t, fillerErr)
+			require.Equal(t, node, workers.anchor)
+
+			seed, err := client.NewSeed(newSet(object), SeedSpec{Ordinal: 1, DiscoverOptions: DiscoverOptions{NoServer: true}, Filler: filler}, run, nil)
+			require.NoError(t, err)
+			terms := seed.pod.Spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms
+			require.Len(t, terms, 2)
+			require.Equal(t, zones.MatchExpressions, terms[0].MatchExpressions, "what the set demands stays")
+			for _, term := range terms {
+				if node == "" {
+					require.Empty(t, term.MatchFields)
+					continue
+				}
+				require.Equal(t, []corev1.NodeSelectorRequirement{{Key: "metadata.name", Operator: corev1.NodeSelectorOpIn, Values: []string{node}}}, term.MatchFields)
+			}
+
+			m := Member{Ordinal: 0, Claims: []Claim{{Name: "data-www-0", Template: "data"}}}
+			var made *batchv1.Job
+			kube.PrependReactor("create", "jobs", func(a clienttesting.Action) (bool, runtime.Object, error) {
+				create, ok := a.(clienttesting.CreateAction)
+				require.True(t, ok)
+				made, ok = create.GetObject().(*batchv1.Job)
+				require.True(t, ok)
+				return true, nil, apierrors.NewServiceUnavailable("enough")
+			})
+			_, err = workers.Work(t.Context(), m, "", nil, io.Discard)
+			require.ErrorContains(t, err, "enough")
+			require.Equal(t, node != "", made.Spec.Template.Spec.Affinity != nil)
+			if node != "" {
+				_, err = workers.Work(t.Context(), m, "node-1", nil, io.Discard)
+				require.ErrorContains(t, err, "claim shop/data-www-0 is in use on node node-1, and the repository's claim")
+			}
+		})
+	}
+}

@@ -105,6 +105,7 @@ type Filler struct {
 	template string
 	own      corev1.PodTemplateSpec
 	who      identity
+	anchor   string // the node where its pod has to run beside us, if any
 }
 
 // NewFiller makes a Filler of the run's own Job. The seed pods run args and have
@@ -123,7 +124,8 @@ func (c *Client) NewFiller(ctx context.Context, set Set, spec WorkerSpec, run Ru
 		return nil, err
 	}
 	f.own = job.Spec.Template
-	return f, nil
+	f.anchor, err = c.anchor(ctx, run, f.own.Spec)
+	return f, err
 }
 
 // With is the Filler for one ordinal: its pod runs these arguments, and has
@@ -149,6 +151,7 @@ func (b *builder) filled() *corev1.Pod {
 	no := false
 	s.AutomountServiceAccountToken = &no
 	b.spread(s)
+	b.besideUs(s, f)
 	return &corev1.Pod{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
 		ObjectMeta: metav1.ObjectMeta{Annotations: maps.Clone(template.Annotations)},
