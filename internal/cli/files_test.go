@@ -14,6 +14,7 @@ import (
 // TestFlagsOfFiles: what cannot be meant is a usage error, before anything is
 // written.
 func TestFlagsOfFiles(t *testing.T) {
+	t.Setenv("KUBECONFIG", "/nowhere") // no set is to be found, whatever cluster there is
 	data := t.TempDir()
 	for _, args := range [][]string{
 		{},
