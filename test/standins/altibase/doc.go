@@ -25,7 +25,7 @@
 //
 // Lies are asked for by LIE in the environment, or a file "lie" in conf: failed,
 // silent, nothing, hang (aexport), rejected, error, false-zero, missing, bad (iloader),
-// isql-zero (status 0 after an error), backup-full, backup-nothing, backup-short,
+// isql-zero (status 0 after an error), isql-silent (no answer, and status 0), backup-full, backup-nothing, backup-short,
 // backup-other, unclosed, unarchived, lagging, unkept (ALTER DATABASE BACKUP), stuck (SHUTDOWN),
 // no-control (STARTUP), recover, recover-silent (RECOVER), no-service (SERVICE), aku,
 // aku-end, aku-clean (it fails, with status 0), aku-silent (it says nothing). A file

@@ -30,6 +30,9 @@ func (p *program) isql() int {
 		p.say("[ERR-50032 : Client unable to establish connection.]")
 		return 255
 	}
+	if p.lie == "isql-silent" && !sysdba && p.option("-f") == "" {
+		return 0
+	}
 	text, err := io.ReadAll(p.stdin)
 	if file := p.option("-f"); file != "" {
 		text, err = os.ReadFile(file)

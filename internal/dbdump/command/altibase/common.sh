@@ -42,10 +42,12 @@ unpack() {
 	cat >/dev/null # what tar leaves of its padding
 }
 
-# ask leaves in isql.log what one statement answers. One statement a call and no
-# EXIT, since isql's status is that of the last one, and 0 after EXIT.
+# ask leaves in isql.log what one SELECT answers. One statement a call and no
+# EXIT, since isql's status is that of the last one, and 0 after EXIT. Without the
+# line that ends an answer there was none, and no rows would look like a good sign.
 ask() {
 	printf '%s\n' "$1" | isql -s 127.0.0.1 -port "$port" -u sys -p "$password" -silent >isql.log 2>&1 ||
 		die "isql ended with status $?: $1" isql.log
 	said_well isql.log "isql: $1"
+	grep -q 'rows\{0,1\} selected' isql.log || die "isql ended with status 0 and did not answer: $1" isql.log
 }

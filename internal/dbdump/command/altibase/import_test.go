@@ -140,6 +140,11 @@ func TestImportLies(t *testing.T) {
 			require.Equal(t, "none", c.read("dbs/ORDERS.rows"))
 		})
 	}
+	t.Run("isql-silent", func(t *testing.T) {
+		c := empty(t, "LIE=isql-silent")
+		require.ErrorContains(t, c.load(t, data, report), "isql ended with status 0 and did not answer: SELECT REPLICATION_NAME, XSN")
+		require.Equal(t, "none", c.read("dbs/ORDERS.rows"))
+	})
 	t.Run("tables that are there", func(t *testing.T) {
 		c := empty(t)
 		c.file(t, "dbs/ORDERS.rows", "7,7\n")
