@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"regexp"
+	"slices"
 
 	"keepset/internal/dbdump"
 	"keepset/internal/dbdump/command"
@@ -46,11 +48,17 @@ func (e *Engine) replace(ctx context.Context, in instance, src dbdump.Source) (r
 	if err := readWhole(ctx, src); err != nil {
 		return report, fmt.Errorf("verify the backup before the database is destroyed: %w; nothing was changed", err)
 	}
+	// A pod that does not answer now, on a lost node say, would be found when the
+	// operator is suspended, and the pair were left to nobody.
+	others, err := e.findOthers(ctx)
+	if err != nil {
+		return report, fmt.Errorf("%w; the operator was not suspended and nothing was changed", err)
+	}
 	e.pair.Log.Info("the backup is verified; the operator is asked to let go", "database", e.dsn)
 	if err := e.pair.Operator.Suspend(ctx); err != nil {
 		return report, fmt.Errorf("suspend the operator: %w; no database was touched", err)
 	}
-	report, err := e.exchange(ctx, in, src)
+	report, err = e.exchange(ctx, in, others, src)
 	if err != nil {
 		return report, fmt.Errorf("%w; the operator stays suspended: run the restore again, or bring one database up and set .spec.ttspec.reexamine", err)
 	}
@@ -61,17 +69,30 @@ func (e *Engine) replace(ctx context.Context, in instance, src dbdump.Source) (r
 	return report, nil
 }
 
-// exchange puts the backup in the database's place, with the operator suspended.
-func (e *Engine) exchange(ctx context.Context, in instance, src dbdump.Source) (record.Report, error) {
-	for pod, exec := range e.pair.Others {
-		other := *e
-		other.opts.Exec = exec
-		its, err := other.find(ctx)
-		if err == nil {
-			_, err = other.down(ctx, its)
+// other is the database of another pod of the pair.
+type other struct {
+	pod    string
+	engine *Engine
+	in     instance
+}
+
+func (e *Engine) findOthers(ctx context.Context) (others []other, err error) {
+	for _, pod := range slices.Sorted(maps.Keys(e.pair.Others)) {
+		o := other{pod: pod, engine: new(*e)}
+		o.engine.opts.Exec = e.pair.Others[pod]
+		if o.in, err = o.engine.find(ctx); err != nil {
+			return nil, fmt.Errorf("look for the database of pod %s, which has to be taken down: %w", pod, err)
 		}
-		if err != nil {
-			return src.Report(), fmt.Errorf("take the database of pod %s down: %w", pod, err)
+		others = append(others, o)
+	}
+	return others, nil
+}
+
+// exchange puts the backup in the database's place, with the operator suspended.
+func (e *Engine) exchange(ctx context.Context, in instance, others []other, src dbdump.Source) (record.Report, error) {
+	for _, o := range others {
+		if _, err := o.engine.down(ctx, o.in); err != nil {
+			return src.Report(), fmt.Errorf("take the database of pod %s down: %w", o.pod, err)
 		}
 	}
 	said, err := e.down(ctx, in)

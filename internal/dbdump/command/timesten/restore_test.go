@@ -162,6 +162,18 @@ func TestReplaceHarmsNothing(t *testing.T) {
 		require.ErrorIs(t, err, dbdump.ErrMismatch)
 		require.Empty(t, o.told)
 	})
+	t.Run("another pod that does not answer", func(t *testing.T) {
+		target, _, o, _ := managed(t)
+		e := target.engine(t)
+		lost := func(context.Context, []string, io.Reader, io.Writer, io.Writer) error { return errors.New("no route to host") }
+		e.Replace(timesten.Pair{Operator: o, Others: map[string]command.Exec{"sample-1": lost}, Log: slog.New(slog.DiscardHandler)})
+		_, err := e.Load(t.Context(), src)
+		require.ErrorContains(t, err, "pod sample-1")
+		require.ErrorContains(t, err, "no route to host")
+		require.ErrorContains(t, err, "the operator was not suspended and nothing was changed")
+		require.Empty(t, o.told)
+		require.True(t, target.has("agent"))
+	})
 	t.Run("an operator that does not let go", func(t *testing.T) {
 		target, _, o, engine := managed(t)
 		o.refuses = "suspend"
