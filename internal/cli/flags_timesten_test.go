@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/require"
 
 	"keepset/internal/statefulset"
@@ -104,5 +105,22 @@ func TestTimesTenFlags(t *testing.T) {
 		"no time":        (&TimesTenFlags{Object: "sample"}).check(presetTimesTen, "pod/sample-0", true),
 	} {
 		require.Equal(t, 64, ExitCode(err), name)
+	}
+}
+
+// TestOrdinalOfOneDatabase: who names no ordinal means the one that a backup has,
+// and who names one means that.
+func TestOrdinalOfOneDatabase(t *testing.T) {
+	for ordinal, args := range map[int][]string{-1: nil, 0: {"--ordinal", "0"}, 1: {"--ordinal", "1"}} {
+		a, _ := app()
+		var f LoadFlags
+		fs := pflag.NewFlagSet("load", pflag.ContinueOnError)
+		f.Add(fs)
+		require.NoError(t, fs.Parse(append(args, "--engine", "command", "--command-preset", "timesten", "--target", "local")))
+		l, err := f.command(t.Context(), a)
+		require.NoError(t, err)
+		require.True(t, l.OneDatabase)
+		require.Equal(t, ordinal, l.Ordinal)
+		require.Empty(t, l.Choice.Ordinals)
 	}
 }

@@ -113,25 +113,26 @@ func (f *UpstreamFlags) account(a *App, host string, port int) (*dbdump.Upstream
 
 // LoadFlags are the flags of `restore load`.
 type LoadFlags struct {
-	Repository  RepositoryFlags
-	Set         SetFlags
-	Choice      ChoiceFlags
-	Server      ServerFlags
-	Upstream    UpstreamFlags
-	Objects     ObjectFlags
-	Command     CommandFlags
-	TimesTen    TimesTenFlags
-	Container   string
-	Files       FileFlags
-	Metrics     MetricsFlags
-	Target      string
-	Ordinal     int
-	Rename      []string
-	Tablespaces []string
-	Replace     bool
-	WithUsers   bool
-	SkipBinlog  bool
-	Rows        string
+	Repository   RepositoryFlags
+	Set          SetFlags
+	Choice       ChoiceFlags
+	Server       ServerFlags
+	Upstream     UpstreamFlags
+	Objects      ObjectFlags
+	Command      CommandFlags
+	TimesTen     TimesTenFlags
+	Container    string
+	Files        FileFlags
+	Metrics      MetricsFlags
+	Target       string
+	Ordinal      int
+	ordinalGiven func() bool
+	Rename       []string
+	Tablespaces  []string
+	Replace      bool
+	WithUsers    bool
+	SkipBinlog   bool
+	Rows         string
 }
 
 // Add declares the flags.
@@ -152,7 +153,8 @@ func (f *LoadFlags) Add(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&f.Tablespaces, "tablespace", nil, "where a tablespace of a base backup goes, /old=/new; repeatable")
 	fs.StringVar(&f.Container, "container", "", "container of a --target pod")
 	fs.StringVar(&f.Target, "target", "", "server to load into, mysql://user@host:port or postgres://user@host:port; for --command pod/NAME or local; for files a new or empty directory, file:///dir")
-	fs.IntVar(&f.Ordinal, "ordinal", 0, "which member of the backup")
+	fs.IntVar(&f.Ordinal, "ordinal", 0, "which member of the backup; with --command-preset timesten its only one, if none is named")
+	f.ordinalGiven = func() bool { return fs.Changed("ordinal") }
 	fs.StringSliceVar(&f.Rename, "rename", nil, "load database old as new, old=new; repeatable")
 	fs.BoolVar(&f.Replace, "replace", false, "replace databases (or, with --table, tables, or files) that the target already has")
 	fs.BoolVar(&f.WithUsers, "with-users", false, "also load accounts, roles and grants, in place of the target's")

@@ -48,7 +48,15 @@ func (f *LoadFlags) command(ctx context.Context, a *App) (*job.Load, error) {
 	if l.Choice, err = f.Choice.Choice(); err != nil {
 		return nil, err
 	}
-	l.Choice.Whole, l.Choice.Ordinals = true, []int{f.Ordinal}
+	l.Choice.Whole = true
+	if f.Command.Preset.Name == presetTimesTen {
+		l.OneDatabase = true
+		if !f.ordinalGiven() {
+			l.Ordinal = -1
+		}
+	} else {
+		l.Choice.Ordinals = []int{f.Ordinal}
+	}
 	l.Open = func() (dbdump.Engine, error) {
 		engine, err := f.Command.engine(o, l.Set.Name)
 		if e, ok := engine.(*timesten.Engine); ok && pair.Operator != nil {

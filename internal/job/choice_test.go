@@ -158,6 +158,40 @@ func TestNarrowedBackupLacksTheMember(t *testing.T) {
 	require.ErrorContains(t, err, "open ordinal 3 of backup "+string(all))
 }
 
+// TestOneDatabaseIsTheNewest: where a backup has whichever copy was the active one,
+// the newest is taken whichever that was, and the wish for another copy is not
+// answered with an older backup.
+func TestOneDatabaseIsTheNewest(t *testing.T) {
+	w := newWorld(t, 10, 10)
+	older := w.run(narrow(t, "0"))
+	newest := w.run(narrow(t, "1"))
+	load := func(ordinal int, c job.Choice) (*job.LoadReport, error) {
+		l := w.load(ordinal, &fakeServer{tables: map[string][]string{}})
+		l.Choice, l.OneDatabase = c, true
+		return l.Run(t.Context())
+	}
+	for _, ordinal := range []int{-1, 1} {
+		report, err := load(ordinal, job.Choice{Whole: true})
+		require.NoError(t, err)
+		require.Equal(t, newest, report.Backup)
+		require.Equal(t, 1, report.Ordinal)
+	}
+	_, err := load(0, job.Choice{Whole: true})
+	require.ErrorIs(t, err, job.ErrConfig)
+	require.ErrorContains(t, err, string(newest)+", captured 2026-11-20T13:17:31Z, has ordinal 1, which was the active one then, and not 0")
+	report, err := load(-1, job.Choice{Whole: true, Selector: repository.Selector{ID: older}})
+	require.NoError(t, err)
+	require.Equal(t, 0, report.Ordinal)
+
+	both := w.run(narrow(t, "0,1"))
+	_, err = load(-1, job.Choice{Whole: true})
+	require.ErrorIs(t, err, job.ErrConfig)
+	require.ErrorContains(t, err, "backup "+string(both)+" has 2 members: say which with --ordinal")
+	report, err = load(1, job.Choice{Whole: true})
+	require.NoError(t, err)
+	require.Equal(t, 1, report.Ordinal)
+}
+
 // TestFollowersAreSeededFromOneMember: a CronJob that backs up one follower
 // serves for all others, too, and the newest of its backups does. Only who
 // follows nobody needs rows of its own.

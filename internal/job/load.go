@@ -21,6 +21,10 @@ type Load struct {
 	Set        record.SetID
 	Choice     Choice
 	Ordinal    int
+	// OneDatabase: the set's members are copies of one database, and a backup has
+	// the one that was active. The newest is taken whichever that was; an Ordinal
+	// that is not negative has to be it, or the wrong backup is meant.
+	OneDatabase bool
 	// Target is host:port, for messages.
 	Target string
 	// Open makes an engine for the target. Engines are not reused, and a load
@@ -106,6 +110,11 @@ func (l *Load) prepare(ctx context.Context) (*repository.MemberReader, *LoadRepo
 	if passed != "" {
 		l.Log.Warn(passed)
 	}
+	if l.OneDatabase {
+		if l.Ordinal, err = onlyMember(info, l.Ordinal); err != nil {
+			return nil, nil, err
+		}
+	}
 	if info.Plan.Method == record.MethodFiles {
 		return nil, nil, errTree(info.ID)
 	}
@@ -133,6 +142,24 @@ func (l *Load) prepare(ctx context.Context) (*repository.MemberReader, *LoadRepo
 		}
 	}
 	return member, report, nil
+}
+
+// onlyMember is the one that a backup of one database has. A wish that is not
+// negative is for that one.
+func onlyMember(info repository.BackupInfo, wish int) (int, error) {
+	members := info.Plan.Members
+	if len(members) != 1 {
+		if _, planned := info.Plan.Member(wish); planned {
+			return wish, nil
+		}
+		return 0, fmt.Errorf("%w: backup %s has %d members: say which with --ordinal", ErrConfig, info.ID, len(members))
+	}
+	has := members[0].Ordinal
+	if wish >= 0 && wish != has {
+		return 0, fmt.Errorf("%w: backup %s, captured %s, has ordinal %d, which was the active one then, and not %d: leave --ordinal out to take it, or name an older backup with --backup",
+			ErrConfig, info.ID, captured(&info), has, wish)
+	}
+	return has, nil
 }
 
 func (l *Load) checkUpstream(ctx context.Context, c record.Coordinates) error {
