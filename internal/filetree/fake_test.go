@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sys/unix"
 
 	"keepset/internal/record"
 )
@@ -147,52 +146,4 @@ func (m *memory) trySave(t testing.TB, o SaveOptions) (record.Report, error) {
 	var err error
 	m.report, err = Save(t.Context(), m, o)
 	return m.report, err
-}
-
-// lines are the tree as lstat, readlink, listxattr and reading show it: what
-// has to be equal after a restore.
-func lines(t testing.TB, root string) []string {
-	t.Helper()
-	var all []string
-	first := map[inode]string{}
-	var visit func(path, name string)
-	visit = func(path, name string) {
-		var st unix.Stat_t
-		require.NoError(t, unix.Lstat(path, &st))
-		line := fmt.Sprintf("%q mode %o owner %d:%d mtime %d.%09d", name, st.Mode, st.Uid, st.Gid, st.Mtim.Sec, st.Mtim.Nsec)
-		kind := st.Mode & unix.S_IFMT
-		if kind == unix.S_IFSOCK {
-			return
-		}
-		if kind == unix.S_IFCHR || kind == unix.S_IFBLK {
-			line += fmt.Sprintf(" device %d", st.Rdev)
-		}
-		attributes, err := xattrsOf(func(b []byte) (int, error) { return unix.Llistxattr(path, b) },
-			func(attr string, b []byte) (int, error) { return unix.Lgetxattr(path, attr, b) })
-		require.NoError(t, err)
-		line += fmt.Sprintf(" xattrs %q", attributes)
-		switch kind {
-		case unix.S_IFLNK:
-			target, err := readlink(unix.AT_FDCWD, path)
-			require.NoError(t, err)
-			line += fmt.Sprintf(" to %q", target)
-		case unix.S_IFREG:
-			line += fileLine(t, path, &st)
-			if st.Nlink > 1 {
-				key := inode{st.Dev, st.Ino}
-				if first[key] == "" {
-					first[key] = name
-				}
-				line += fmt.Sprintf(" links %d with %q", st.Nlink, first[key])
-			}
-		}
-		all = append(all, line)
-		if kind == unix.S_IFDIR {
-			for _, inner := range sortedNames(t, path) {
-				visit(path+"/"+inner, name+"/"+inner)
-			}
-		}
-	}
-	visit(root, "")
-	return all
 }

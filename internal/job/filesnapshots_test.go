@@ -31,6 +31,7 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	core "k8s.io/client-go/testing"
 
+	"keepset/internal/filetree/filetreetest"
 	"keepset/internal/job"
 	"keepset/internal/record"
 	"keepset/internal/repository"
@@ -277,7 +278,7 @@ func TestFilesFromSnapshot(t *testing.T) {
 	l.Set = filesSetID
 	_, err = l.Run(t.Context())
 	require.NoError(t, err)
-	requireTree(t, content(t, c.roots[0]), l.Options.Path)
+	filetreetest.RequireSame(t, filetreetest.Lines(t, c.roots[0]), l.Options.Path)
 }
 
 // TestFilesFromSnapshotFails: what cannot be snapshotted is refused before anything is

@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"keepset/internal/filetree/filetreetest"
 	"keepset/internal/job"
 	"keepset/internal/record"
 	"keepset/internal/repository"
@@ -54,7 +55,7 @@ func TestWorkerOfAPlan(t *testing.T) {
 	info := w.list()[0]
 	require.Equal(t, repository.StatusComplete, info.Status)
 	require.Equal(t, record.MethodFiles, info.Plan.Method)
-	requireTree(t, content(t, roots[0]), w.restoreFiles(t))
+	filetreetest.RequireSame(t, filetreetest.Lines(t, roots[0]), w.restoreFiles(t))
 }
 
 // TestWorkerError: what has not been committed is a failure however the worker

@@ -165,7 +165,9 @@ func TestReplaceHarmsNothing(t *testing.T) {
 	t.Run("another pod that does not answer", func(t *testing.T) {
 		target, _, o, _ := managed(t)
 		e := target.engine(t)
-		lost := func(context.Context, []string, io.Reader, io.Writer, io.Writer) error { return errors.New("no route to host") }
+		lost := func(context.Context, []string, io.Reader, io.Writer, io.Writer) error {
+			return errors.New("no route to host")
+		}
 		e.Replace(timesten.Pair{Operator: o, Others: map[string]command.Exec{"sample-1": lost}, Log: slog.New(slog.DiscardHandler)})
 		_, err := e.Load(t.Context(), src)
 		require.ErrorContains(t, err, "pod sample-1")
