@@ -40,6 +40,8 @@ var (
 	ErrMismatch = errors.New("loaded data differs from the backup")
 	// ErrCoordinates: replication cannot continue from the recorded point.
 	ErrCoordinates = errors.New("replication cannot continue from the recorded coordinates")
+	// ErrForeign: another engine wrote the backup.
+	ErrForeign = errors.New("backup of another engine")
 )
 
 // Engine dumps and loads one database server. Values are not reused: one

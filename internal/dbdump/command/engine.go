@@ -107,7 +107,7 @@ func (e *Engine) Load(ctx context.Context, src dbdump.Source) (record.Report, er
 		return report, err
 	}
 	if report.Layout != Layout {
-		return report, fmt.Errorf("this backup was taken by engine %s, whose streams (%s) no command reads: load it with --engine %s", report.Engine, report.Layout, report.Engine)
+		return report, fmt.Errorf("%w: %s wrote it, whose streams (%s) no command reads: load it with --engine %s", dbdump.ErrForeign, report.Engine, report.Layout, report.Engine)
 	}
 	r := e.begin(ctx, "load")
 	defer r.end()

@@ -242,6 +242,7 @@ func TestInputWithoutAProcessGroup(t *testing.T) {
 func TestLoadRefusesOtherLayouts(t *testing.T) {
 	s := dbdumptest.NewMemory().Source(record.Report{Engine: "mysql", Layout: "mysql/1"})
 	_, err := engine(t, "cat").Load(t.Context(), s)
+	require.ErrorIs(t, err, dbdump.ErrForeign)
 	require.ErrorContains(t, err, "load it with --engine mysql")
 }
 

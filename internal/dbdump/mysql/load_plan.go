@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"keepset/internal/dbdump"
 	"keepset/internal/record"
 )
 
@@ -41,7 +42,7 @@ type loadPlan struct {
 // planLoad selects from the report what the options ask for.
 func planLoad(report record.Report, o LoadOptions) (*loadPlan, error) {
 	if report.Engine != "mysql" || report.Layout != Layout {
-		return nil, fmt.Errorf("the dump was written by engine %q with layout %q: want mysql with %s", report.Engine, report.Layout, Layout)
+		return nil, fmt.Errorf("%w: %s wrote it (%s), and a target mysql:// takes what mysql wrote (%s)", dbdump.ErrForeign, report.Engine, report.Layout, Layout)
 	}
 	p := &loadPlan{whole: make(map[string]bool)}
 	for _, object := range report.Objects {

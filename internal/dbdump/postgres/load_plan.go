@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"keepset/internal/dbdump"
 	"keepset/internal/record"
 )
 
@@ -27,7 +28,7 @@ type loadDatabase struct {
 // planLoad selects from the report what the options ask for.
 func planLoad(report record.Report, o LoadOptions) (*loadPlan, error) {
 	if report.Engine != "postgres" || report.Layout != Layout {
-		return nil, fmt.Errorf("the dump was written by engine %q with layout %q: want postgres with %s", report.Engine, report.Layout, Layout)
+		return nil, fmt.Errorf("%w: %s wrote it (%s), and a target postgres:// takes what postgres wrote (%s)", dbdump.ErrForeign, report.Engine, report.Layout, Layout)
 	}
 	p := &loadPlan{}
 	byName := map[string]*loadDatabase{}
