@@ -40,6 +40,8 @@ var (
 	ErrMismatch = errors.New("loaded data differs from the backup")
 	// ErrCoordinates: replication cannot continue from the recorded point.
 	ErrCoordinates = errors.New("replication cannot continue from the recorded coordinates")
+	// ErrNotFollowing: a server that is made to follow another one does not, or not yet.
+	ErrNotFollowing = errors.New("server does not follow")
 )
 
 // Engine dumps and loads one database server. Values are not reused: one
