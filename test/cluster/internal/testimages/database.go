@@ -243,7 +243,7 @@ func unpack(ctx context.Context, root string, db database) error {
 	}
 	script := `set -e; cd "$(mktemp -d)"; apt-get -qq update; apt-get -qq download "$@"; for deb in ./*.deb; do dpkg -x "$deb" /; done`
 	if db.dependencies {
-		script = `set -e; cd "$(mktemp -d)"; mkdir partial; apt-get -qq update
+		script = `set -e; cd "$(mktemp -d)"; mkdir partial; apt-get -qq -o Acquire::Check-Valid-Until=false update
 			apt-get -qq -y --no-install-recommends --download-only -o Dir::Cache::archives="$PWD" install "$@"
 			for deb in ./*.deb; do dpkg -x "$deb" /; done; ldconfig`
 	}
