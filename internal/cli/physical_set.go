@@ -114,7 +114,7 @@ func spacesOf(item job.RestoreItem) (all []string) {
 // many parts each, which are one a line in a variable.
 func parseTablespaces(given []string, most int) (map[string][]string, error) {
 	spaces := map[string][]string{}
-	for _, raw := range strings.Split(strings.Join(given, "\n"), "\n") {
+	for raw := range strings.SplitSeq(strings.Join(given, "\n"), "\n") {
 		if raw == "" {
 			continue
 		}
