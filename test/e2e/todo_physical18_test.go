@@ -27,7 +27,7 @@ func newTodo18Set(t *testing.T) *todoSet {
 		"image: keepset-test/postgres:15":                                            "image: keepset-test/postgres:18",
 		"mountPath: /var/lib/postgresql/data":                                        "mountPath: /var/lib/postgresql",
 		"          envFrom: [{configMapRef: {name: todo-db-env}}]\n          env:\n": "          env:\n            - {name: PRIMARY, value: todo-db-0}\n            - {name: PRIMARY_HOST, value: todo-db-0.todo-db}\n",
-		"    set -e\n    if [":                                                       "    set -e\n    install -d -o postgres -g postgres -m 0700 " + spaceOf + "\n    if [",
+		"    set -e\n    if [":                                                       "    set -e\n    mkdir -p /var/lib/postgresql/18 # pg_basebackup would make it root's alone\n    install -d -o postgres -g postgres -m 0700 " + spaceOf + "\n    if [",
 	} {
 		require.Contains(t, objects, was)
 		objects = strings.ReplaceAll(objects, was, now)
