@@ -1,13 +1,19 @@
 package cli
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/require"
 	appsv1 "k8s.io/api/apps/v1"
@@ -15,10 +21,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
 
+	"keepset/internal/dbdump/postgres"
 	"keepset/internal/filetree"
 	"keepset/internal/job"
 	"keepset/internal/record"
 	"keepset/internal/statefulset"
+	"keepset/test/servers"
 )
 
 // postgresSet is a set whose container has its claim at the mounts, by subpath.
@@ -132,6 +140,50 @@ func TestFlagsOfBasesAlone(t *testing.T) {
 	err := f.files(&App{Environ: func() []string { return nil }}, &job.Restore{})
 	require.ErrorContains(t, err, "want /old=/new")
 	require.Equal(t, ExitUsage, ExitCode(err))
+}
+
+// A slot that is in use is refused for a new standby, is taken for the old one's where
+// that is replaced, and is waited for by whoever fills its place.
+func TestSlotInUse(t *testing.T) {
+	s := servers.Postgres15(t)
+	s.Exec(t, "postgres", "SELECT pg_create_physical_replication_slot('spare', true)")
+	now := strings.Split(s.Value(t, "postgres", "SELECT system_identifier, l - '0/0'::pg_lsn, pg_walfile_name(l), l FROM pg_control_system(), pg_current_wal_lsn() AS l"), "|")
+	report := baseReport("15")
+	report.Coordinates.Server, report.Coordinates.File = now[0], now[2]
+	_, err := fmt.Sscan(now[1], &report.Coordinates.Position)
+	require.NoError(t, err)
+
+	holds, err := pgconn.Connect(t.Context(), fmt.Sprintf("host=%s port=%d user=%s password=%s sslmode=disable replication=true", s.Host, s.Port, s.User, s.Password))
+	require.NoError(t, err)
+	holds.Frontend().SendQuery(&pgproto3.Query{String: "START_REPLICATION SLOT spare PHYSICAL " + now[3]})
+	require.NoError(t, holds.Frontend().Flush())
+	require.Eventually(t, func() bool {
+		return s.Value(t, "postgres", "SELECT active FROM pg_replication_slots") == "t"
+	}, time.Minute, 50*time.Millisecond)
+
+	var log bytes.Buffer
+	a := &App{Log: slog.New(slog.NewTextHandler(&log, nil)), Clock: time.Now, Environ: func() []string { return []string{"KEEPSET_REPLICATION_PASSWORD=" + s.Password} }}
+	load := LoadFlags{Upstream: UpstreamFlags{Follow: s.Addr, User: s.User, Slot: "spare"}, Server: ServerFlags{ConnectTimeout: time.Minute}}
+	base, err := load.base(a, filepath.Join(t.TempDir(), "data"), 1)
+	require.NoError(t, err)
+	base.patience = 0
+	err = claimBase{base, false}.Check(t.Context(), report)
+	require.ErrorIs(t, err, postgres.ErrSlotInUse)
+	require.Equal(t, ExitUsage, ExitCode(err))
+	require.NoError(t, claimBase{base, true}.Check(t.Context(), report))
+	require.NotContains(t, log.String(), "waiting")
+
+	base.patience = time.Hour
+	asked := 0
+	a.Clock = func() time.Time { // at the beginning, and whenever the slot was in use
+		if asked++; asked == 2 {
+			require.NoError(t, holds.Close(context.Background()))
+		}
+		return time.Unix(0, 0)
+	}
+	require.NoError(t, base.Check(t.Context(), report))
+	require.GreaterOrEqual(t, asked, 2)
+	require.Contains(t, log.String(), "waiting")
 }
 
 // Without an account nobody is asked, and that is said.

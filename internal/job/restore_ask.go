@@ -44,8 +44,10 @@ func (r *Restore) ask(ctx context.Context, item RestoreItem) (unasked string, er
 			"put it right there, or give that password, and try again", err)
 	case err != nil && ctx.Err() == nil:
 		return "", fmt.Errorf("the pod is Ready, and its server did not say that it is what was restored: %w (--ready-timeout is %s)", err, r.ReadyWait)
-	case err == nil && unasked != "":
-		r.Log.Warn("the restored server was not asked all that there is to ask", "ordinal", item.Ordinal, "why", unasked)
+	case err == nil && unasked == "":
+		r.Log.Info("the restored server says that it is what was restored", "ordinal", item.Ordinal)
+	case err == nil:
+		r.Log.Warn("the restored server was not asked, or not all", "ordinal", item.Ordinal, "why", unasked)
 	}
 	return unasked, err
 }
