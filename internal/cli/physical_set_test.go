@@ -21,6 +21,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/fake"
 
+	"keepset/internal/dbdump"
 	"keepset/internal/dbdump/postgres"
 	"keepset/internal/filetree"
 	"keepset/internal/job"
@@ -191,9 +192,17 @@ func TestNobodyToAskAs(t *testing.T) {
 	a := &App{Log: slog.New(slog.DiscardHandler), Environ: func() []string { return nil }}
 	ask, err := (&RestoreFlags{}).asker(a)
 	require.NoError(t, err)
-	unasked, err := ask(job.RestoreItem{})(context.Background(), "127.0.0.1:1")
+	unasked, err := ask(job.RestoreItem{})(t.Context(), "127.0.0.1:1")
 	require.NoError(t, err)
 	require.Contains(t, unasked, "--replication-user")
+	item := job.RestoreItem{Coordinates: &record.Coordinates{}}
+	for _, f := range []*RestoreFlags{{Upstream: UpstreamFlags{User: "copy", TLS: true}}, {Server: ServerFlags{User: "postgres", TLS: "preferred"}}} {
+		ask, err := f.asker(a)
+		require.NoError(t, err)
+		_, err = ask(item)(t.Context(), "127.0.0.1:1")
+		require.ErrorIs(t, err, dbdump.ErrUnreachable)
+		require.ErrorContains(t, err, "as "+f.Upstream.User+f.Server.User)
+	}
 }
 
 // The directories above a server's are made in the claim, and nowhere else.

@@ -23,9 +23,15 @@ type Restored struct {
 	// Standby is a server that is to follow another one.
 	Standby bool
 
-	// receiver is the process that received the log when it was asked last.
+	// receiver is the process that received the log when it was asked last, and idle
+	// how often there was none.
 	receiver string
+	idle     int
 }
+
+// archivePatience is how often a standby may have no receiver before its log counts
+// as coming from its archive.
+const archivePatience = 30
 
 // Ask asks once. What it may not be told is no error but what unasked says, empty
 // for nothing. ErrMismatch: it is another system, or not what it was restored as.
@@ -68,7 +74,9 @@ type standing struct {
 // judge holds what a server says to what it should be.
 func (r *Restored) judge(now standing) (unasked string, err error) {
 	before := r.receiver
-	r.receiver = now.receiver
+	if r.receiver = now.receiver; r.receiver == "" {
+		r.idle++
+	}
 	switch c := r.Coordinates; {
 	case now.system != c.Server:
 		return "", fmt.Errorf("%w: it is another system (%s) than the one that was backed up (%s), and so does not run on the files that were restored", dbdump.ErrMismatch, now.system, c.Server)
@@ -88,7 +96,7 @@ func (r *Restored) judge(now standing) (unasked string, err error) {
 	// that the upstream sends nothing to has ended by the next time.
 	case now.receiver != "" && now.status == "" && now.receiver == before:
 		return "", nil
-	case now.receiver == "" && now.archive:
+	case now.receiver == "" && now.archive && r.idle >= archivePatience:
 		return "it receives no log from its upstream at the moment, and has a restore_command that may bring it", nil
 	case now.receiver == "":
 		return "", fmt.Errorf("%w: it is a standby and receives no log from its upstream; its own log says why", dbdump.ErrNotFollowing)
