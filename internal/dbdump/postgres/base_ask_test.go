@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"keepset/internal/dbdump"
+	"keepset/internal/record"
 	"keepset/test/servers"
 )
 
@@ -123,6 +124,37 @@ func TestRestored(t *testing.T) {
 			}, time.Minute, 50*time.Millisecond)
 			cancel()
 			start.Wait()
+		})
+	}
+}
+
+// What a standby says counts from when it is sure: a receiver of which nothing more
+// may be known has to be there twice, and one that is not streaming counts for nothing.
+func TestStandingOfStandbys(t *testing.T) {
+	t.Parallel()
+	c := record.Coordinates{Server: "1", Position: 100}
+	at := func(position uint64, receiver, status string) standing {
+		return standing{whereabouts: whereabouts{system: "1", position: position}, recovers: true, receiver: receiver, status: status}
+	}
+	for name, says := range map[string][]standing{ // the last one is the first that will do
+		"streaming":            {at(100, "7", "streaming")},
+		"not yet":              {at(100, "", ""), at(100, "7", "starting"), at(100, "7", "streaming")},
+		"nobody says":          {at(100, "7", ""), at(100, "7", "")},
+		"another each time":    {at(100, "7", ""), at(100, "8", ""), at(100, "", ""), at(100, "9", ""), at(100, "9", "")},
+		"behind the backup":    {at(99, "7", "streaming"), at(100, "7", "streaming")},
+		"known to be starting": {at(100, "7", "waiting"), at(100, "7", "waiting"), at(100, "7", "streaming")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := &Restored{Coordinates: c, Standby: true}
+			for i, now := range says {
+				unasked, err := r.judge(now)
+				require.Empty(t, unasked)
+				if i < len(says)-1 {
+					require.ErrorIs(t, err, dbdump.ErrNotFollowing, "%d", i)
+					continue
+				}
+				require.NoError(t, err)
+			}
 		})
 	}
 }
