@@ -11,6 +11,7 @@ import (
 
 	"keepset/internal/dbdump"
 	"keepset/internal/job"
+	"keepset/internal/record"
 	"keepset/internal/statefulset"
 )
 
@@ -147,6 +148,25 @@ func TestSlotsOfStandbys(t *testing.T) {
 				slots = append(slots, item.Slot)
 			}
 			require.Equal(t, c.slots, slots)
+		})
+	}
+}
+
+// Files that have no place are refused before anything is touched, a primary's as well.
+func TestNoPlace(t *testing.T) {
+	w := copiedWorld(t)
+	for name, q := range map[string]job.Request{
+		"a standby": recovery, "the primary": {Ordinals: []int{0}, Replace: true, AllowRollback: true}, "one more": {Replicas: 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cluster := newCluster(t, 2)
+			r := cluster.fill(w, nil, q)
+			r.Files.Place = func(statefulset.Set, record.Report) (statefulset.DataPlace, error) {
+				return statefulset.DataPlace{}, job.ErrConfig
+			}
+			_, err := r.Execute(t.Context())
+			require.ErrorIs(t, err, job.ErrConfig)
+			require.Equal(t, []string{"create leases keepset-db", "update leases keepset-db"}, cluster.steps)
 		})
 	}
 }
