@@ -66,6 +66,9 @@ func printPlan(w io.Writer, p *job.RestorePlan) error {
 		if item.Follow != "" {
 			follows = "follows " + item.Follow
 		}
+		if item.Slot != "" {
+			follows += " by its slot " + item.Slot
+		}
 		fmt.Fprintf(&b, "ordinal %s: loads member %d, %s\n", strconv.Itoa(item.Ordinal), item.Base, follows)
 		for _, step := range item.Steps {
 			fmt.Fprintf(&b, "  - %s\n", step)

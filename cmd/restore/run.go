@@ -106,6 +106,9 @@ func printRestore(w io.Writer, r *job.RestoreReport, summary string) error {
 		if m.Follows != "" {
 			follows = ", follows " + m.Follows
 		}
+		if m.Unasked != "" {
+			follows += ", not asked what it is (" + m.Unasked + ")"
+		}
 		if _, err := fmt.Fprintf(w, "ordinal %d: %s, %s rows%s, %s\n", m.Ordinal, m.Action, cli.Count(m.Rows), follows, seconds(m.Seconds)); err != nil {
 			return err
 		}

@@ -77,16 +77,25 @@ func TestSeedPodArguments(t *testing.T) {
 	args := r.Files.Args(plan, item, "/claim/pg")
 	require.Subset(t, args, []string{"--target=file:///claim/pg", "--as-follower-of=db-0.db:5432", user, "--replication-tls=true", "--no-owner=true"})
 	require.NotContains(t, strings.Join(args, " "), "secret")
-	item.Follow = ""
+	require.Contains(t, args, "--replication-slot=")
+	require.NotContains(t, strings.Join(args, " "), "--tablespace")
+	item.Slot, item.Place = "db_2", &statefulset.DataPlace{Template: "data", Path: "pg", Apart: []statefulset.ApartPlace{{Was: "/old", Seen: "/pg/ts1", Path: "sub/ts1"}}}
+	require.Subset(t, r.Files.Args(plan, item, "/claim/pg"), []string{"--replication-slot=db_2", "--tablespace=/old=/keepset-files/sub/ts1=/pg/ts1"})
+	item.Follow, item.Slot = "", ""
 	require.Contains(t, r.Files.Args(plan, item, "/claim"), "--as-follower-of=none")
 
 	r, err = restore("--method=physical", "--engine=postgres", "--worker-root")
 	require.NoError(t, err)
 	require.Contains(t, r.Files.Args(plan, item, "/claim"), "--no-owner=false", "root gives the files back to whom they belonged")
-	_, err = r.Files.Base("")
+	_, err = r.Files.Base(item)
 	require.NoError(t, err, "a primary needs no account")
-	_, err = r.Files.Base("db-0.db:5432")
+	item.Follow = "db-0.db:5432"
+	_, err = r.Files.Base(item)
 	require.ErrorContains(t, err, "--replication-user is required")
+
+	r, err = restore("--method=physical", "--engine=postgres", "--replication-slot=db_{ordinal}")
+	require.NoError(t, err)
+	require.Equal(t, "db_{ordinal}", r.Request.Slot)
 
 	_, err = restore("--method=physical", "--engine=postgres", "--no-xattrs")
 	require.ErrorContains(t, err, "--no-xattrs")

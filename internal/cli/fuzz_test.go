@@ -233,3 +233,29 @@ func FuzzDirectoryURL(f *testing.F) {
 		require.Equal(t, dir, again)
 	})
 }
+
+// Where tablespaces go is understood as a whole or refused, and every place is one
+// from the root.
+func FuzzTablespaces(f *testing.F) {
+	for _, s := range []string{"/old=/new", "/old=/new=/seen", "/a=/b\n/c=/d", "/a=/b\n/a=/c", "old=/new", "/old=", "/old", "=", "/a=/b=/c=/d", "", "\n"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		spaces, err := parseTablespaces([]string{text}, 3)
+		if err != nil {
+			require.Equal(t, ExitUsage, ExitCode(err))
+			require.ErrorContains(t, err, "--tablespace")
+			return
+		}
+		var lines []string
+		for was, now := range spaces {
+			require.True(t, len(now) == 1 || len(now) == 2)
+			line := was + "=" + strings.Join(now, "=")
+			require.Contains(t, "\n"+text+"\n", "\n"+line+"\n")
+			lines = append(lines, line)
+		}
+		again, err := parseTablespaces(lines, 3)
+		require.NoError(t, err)
+		require.Equal(t, spaces, again)
+	})
+}

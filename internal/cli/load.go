@@ -150,7 +150,7 @@ func (f *LoadFlags) Add(fs *pflag.FlagSet) {
 	f.Files.AddRestore(fs)
 	f.Metrics.Add(fs)
 	fs.StringVar(&f.Upstream.Slot, "replication-slot", "", "slot of the upstream's that keeps the log for a standby of PostgreSQL (--method physical)")
-	fs.StringArrayVar(&f.Tablespaces, "tablespace", nil, "where a tablespace of a base backup goes, /old=/new; repeatable")
+	fs.StringArrayVar(&f.Tablespaces, "tablespace", nil, "where a tablespace of a base backup goes, /old=/new, or /old=/new=/seen if the server will see it as /seen; repeatable, in the variable one a line")
 	fs.StringVar(&f.Container, "container", "", "container of a --target pod")
 	fs.StringVar(&f.Target, "target", "", "server to load into, mysql://user@host:port or postgres://user@host:port; for --command pod/NAME or local; for files a new or empty directory, file:///dir")
 	fs.IntVar(&f.Ordinal, "ordinal", 0, "which member of the backup; with --command-preset timesten its only one, if none is named")

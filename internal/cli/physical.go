@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"keepset/internal/dbdump"
 	"keepset/internal/dbdump/mysql"
@@ -68,6 +71,10 @@ func (b *serverFiles) Check(ctx context.Context, r record.Report) error {
 
 // Restore implements job.Base.
 func (b *serverFiles) Restore(ctx context.Context, source filetree.Source) (record.Report, error) {
+	places := slices.AppendSeq([]string{b.postgres.Path}, maps.Values(b.postgres.Tablespaces))
+	if err := makeAbove(statefulset.WorkerPath, places); err != nil {
+		return record.Report{}, err
+	}
 	if mysql.IsCopy(source.Report()) {
 		return b.mysql.Restore(ctx, source)
 	}
@@ -84,7 +91,14 @@ func (f *LoadFlags) serverFiles(a *App, dir string, workers int) (*serverFiles, 
 type postgresBase struct {
 	postgres.BaseRestore
 	upstream *postgres.Engine // nil for a primary
+	// patience is how long a slot may serve another standby: the one that was in the
+	// place of this one, whose end the upstream notices after a while.
+	patience time.Duration
+	app      *App
 }
+
+// slotPatience is more than PostgreSQL's wal_sender_timeout.
+const slotPatience = 90 * time.Second
 
 // Check implements job.Base.
 func (b *postgresBase) Check(ctx context.Context, r record.Report) error {
@@ -94,23 +108,44 @@ func (b *postgresBase) Check(ctx context.Context, r record.Report) error {
 	if b.upstream == nil {
 		return nil
 	}
-	return b.upstream.CanFollow(ctx, r.Coordinates, b.Slot)
+	start := b.app.Clock()
+	for told := false; ; told = true {
+		err := b.upstream.CanFollow(ctx, r.Coordinates, b.Slot)
+		if !errors.Is(err, postgres.ErrSlotInUse) || b.app.Clock().Sub(start) >= b.patience {
+			return err
+		}
+		if !told {
+			b.app.Log.Info("the replication slot is in use: waiting until the upstream lets it go", "slot", b.Slot, "patience", b.patience)
+		}
+		if err := pause(ctx, time.Second); err != nil {
+			return err
+		}
+	}
+}
+
+// pause waits, but not beyond the context.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // base says what becomes of a base backup's files in dir.
 func (f *LoadFlags) base(a *App, dir string, workers int) (*postgresBase, error) {
 	b := &postgresBase{BaseRestore: postgres.BaseRestore{
-		Path: dir, NoOwner: f.Files.NoOwner, Workers: workers, Slot: f.Upstream.Slot, Tablespaces: map[string]string{},
-	}}
-	for _, raw := range f.Tablespaces {
-		was, now, ok := strings.Cut(raw, "=")
-		if !ok || !strings.HasPrefix(was, "/") || !strings.HasPrefix(now, "/") {
-			return nil, Usage("--tablespace %q: want /old=/new, where it was and where it goes", raw)
-		}
-		if _, twice := b.Tablespaces[was]; twice {
-			return nil, Usage("--tablespace %s is given twice", was)
-		}
-		b.Tablespaces[was] = now
+		Path: dir, NoOwner: f.Files.NoOwner, Workers: workers, Slot: f.Upstream.Slot, Tablespaces: map[string]string{}, Seen: map[string]string{},
+	}, app: a, patience: slotPatience}
+	spaces, err := parseTablespaces(f.Tablespaces, 3)
+	if err != nil {
+		return nil, err
+	}
+	for was, now := range spaces {
+		b.Tablespaces[was], b.Seen[was] = now[0], now[len(now)-1]
 	}
 	if f.Upstream.Follow == "" || f.Upstream.Follow == "none" {
 		if b.Slot != "" {
@@ -158,56 +193,18 @@ func (f *RestoreFlags) copies(a *App, r *job.Restore) error {
 	}
 	script, arguments := mysql.PrepareCopy()
 	r.Files.Adopt = &statefulset.Adoption{Script: script, Arguments: arguments}
-	r.Files.Place = func(set statefulset.Set) (statefulset.DataPlace, error) {
-		return set.DataPlace(r.Seed.DiscoverOptions, "", f.DataDirectory)
+	r.Files.Place = func(set statefulset.Set, _ record.Report) (statefulset.DataPlace, error) {
+		return set.DataPlace(r.Seed.DiscoverOptions, statefulset.DataDirectory{Said: f.DataDirectory, Default: r.Seed.DataDir})
 	}
 	r.Files.Args = func(plan *job.RestorePlan, item job.RestoreItem, dir string) []string {
 		return f.loadArgs(a, plan, item, dir)
 	}
-	r.Files.Base = func(string) (job.Base, error) {
+	r.Files.Base = func(job.RestoreItem) (job.Base, error) {
 		return &copyBase{mysql.CopyRestore{Path: statefulset.WorkerPath, Workers: 1}}, nil
 	}
 	servers := &mysqlServers{app: a, server: &f.Server, upstream: &f.Upstream, copied: true, dataDir: orDefault(f.DataDirectory, f.endpoint().DataDir), log: onceLogger(a.Log)}
 	r.Servers = servers
 	return f.FromNothing.apply(r, servers)
-}
-
-// bases fills the job for claims that are filled with the files of servers.
-func (f *RestoreFlags) bases(a *App, r *job.Restore) error {
-	if f.Files.NoDevices || f.Files.NoXattrs {
-		return Usage("--no-devices and --no-xattrs do not go with --method %s: a server's files are of one kind", f.Method)
-	}
-	load := LoadFlags{Server: f.Server, Upstream: f.Upstream, Files: f.Files}
-	// A server runs as the owner of its files, and so does a worker that is not root.
-	load.Files.NoOwner = load.Files.NoOwner || !f.Workers.Root
-	r.Files.Place = func(set statefulset.Set) (statefulset.DataPlace, error) {
-		return set.DataPlace(r.Seed.DiscoverOptions, "PGDATA", f.DataDirectory)
-	}
-	r.Files.Args = func(plan *job.RestorePlan, item job.RestoreItem, dir string) []string {
-		follow := orDefault(item.Follow, "none")
-		return append(f.loadArgs(a, plan, item, dir), boolFlag("no-owner", load.Files.NoOwner), "--as-follower-of="+follow,
-			"--replication-user="+f.Upstream.User, "--replication-password-file="+f.Upstream.PasswordFile,
-			boolFlag("replication-tls", f.Upstream.TLS), "--replication-tls-ca="+f.Upstream.TLSCA)
-	}
-	r.Files.Base = func(follow string) (job.Base, error) {
-		load := load
-		load.Upstream.Follow = follow
-		b, err := load.base(a, statefulset.WorkerPath, 1)
-		return claimBase{b}, err
-	}
-	return nil
-}
-
-// claimBase is a base backup that goes into a claim, where there is one place for everything.
-type claimBase struct{ *postgresBase }
-
-// Check implements job.Base.
-func (b claimBase) Check(ctx context.Context, r record.Report) error {
-	err := b.postgresBase.Check(ctx, r)
-	if errors.Is(err, postgres.ErrTablespace) {
-		return fmt.Errorf("%w: claims are not filled with a server that has tablespaces: restore load --target file:///dir --tablespace brings it into directories", job.ErrConfig)
-	}
-	return err
 }
 
 // particular is a flag that was given and goes with directories alone; "" for none.

@@ -30,6 +30,7 @@ type RestoreFlags struct {
 	FromNothing    FromNothingFlags
 	Method         string
 	DataDirectory  string
+	Tablespaces    []string
 	Workers        WorkerFlags
 	Files          FileFlags
 	Request        job.Request
@@ -64,7 +65,9 @@ func (f *RestoreFlags) Add(fs *pflag.FlagSet) {
 	f.Metrics.Add(fs)
 	f.FromNothing.Add(fs)
 	fs.StringVar(&f.Method, "method", "", "files or physical: fill claims with the files of a backup by that method (default: a database is filled, from a dump or a snapshot)")
-	fs.StringVar(&f.DataDirectory, "data-directory", "", "with --method physical: where the database's container has its files (default: what its variable PGDATA says, else /var/lib/postgresql/data; /var/lib/mysql)")
+	fs.StringVar(&f.DataDirectory, "data-directory", "", "with --method physical: where the database's container has its files (default: what its variable PGDATA says, else /var/lib/postgresql/data, from version 18 on /var/lib/postgresql/18/docker; /var/lib/mysql)")
+	fs.StringArrayVar(&f.Tablespaces, "tablespace", nil, "with --method physical: where the database's container will have a tablespace, /old=/new, on the claim of its data directory (default: where it was); repeatable, in the variable one a line")
+	fs.StringVar(&f.Upstream.Slot, "replication-slot", "", "with --method physical: slot of the upstream's that keeps the log for a standby of PostgreSQL; "+job.SlotOrdinal+" in it stands for the ordinal")
 	f.Workers.Add(fs)
 	f.Files.addLenience(fs)
 	fs.StringVar(&f.FromSet, "from-set", "", "the set's [namespace/]name in the repository, where it is not --set's")
@@ -139,6 +142,9 @@ func (f *RestoreFlags) Job(ctx context.Context, a *App) (*job.Restore, error) {
 
 // checkMethod refuses what can be filled neither with files nor as a database.
 func (f *RestoreFlags) checkMethod() error {
+	if (len(f.Tablespaces) > 0 || f.Upstream.Slot != "") && (f.Method != record.MethodPhysical || f.Server.engine() != enginePostgres) {
+		return Usage("--tablespace and --replication-slot are for the files of PostgreSQL: say --engine %s and --method %s, or leave them out", enginePostgres, record.MethodPhysical)
+	}
 	switch f.Method {
 	case record.MethodFiles:
 		return nil

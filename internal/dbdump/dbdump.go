@@ -42,6 +42,8 @@ var (
 	ErrCoordinates = errors.New("replication cannot continue from the recorded coordinates")
 	// ErrForeign: another engine wrote the backup.
 	ErrForeign = errors.New("backup of another engine")
+	// ErrNotFollowing: a server that is made to follow another one does not, or not yet.
+	ErrNotFollowing = errors.New("server does not follow")
 )
 
 // Engine dumps and loads one database server. Values are not reused: one

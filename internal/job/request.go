@@ -25,9 +25,15 @@ type Request struct {
 	Base int
 	// Follow is host:port, "none", or empty to let the job choose.
 	Follow string
+	// Slot is the replication slot that keeps the upstream's log for a standby, with
+	// SlotOrdinal in its name where there are several; may be empty.
+	Slot string
 	// AllowRollback consents to restoring a primary behind live followers.
 	AllowRollback bool
 }
+
+// SlotOrdinal stands for the ordinal in the name of a slot.
+const SlotOrdinal = "{ordinal}"
 
 // The modes of a restore.
 const (

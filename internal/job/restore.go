@@ -74,9 +74,11 @@ type RestoreResult struct {
 	Ordinal int `json:"ordinal"`
 	// Action is "seeded", "released" (an earlier attempt had loaded it),
 	// "kept", or "done before".
-	Action  string  `json:"action"`
-	Rows    int64   `json:"rows"`
-	Follows string  `json:"follows,omitempty"`
+	Action  string `json:"action"`
+	Rows    int64  `json:"rows"`
+	Follows string `json:"follows,omitempty"`
+	// Unasked is what the restored server could not be asked, and why.
+	Unasked string  `json:"unasked,omitempty"`
 	Seconds float64 `json:"seconds"`
 }
 

@@ -72,13 +72,13 @@ func (c *cluster) fill(w *world, bases basesOf, q job.Request) *job.Restore {
 	r.Seed.DiscoverOptions = statefulset.DiscoverOptions{DefaultPort: 5432, DataDir: "/var/lib/mysql"}
 	r.Files = &job.FilesRestore{
 		Method: record.MethodPhysical, Spec: statefulset.WorkerSpec{UID: 999},
-		Place: func(s statefulset.Set) (statefulset.DataPlace, error) {
-			return s.DataPlace(r.Seed.DiscoverOptions, "PGDATA", "/var/lib/mysql/files")
+		Place: func(s statefulset.Set, _ record.Report) (statefulset.DataPlace, error) {
+			return s.DataPlace(r.Seed.DiscoverOptions, statefulset.DataDirectory{Said: "/var/lib/mysql/files"})
 		},
 		Args: func(_ *job.RestorePlan, item job.RestoreItem, dir string) []string {
 			return []string{fmt.Sprintf("%d of %d in %s behind %q", item.Ordinal, item.Base, dir, item.Follow)}
 		},
-		Base: func(follow string) (job.Base, error) { return baseOf{bases[follow]}, nil },
+		Base: func(item job.RestoreItem) (job.Base, error) { return baseOf{bases[item.Follow]}, nil },
 	}
 	return r
 }

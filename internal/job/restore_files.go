@@ -16,16 +16,18 @@ type FilesRestore struct {
 	// Method by which the backup has to be captured.
 	Method string
 	Spec   statefulset.WorkerSpec
-	// Place finds a server's files in the claims; nil where the claims are filled
-	// as a whole.
-	Place func(statefulset.Set) (statefulset.DataPlace, error)
+	// Place finds in the claims where a server keeps the files of which a backup
+	// tells; nil where the claims are filled as a whole.
+	Place func(statefulset.Set, record.Report) (statefulset.DataPlace, error)
 	// Args and Env are those of a seed pod, besides what the run's own Job has.
 	// The files go to dir.
 	Args func(plan *RestorePlan, item RestoreItem, dir string) []string
 	Env  map[string]string
-	// Base says what the files of a server become that follows another one,
-	// host:port, or nobody; nil where there is no server.
-	Base func(follow string) (Base, error)
+	// Base says what the files of a server become; nil where there is no server.
+	Base func(item RestoreItem) (Base, error)
+	// Ask asks the set's own server, once it is Ready; nil where it has been asked
+	// before, or there is none.
+	Ask func(item RestoreItem) Asker
 	// Adopt says how a server is started on the files within the seed pod, which is
 	// then asked over the network to be one of its own; nil where the files are all
 	// that it takes.
@@ -50,11 +52,10 @@ func (r *Restore) checkMethod(p *record.Plan) error {
 func (r *Restore) fillsClaims(ctx context.Context, spec statefulset.SeedSpec, set statefulset.Set, plan *RestorePlan, item RestoreItem) (statefulset.SeedSpec, error) {
 	worker, dir := r.Files.Spec, statefulset.WorkerPath
 	if r.Files.Place != nil {
-		place, err := r.Files.Place(set)
-		if err != nil {
-			return spec, err
+		if item.Place == nil {
+			return spec, fmt.Errorf("%w: the stored plan is another version's: start a new restore", ErrConfig)
 		}
-		worker.Template, dir = place.Template, path.Join(dir, place.Path)
+		worker.Template, dir = item.Place.Template, path.Join(dir, item.Place.Path)
 	}
 	filler, err := r.Cluster.NewFiller(ctx, set, worker, r.Run)
 	if err != nil {
@@ -69,6 +70,20 @@ func (r *Restore) fillsClaims(ctx context.Context, spec statefulset.SeedSpec, se
 	return spec, nil
 }
 
+// placeFiles says in the plan where the files of an item go, and what its server will
+// be asked for.
+func (r *Restore) placeFiles(set statefulset.Set, report record.Report, item *RestoreItem) error {
+	if r.Files == nil || r.Files.Place == nil {
+		return nil
+	}
+	at, err := r.Files.Place(set, report)
+	if err != nil {
+		return fmt.Errorf("ordinal %d: %w", item.Ordinal, err)
+	}
+	item.Place, item.Coordinates = &at, &report.Coordinates
+	return nil
+}
+
 // entries opens the member, with the keys that the seed pod will have, before
 // anything is taken away for it, and counts what it holds. A server's upstream is
 // asked whether it can be followed.
@@ -80,7 +95,7 @@ func (r *Restore) entries(ctx context.Context, plan *RestorePlan, item RestoreIt
 	}
 	if r.Files.Base != nil {
 		var err error
-		if l.Base, err = r.Files.Base(item.Follow); err != nil {
+		if l.Base, err = r.Files.Base(item); err != nil {
 			return 0, err
 		}
 	}

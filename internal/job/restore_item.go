@@ -53,6 +53,11 @@ func (r *Restore) item(ctx context.Context, hold *statefulset.Hold, plan *Restor
 	if err := r.Cluster.WaitReady(ctx, set, item.Ordinal, r.ReadyWait); err != nil {
 		return result, err
 	}
+	if result.Action != ActionKept {
+		if result.Unasked, err = r.ask(ctx, item); err != nil {
+			return result, err
+		}
+	}
 	r.returnVolumes(ctx, item.Ordinal)
 	if err := r.scrapVolumes(ctx, seed, plan, item); err != nil { // of an ordinal that is ready without it
 		r.Log.Warn("something stays behind; restore abort --snapshotter removes it", "ordinal", item.Ordinal, "error", err)
@@ -277,7 +282,8 @@ func waitReady(ctx context.Context, clock func() time.Time, ready, alive func(co
 		switch {
 		case err == nil:
 			return nil
-		case errors.Is(err, dbdump.ErrAccess) && waited < refusedFor, errors.Is(err, dbdump.ErrUnreachable) && waited < patience:
+		case errors.Is(err, dbdump.ErrAccess) && waited < refusedFor:
+		case (errors.Is(err, dbdump.ErrUnreachable) || errors.Is(err, dbdump.ErrNotFollowing)) && waited < patience:
 		default:
 			return err
 		}

@@ -3,6 +3,7 @@ package job
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -51,6 +52,12 @@ type RestoreItem struct {
 	// Beginning: the upstream is itself restored from Base by this restore, so
 	// that the follower starts at the beginning of its binary log.
 	Beginning bool `json:"beginning,omitempty"`
+	// Slot is the replication slot that keeps the upstream's log for the ordinal.
+	Slot string `json:"slot,omitempty"`
+	// Place is where in the claim a server's files go, and Coordinates what they
+	// were recorded with; for the method physical.
+	Place       *statefulset.DataPlace `json:"place,omitempty"`
+	Coordinates *record.Coordinates    `json:"coordinates,omitempty"`
 	// Snapshots are the volume snapshots that the ordinal's claims are made of,
 	// and Zone where; for the method snapshot.
 	Snapshots []record.VolumeSnapshot `json:"snapshots,omitempty"`
@@ -118,6 +125,9 @@ func (r *Restore) resolve(ctx context.Context, mayBeUnreachable bool) (*RestoreP
 		if err == nil {
 			err = r.checkKnown(&info.Plan, members, mode, ordinal)
 		}
+		if err == nil {
+			err = r.placeFiles(set, members.report(item.Base), &item)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -125,7 +135,7 @@ func (r *Restore) resolve(ctx context.Context, mayBeUnreachable bool) (*RestoreP
 		r.noteFollowing(plan, set, members, item)
 	}
 	plan.CapturedAt = members.report(plan.Items[0].Base).CapturedAt
-	if err := r.checkRollback(set, plan); err != nil {
+	if err := errors.Join(r.checkSlots(set, plan), r.checkRollback(set, plan)); err != nil {
 		return nil, err
 	}
 	if err := r.checkUpstreams(ctx, set, plan, members, mayBeUnreachable); err != nil {
@@ -195,6 +205,9 @@ func (r *Restore) resolveItem(set statefulset.Set, members backedUp, mode string
 			recorded = nil // every ordinal begins anew, behind the first
 		}
 		item.Follow, err = upstreamOf(set, ordinal, recorded, cmp.Or(r.Seed.Port, r.Seed.DefaultPort))
+	}
+	if follows {
+		item.Slot = strings.ReplaceAll(r.Request.Slot, SlotOrdinal, strconv.Itoa(ordinal))
 	}
 	return item, err
 }
@@ -280,6 +293,11 @@ func (r *Restore) addSteps(ctx context.Context, set statefulset.Set, plan *Resto
 		}
 		if item.Steps, err = seed.Plan(ctx); err != nil {
 			return err
+		}
+		if item.Place != nil {
+			for _, space := range item.Place.Apart {
+				item.Steps = append(item.Steps, fmt.Sprintf("the tablespace that was in %s is in %s then", space.Was, space.Seen))
+			}
 		}
 		if item.Ordinal >= set.Start+set.Replicas {
 			item.Steps = append(item.Steps, fmt.Sprintf("scale the set to %d", item.Ordinal+1-set.Start))

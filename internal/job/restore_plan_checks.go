@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 
@@ -128,9 +129,41 @@ func (r *Restore) checkUpstream(ctx context.Context, plan *RestorePlan, item Res
 // that up itself: then only its account has to be known.
 func (r *Restore) checkBase(ctx context.Context, plan *RestorePlan, item RestoreItem) error {
 	if item.Beginning {
-		_, err := r.Files.Base(item.Follow)
+		_, err := r.Files.Base(item)
 		return err
 	}
 	_, err := r.entries(ctx, plan, item)
 	return err
+}
+
+// checkSlots refuses slots of the upstream's that cannot be there, or serve only one
+// standby.
+func (r *Restore) checkSlots(set statefulset.Set, plan *RestorePlan) error {
+	if r.Request.Slot == "" {
+		return nil
+	}
+	taken := map[string]int{}
+	for _, item := range plan.Items {
+		switch other, twice := taken[item.Slot]; {
+		case item.Slot == "":
+			continue
+		case item.Beginning || restoresUpstream(set, plan, item):
+			return fmt.Errorf("%w: --replication-slot: ordinal %d will follow a primary that this restore brings back, and a backup has no replication slots: leave it out, make them when the set is back, and set primary_slot_name",
+				ErrConfig, item.Ordinal)
+		case twice:
+			return fmt.Errorf("%w: --replication-slot %s: a slot serves one standby, and ordinals %d and %d would share it: write %s into its name, which stands for the ordinal",
+				ErrConfig, item.Slot, other, item.Ordinal, SlotOrdinal)
+		}
+		taken[item.Slot] = item.Ordinal
+	}
+	if len(taken) == 0 {
+		return fmt.Errorf("%w: --replication-slot is for standbys, and none of the ordinals will follow another server", ErrConfig)
+	}
+	return nil
+}
+
+// restoresUpstream says that the plan brings back the very server that an item follows.
+func restoresUpstream(set statefulset.Set, plan *RestorePlan, item RestoreItem) bool {
+	host, _, err := net.SplitHostPort(item.Follow)
+	return err == nil && slices.ContainsFunc(plan.Items, func(other RestoreItem) bool { return hostOf(set, other.Ordinal, host) })
 }

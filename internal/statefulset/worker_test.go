@@ -192,7 +192,7 @@ func TestSeedOfAFiller(t *testing.T) {
 	filler, err := w.client.NewFiller(t.Context(), w.set, WorkerSpec{}, w.run)
 	require.NoError(t, err)
 	seed, err := w.client.NewSeed(w.set, SeedSpec{
-		Ordinal: 1, DiscoverOptions: DiscoverOptions{NoServer: true}, Filler: filler.With([]string{"load"}, map[string]string{"KEEPSET_ID": ""}),
+		Ordinal: 1, DiscoverOptions: DiscoverOptions{NoServer: true}, Filler: filler.With([]string{"load", "--tablespace=/$(HOME)"}, map[string]string{"KEEPSET_ID": ""}),
 	}, w.run, func(context.Context) error { return nil })
 	require.NoError(t, err)
 	pod := seed.pod
@@ -204,7 +204,7 @@ func TestSeedOfAFiller(t *testing.T) {
 	require.False(t, *pod.Spec.AutomountServiceAccountToken)
 	require.Equal(t, int64(1000), *pod.Spec.SecurityContext.FSGroup, "as the set's own pod would, a new volume is given to its group")
 	require.Equal(t, []string{"restore"}, pod.Spec.Containers[0].Command)
-	require.Equal(t, []string{"load"}, pod.Spec.Containers[0].Args)
+	require.Equal(t, []string{"load", "--tablespace=/$$(HOME)"}, pod.Spec.Containers[0].Args, "the kubelet finds no variable there")
 	require.False(t, pod.Spec.Containers[0].VolumeMounts[1].ReadOnly)
 	require.Equal(t, []string{"run"}, filler.own.Spec.Containers[0].Args, "of one ordinal alone")
 }

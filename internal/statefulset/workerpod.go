@@ -134,9 +134,19 @@ func (f *Filler) With(args []string, env map[string]string) *Filler {
 	filler := *f
 	filler.own = *f.own.DeepCopy()
 	c := &filler.own.Spec.Containers[0]
-	c.Command, c.Args = []string{"restore"}, args
+	c.Command, c.Args = []string{"restore"}, literal(args)
 	setEnv(c, env)
 	return &filler
+}
+
+// literal are arguments in which the kubelet finds no variables: the names of
+// directories are what a backup says.
+func literal(args []string) []string {
+	all := slices.Clone(args)
+	for i := range all {
+		all[i] = strings.ReplaceAll(all[i], "$", "$$")
+	}
+	return all
 }
 
 // filled is the seed pod of a Filler: where it runs is what the set says of its

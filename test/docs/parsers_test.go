@@ -23,7 +23,7 @@ var fuzzed = map[string]string{
 	"cli: split": "FuzzSet", "cli: Secret": "FuzzSecret", "cli: writeTermination": "FuzzTerminationMessage", "cli: misspelt": "FuzzEditDistance",
 	"cli: options": "FuzzRename", "cli: parseLocal": "FuzzLocal",
 
-	"cli: parseDirectoryURL": "FuzzDirectoryURL",
+	"cli: parseDirectoryURL": "FuzzDirectoryURL", "cli: parseTablespaces": "FuzzTablespaces",
 
 	"filetree: ParsePatterns": "FuzzPattern", "filetree: parsePatterns": "FuzzPattern", "filetree: parsePattern": "FuzzPattern",
 	"filetree: next": "FuzzArchive", "filetree: parseBlock": "FuzzArchive", "filetree: parseRecords": "FuzzRecords",

@@ -21,8 +21,13 @@ type todoSet struct{ *shopSet }
 
 func newTodoSet(t *testing.T) *todoSet {
 	t.Helper()
+	return newTodoSetOf(t, readFile(t, "testdata/todo.yaml"))
+}
+
+func newTodoSetOf(t *testing.T, objects string) *todoSet {
+	t.Helper()
 	s := &todoSet{bareShop(t)}
-	s.apply(readFile(t, "testdata/todo.yaml"))
+	s.apply(objects)
 	s.until(5*time.Minute, "the standby follows", func() bool {
 		n, err := s.ask("todo-db-0", "postgres", todoPassword, "postgres", "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'")
 		return err == nil && n == "1"

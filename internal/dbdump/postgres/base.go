@@ -34,6 +34,7 @@ const BaseLayout = "postgres-base/1"
 const (
 	attrOID      = "oid"      // tablespace
 	attrLocation = "location" // tablespace: where it was
+	attrName     = "name"     // tablespace: what it is called
 	attrArchives = "archives" // data directory: "yes" where the server archives its log
 )
 
@@ -79,7 +80,7 @@ func (e *Engine) copy(ctx context.Context, sink filetree.Sink) (r record.Report,
 	if err != nil {
 		return r, err
 	}
-	c := &copying{sink: sink, files: map[string]fileSum{}, segments: map[string]int64{}}
+	c := &copying{sink: sink, files: map[string]fileSum{}, segments: map[string]int64{}, spaces: map[string]string{}}
 	if err := c.settings(ctx, s); err != nil {
 		return r, err
 	}
@@ -141,9 +142,10 @@ type copying struct {
 	// Of the server.
 	system   string
 	timeline uint64
-	segment  uint64 // bytes of a file of the log
-	mode     uint32 // of the data directory
-	archives bool   // archive_mode is on
+	segment  uint64            // bytes of a file of the log
+	mode     uint32            // of the data directory
+	archives bool              // archive_mode is on
+	spaces   map[string]string // names of tablespaces, by their OID
 
 	start, end uint64
 	trees      []record.Object
@@ -158,7 +160,7 @@ type copying struct {
 func (c *copying) settings(ctx context.Context, s *session) error {
 	const q = "SELECT (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_segment_size'), pg_catalog.current_setting('data_directory_mode'), " +
 		"pg_catalog.current_setting('wal_level'), pg_catalog.current_setting('archive_mode')"
-	return s.each(ctx, q, func(r row) (err error) {
+	err := s.each(ctx, q, func(r row) (err error) {
 		if c.segment, err = strconv.ParseUint(r.at(0), 10, 64); err != nil || c.segment == 0 {
 			return fmt.Errorf("wal_segment_size is %q", r.at(0))
 		}
@@ -169,6 +171,13 @@ func (c *copying) settings(ctx context.Context, s *session) error {
 		mode, err := strconv.ParseUint(r.at(1), 8, 12)
 		c.mode = uint32(mode)
 		return err
+	})
+	if err != nil {
+		return err
+	}
+	return s.each(ctx, "SELECT oid, spcname FROM pg_catalog.pg_tablespace", func(r row) error {
+		c.spaces[r.at(0)] = r.at(1)
+		return nil
 	})
 }
 

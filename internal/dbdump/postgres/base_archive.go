@@ -62,6 +62,9 @@ func (c *copying) archive(b *baseStream, head archiveHead) (err error) {
 	}
 	if head.path != "" {
 		tree.Attributes[attrOID], tree.Attributes[attrLocation] = oid, head.path
+		if name := c.spaces[oid]; name != "" { // else it was made just now
+			tree.Attributes[attrName] = name
+		}
 	}
 	if head.path == "" && c.archives {
 		tree.Attributes[attrArchives] = "yes"

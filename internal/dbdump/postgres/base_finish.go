@@ -46,15 +46,14 @@ func (o *BaseRestore) finish(ctx context.Context, source filetree.Source) (warni
 	return f.role(source)
 }
 
-// links makes the link of each tablespace.
+// links makes the link of each tablespace, to where the server will see it.
 func (f *baseFiles) links(source filetree.Source) error {
-	for _, tree := range source.Report().Objects {
-		oid := tree.Attributes[attrOID]
-		if oid == "" {
-			continue
+	for _, space := range Tablespaces(source.Report()) {
+		link, to := filepath.Join(linksDirectory, space.OID), f.Seen[space.Location]
+		if to == "" {
+			to = f.Tablespaces[space.Location]
 		}
-		link := filepath.Join(linksDirectory, oid)
-		if err := f.root.Symlink(filepath.Clean(f.Tablespaces[tree.Attributes[attrLocation]]), link); err != nil {
+		if err := f.root.Symlink(filepath.Clean(to), link); err != nil {
 			return err
 		}
 		if f.NoOwner {

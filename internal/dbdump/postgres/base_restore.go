@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"keepset/internal/dbdump"
@@ -20,6 +21,9 @@ type BaseRestore struct {
 	Path string
 	// Tablespaces are new or empty directories, by where the tablespace was.
 	Tablespaces map[string]string
+	// Seen is where the server will see a tablespace, by where it was, if it sees the
+	// directory under another name.
+	Seen map[string]string
 	// Upstream is the server to follow, as a standby; nil makes a primary.
 	Upstream *dbdump.Upstream
 	// Slot is a replication slot of the upstream's that keeps the log for the standby; may be empty.
@@ -45,6 +49,9 @@ func (o *BaseRestore) Check(r record.Report) error {
 		if !filepath.IsAbs(now) {
 			return fmt.Errorf("%w %s: %q is no absolute path", ErrTablespace, was, now)
 		}
+		if seen := o.Seen[was]; seen != "" && !filepath.IsAbs(seen) {
+			return fmt.Errorf("%w %s: %q is no absolute path", ErrTablespace, was, seen)
+		}
 		for _, other := range places {
 			if contain(other, now) || contain(now, other) {
 				return fmt.Errorf("%w %s cannot be restored into %s: that and %s, where something else goes, are not apart", ErrTablespace, was, now, other)
@@ -52,13 +59,10 @@ func (o *BaseRestore) Check(r record.Report) error {
 		}
 		places = append(places, now)
 	}
-	for _, tree := range r.Objects {
-		oid, was := tree.Attributes[attrOID], tree.Attributes[attrLocation]
-		if oid == "" {
-			continue
-		}
-		if strings.Trim(oid, "0123456789") != "" {
-			return fmt.Errorf("%w: tablespace %q", filetree.ErrArchive, oid)
+	for _, space := range Tablespaces(r) {
+		was := space.Location
+		if strings.Trim(space.OID, "0123456789") != "" {
+			return fmt.Errorf("%w: tablespace %q", filetree.ErrArchive, space.OID)
 		}
 		if o.Tablespaces[was] == "" {
 			return fmt.Errorf("%w: the backup has a tablespace that was in %s: say where it goes, --tablespace %s=/dir, which may be the same", ErrTablespace, was, was)
@@ -107,6 +111,44 @@ func isEmpty(dir string) error {
 	}
 	return err
 }
+
+// Tablespace is one that a base backup has.
+type Tablespace struct{ OID, Name, Location string }
+
+// String names it for people.
+func (t Tablespace) String() string {
+	if t.Name == "" {
+		return "tablespace " + t.OID
+	}
+	return fmt.Sprintf("tablespace %q (%s)", t.Name, t.OID)
+}
+
+// Tablespaces are those of a base backup.
+func Tablespaces(r record.Report) []Tablespace {
+	var all []Tablespace
+	for _, tree := range r.Objects {
+		if oid := tree.Attributes[attrOID]; oid != "" {
+			all = append(all, Tablespace{OID: oid, Name: tree.Attributes[attrName], Location: tree.Attributes[attrLocation]})
+		}
+	}
+	return all
+}
+
+// DefaultDirectory is where images keep the files of a server of that version,
+// unless they are told otherwise: from 18 on the official one has a directory for
+// each version.
+func DefaultDirectory(version string) string {
+	number := version
+	if end := strings.IndexFunc(version, func(c rune) bool { return c < '0' || c > '9' }); end >= 0 {
+		number = version[:end]
+	}
+	if major, err := strconv.Atoi(number); err == nil && major >= firstWithOwnDirectory {
+		return "/var/lib/postgresql/" + strconv.Itoa(major) + "/docker"
+	}
+	return "/var/lib/postgresql/data"
+}
+
+const firstWithOwnDirectory = 18
 
 // ErrTablespace says that a tablespace has no place to go to, or that a place is for none.
 var ErrTablespace = errors.New("tablespace")

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -141,6 +142,9 @@ func switchPoint(history string, timeline uint64) (at uint64, found bool, err er
 	return 0, false, nil
 }
 
+// ErrSlotInUse says that a replication slot serves a standby at the moment.
+var ErrSlotInUse = errors.New("the replication slot is in use")
+
 // asks asks for the log, and hangs up at its first byte.
 func (e *Engine) asks(ctx context.Context, s *session, slot string, timeline, first uint64) error {
 	bounded, cancel := context.WithTimeout(ctx, e.opts.ConnectTimeout)
@@ -157,10 +161,14 @@ func (e *Engine) asks(ctx context.Context, s *session, slot string, timeline, fi
 	}
 	for {
 		m, err := b.message()
-		if sqlState(err) != "" {
+		switch state := sqlState(err); {
+		case state == stateInUse && slot != "":
+			return fmt.Errorf("%w: %w: %w", dbdump.ErrCoordinates, ErrSlotInUse, err)
+		case state == stateUndefinedObject && slot != "":
+			return fmt.Errorf("%w: %w; SELECT pg_create_physical_replication_slot('%s', true) makes it there", dbdump.ErrCoordinates, err, slot)
+		case state != "":
 			return fmt.Errorf("%w: %w", dbdump.ErrCoordinates, err)
-		}
-		if err != nil {
+		case err != nil:
 			return err
 		}
 		switch m := m.(type) {

@@ -17,6 +17,7 @@ import (
 	"testing/iotest"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -124,8 +125,12 @@ func TestBaseBackup(t *testing.T) {
 			assert.NotZero(t, r.Coordinates.Position)
 			assert.Contains(t, strings.Join(r.Omitted, "\n"), "unlogged")
 
-			mapped := t.TempDir()
-			o := BaseRestore{Tablespaces: map[string]string{space: filepath.Join(mapped, "primary")}, Workers: 2, NoOwner: true}
+			require.Equal(t, "other", Tablespaces(r)[0].Name)
+			mapped, seen := t.TempDir(), filepath.Join(t.TempDir(), "seen")
+			require.NoError(t, os.Symlink(mapped, seen), "where the server sees it under another name")
+			o := BaseRestore{
+				Tablespaces: map[string]string{space: filepath.Join(mapped, "primary")}, Seen: map[string]string{space: filepath.Join(seen, "primary")}, Workers: 2, NoOwner: true,
+			}
 			alone := s.On(t, func(data string) error {
 				o.Path = data
 				if _, err := o.Restore(t.Context(), m); err != nil {
@@ -136,7 +141,7 @@ func TestBaseBackup(t *testing.T) {
 			assert.Equal(t, "f", alone.Value(t, "postgres", "SELECT pg_is_in_recovery()"))
 			assert.Equal(t, "100000", alone.Value(t, "bank", "SELECT sum(n) FROM account"), "one state")
 			assert.Equal(t, "20000", alone.Value(t, "bank", "SELECT count(*) FROM far WHERE v = repeat('v', 500)"))
-			assert.Equal(t, o.Tablespaces[space], alone.Value(t, "bank", "SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'other'"))
+			assert.Equal(t, o.Seen[space], alone.Value(t, "bank", "SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'other'"))
 			now := describe(t, alone, false)
 			for name, content := range still {
 				if name != "bank rows" {
@@ -163,7 +168,7 @@ func TestBaseBackup(t *testing.T) {
 			// From a standby: its files make a primary again, and the backup says whom it followed.
 			second := copied(t, options(follower))
 			require.NotNil(t, second.report.Coordinates.Upstream)
-			o.Tablespaces = map[string]string{standby.Tablespaces[space]: filepath.Join(mapped, "again")}
+			o.Tablespaces, o.Seen = map[string]string{standby.Tablespaces[space]: filepath.Join(mapped, "again")}, nil
 			again := s.On(t, func(data string) error {
 				o.Path = data
 				_, err := o.Restore(t.Context(), second)
@@ -310,7 +315,22 @@ func TestCanFollow(t *testing.T) {
 	err := newEngine(t, options(s)).CanFollow(t.Context(), ahead, "")
 	require.ErrorIs(t, err, dbdump.ErrCoordinates)
 	require.ErrorContains(t, err, "behind the backup")
-	require.ErrorIs(t, newEngine(t, options(s)).CanFollow(t.Context(), at, "nobody"), dbdump.ErrCoordinates)
+	err = newEngine(t, options(s)).CanFollow(t.Context(), at, "nobody")
+	require.ErrorIs(t, err, dbdump.ErrCoordinates)
+	require.ErrorContains(t, err, "pg_create_physical_replication_slot('nobody', true)")
+	s.Exec(t, "postgres", "SELECT pg_create_physical_replication_slot('somebody', true)")
+	require.NoError(t, newEngine(t, options(s)).CanFollow(t.Context(), at, "somebody"))
+	other, err := newEngine(t, options(s)).replication(t.Context())
+	require.NoError(t, err)
+	other.conn.Frontend().SendQuery(&pgproto3.Query{String: "START_REPLICATION SLOT somebody PHYSICAL " + s.Value(t, "postgres", "SELECT pg_current_wal_lsn()")})
+	require.NoError(t, other.conn.Frontend().Flush())
+	taken := func() bool {
+		return errors.Is(newEngine(t, options(s)).CanFollow(t.Context(), at, "somebody"), ErrSlotInUse)
+	}
+	require.Eventually(t, taken, time.Minute, 50*time.Millisecond)
+	other.abandon()
+	require.Eventually(t, func() bool { return newEngine(t, options(s)).CanFollow(t.Context(), at, "somebody") == nil }, time.Minute, 50*time.Millisecond)
+	s.Exec(t, "postgres", "SELECT pg_drop_replication_slot('somebody')")
 
 	// The backup has its own last file, so that the server need not keep that.
 	s.Exec(t, "postgres", "CREATE TABLE u (a int)", "CHECKPOINT", "INSERT INTO u VALUES (1)", "CHECKPOINT")
@@ -451,6 +471,7 @@ func TestBaseRestoreRefusals(t *testing.T) {
 		"into " + dir + ":":             {Path: dir + "/a", Tablespaces: map[string]string{"/space": dir}},
 		`holds "x"`:                     {Path: full, Tablespaces: map[string]string{"/space": dir + "/b"}},
 		full + ` holds`:                 {Path: dir + "/a", Tablespaces: map[string]string{"/space": full}},
+		`"elsewhere" is no absolute`:    {Path: dir + "/a", Tablespaces: map[string]string{"/space": dir + "/b"}, Seen: map[string]string{"/space": "elsewhere"}},
 	} {
 		require.ErrorContains(t, o.Check(r), want)
 	}

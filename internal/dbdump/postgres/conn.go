@@ -218,6 +218,9 @@ const (
 	stateUndefinedSchema  = "3F000"
 	stateUndefinedObject  = "42704"
 	stateUndefinedRoutine = "42883"
+	stateInUse            = "55006"
+	stateWrongPassword    = "28P01"
+	stateNotNow           = "57P03" // the server starts up, shuts down, or lets nobody in
 )
 
 // sqlState is the server's code for an error, "" for other errors.
@@ -262,7 +265,7 @@ func (o Options) connectError(database string, err error) error {
 		return fmt.Errorf("%s: %w: %w", doing, dbdump.ErrAccess, err)
 	case state == stateNoPrivilege:
 		return fmt.Errorf("%s, database %s: %w: %w", doing, database, dbdump.ErrPrivilege, err)
-	case state != "" && state != "57P03": // the server says no; 57P03: it starts up or shuts down
+	case state != "" && state != stateNotNow: // the server says no
 		return fmt.Errorf("%s, database %s: %w", doing, database, err)
 	}
 	if cause := untrusted(err); cause != nil {

@@ -26,9 +26,11 @@ type database struct {
 	packages []string
 	// unpack are packages that are unpacked without running their scripts, which would start a server.
 	unpack []string
-	server string // the program that runs
-	script string // the entry point, in files
-	user   string // whom the server runs as
+	// dependencies: and so is what they need that is not there yet.
+	dependencies bool
+	server       string // the program that runs
+	script       string // the entry point, in files
+	user         string // whom the server runs as
 	// extra are the image's own files beside the entry point.
 	extra map[string]image.File
 	port  string
@@ -87,6 +89,25 @@ func mysqlLike(db database) database {
 // compile queries, which no test needs.
 func (b Builder) Postgres(ctx context.Context) (Archive, error) {
 	return b.database(ctx, postgres())
+}
+
+// Postgres18 is the same of Debian's unstable suite. As in the official image from
+// that version on, its files are in a directory of the version's.
+func (b Builder) Postgres18(ctx context.Context) (Archive, error) {
+	return b.database(ctx, postgres18())
+}
+
+func postgres18() database {
+	db := postgres()
+	const data = "/var/lib/postgresql/18/docker"
+	// Names of libraries change in that suite with their versions: they are found by the server's own package.
+	db.name, db.suite, db.packages, db.unpack, db.dependencies = "keepset-test/postgres:18", "sid", []string{"tzdata"}, []string{"postgresql-18"}, true
+	db.data, db.env = "/var/lib/postgresql", []string{"PATH=/usr/lib/postgresql/18/bin:" + systemPath, "PGDATA=" + data}
+	db.extra = map[string]image.File{
+		"run/postgresql":     {Mode: fs.ModeDir | fs.ModeSticky | 0o777},
+		"var/lib/postgresql": {Mode: fs.ModeDir | 0o777},
+	}
+	return db
 }
 
 func postgres() database {
@@ -159,7 +180,7 @@ func (b Builder) root(ctx context.Context, work string, db database) (image.Laye
 	if err := addUser(dir, db); err != nil {
 		return image.Layer{}, err
 	}
-	if err := unpack(ctx, dir, db.unpack); err != nil {
+	if err := unpack(ctx, dir, db); err != nil {
 		return image.Layer{}, err
 	}
 	if err := initialise(ctx, dir, db); err != nil {
@@ -216,13 +237,18 @@ func addUser(root string, db database) error {
 }
 
 // unpack puts packages into a root file system by its own apt, as they are.
-func unpack(ctx context.Context, root string, packages []string) error {
-	if len(packages) == 0 {
+func unpack(ctx context.Context, root string, db database) error {
+	if len(db.unpack) == 0 {
 		return nil
 	}
-	const script = `set -e; cd "$(mktemp -d)"; apt-get -qq update; apt-get -qq download "$@"; for deb in ./*.deb; do dpkg -x "$deb" /; done`
-	if out, err := inRoot(ctx, root, append([]string{"sh", "-c", script, "unpack"}, packages...)); err != nil {
-		return fmt.Errorf("unpack %s: %w: %s", strings.Join(packages, ", "), err, bytes.TrimSpace(out))
+	script := `set -e; cd "$(mktemp -d)"; apt-get -qq update; apt-get -qq download "$@"; for deb in ./*.deb; do dpkg -x "$deb" /; done`
+	if db.dependencies {
+		script = `set -e; cd "$(mktemp -d)"; mkdir partial; apt-get -qq -o Acquire::Check-Valid-Until=false update
+			apt-get -qq -y --no-install-recommends --download-only -o Dir::Cache::archives="$PWD" install "$@"
+			for deb in ./*.deb; do dpkg -x "$deb" /; done; ldconfig`
+	}
+	if out, err := inRoot(ctx, root, append([]string{"sh", "-c", script, "unpack"}, db.unpack...)); err != nil {
+		return fmt.Errorf("unpack %s: %w: %s", strings.Join(db.unpack, ", "), err, bytes.TrimSpace(out))
 	}
 	return nil
 }
@@ -262,5 +288,7 @@ func unneeded(name string) bool {
 			return true
 		}
 	}
-	return slices.Contains([]string{"debootstrap", "usr/lib/postgresql/15/lib/bitcode", "usr/lib/postgresql/15/lib/llvmjit.so"}, name)
+	return slices.Contains([]string{
+		"debootstrap", "usr/lib/postgresql/15/lib/bitcode", "usr/lib/postgresql/15/lib/llvmjit.so", "usr/lib/postgresql/18/lib/bitcode", "usr/lib/postgresql/18/lib/llvmjit.so",
+	}, name)
 }

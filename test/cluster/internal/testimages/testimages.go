@@ -41,7 +41,7 @@ type Archive struct {
 // All builds every image that does not depend on Keepset's sources.
 func (b Builder) All(ctx context.Context) ([]Archive, error) {
 	var built []Archive
-	for _, build := range []func(context.Context) (Archive, error){b.Pause, b.VersityGW, b.MariaDB, b.MySQL, b.Postgres, b.StandIns} {
+	for _, build := range []func(context.Context) (Archive, error){b.Pause, b.VersityGW, b.MariaDB, b.MySQL, b.Postgres, b.Postgres18, b.StandIns} {
 		archive, err := build(ctx)
 		if err != nil {
 			return nil, err
