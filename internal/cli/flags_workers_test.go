@@ -94,7 +94,7 @@ func TestSeedPodArguments(t *testing.T) {
 	// A MariaDB comes up in the seed pod, which prepares its files first.
 	r, err = restore("--method=physical", "--target-user=root", user)
 	require.NoError(t, err)
-	require.Contains(t, r.Files.Adopt.Script, "mariadb-backup --prepare")
+	require.Contains(t, r.Files.Adopt.Script, "--prepare --target-dir")
 	require.Contains(t, r.Files.Adopt.Script, "auto.cnf")
 	require.Equal(t, "--target=file:///claim", r.Files.Args(plan, item, "/claim")[1])
 	require.NotContains(t, strings.Join(r.Files.Args(plan, item, "/claim"), " "), "as-follower-of", "the restore sets that up itself")

@@ -34,6 +34,7 @@ type RestoreFlags struct {
 	Files          FileFlags
 	Request        job.Request
 	Container      string
+	CopyContainer  string
 	InitContainers []string
 	Containers     []string
 	ClaimTemplates []string
@@ -77,6 +78,7 @@ func (f *RestoreFlags) Add(fs *pflag.FlagSet) {
 	fs.IntVar(&q.Base, "base", -1, "which member of the backup is loaded (default: the healthiest follower's for followers, the primary's for a whole set, the ordinal's own for who follows nobody)")
 	fs.BoolVar(&q.AllowRollback, "allow-rollback", false, "restore a primary although followers live on")
 	fs.StringVar(&f.Container, "container", "", "the database's container (default: the one with the database's port)")
+	addCopyContainer(fs, &f.CopyContainer)
 	fs.StringSliceVar(&f.InitContainers, "init-container", nil, "init container that mounts a claim and runs in the seed pod all the same; repeatable")
 	fs.StringSliceVar(&f.Containers, "sidecar", nil, "container that runs beside the database in the seed pod; repeatable")
 	fs.StringSliceVar(&f.ClaimTemplates, "claim-template", nil, "claim templates to fill (default: those that the database's container mounts)")
@@ -139,6 +141,9 @@ func (f *RestoreFlags) Job(ctx context.Context, a *App) (*job.Restore, error) {
 
 // checkMethod refuses what can be filled neither with files nor as a database.
 func (f *RestoreFlags) checkMethod() error {
+	if err := checkCopyContainer(f.CopyContainer, f.Method, f.Server.engine(), false); err != nil {
+		return err
+	}
 	switch f.Method {
 	case record.MethodFiles:
 		return nil
