@@ -30,8 +30,8 @@ func (c *copying) mysqlSettings(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if parallel > 0 && slices.ContainsFunc(c.follows, func(f channel) bool { return f.sql && !f.gtid }) {
-		return fmt.Errorf("the server follows its upstream without GTIDs and with %d parallel appliers, so that its position is not exact: turn GTIDs on, or take --method dump", parallel)
+	if parallel > 0 && slices.ContainsFunc(c.follows, func(f channel) bool { return !f.gtid }) {
+		return fmt.Errorf("the server follows its upstream without GTIDs and with %d parallel appliers, so that its position is not exact, and xtrabackup does not take it: turn GTIDs on, or take --method dump", parallel)
 	}
 	c.before, err = c.mysqlState(ctx)
 	return err
@@ -71,8 +71,10 @@ func (c *copying) tableFiles(ctx context.Context) (files map[string]bool, outsid
 	if err != nil {
 		return nil, nil, err
 	}
-	const others = `SELECT CONVERT(TABLE_SCHEMA USING filename), CONVERT(TABLE_NAME USING filename), ENGINE FROM information_schema.TABLES
-		WHERE ENGINE IN ('MyISAM', 'CSV', 'ARCHIVE') AND TABLE_SCHEMA NOT IN ('information_schema', 'performance_schema') AND CREATE_OPTIONS NOT LIKE '%partitioned%'`
+	// Other engines do not say how their files are called; names of other characters are written in them in a way of their own.
+	const others = `SELECT TABLE_SCHEMA, TABLE_NAME, ENGINE FROM information_schema.TABLES
+		WHERE ENGINE IN ('MyISAM', 'CSV', 'ARCHIVE') AND TABLE_SCHEMA NOT IN ('information_schema', 'performance_schema')
+		AND CREATE_OPTIONS NOT LIKE '%partitioned%' AND CONCAT(TABLE_SCHEMA, TABLE_NAME) REGEXP '^[0-9A-Za-z_]+$'`
 	err = c.s.each(ctx, others, func(r row) error {
 		for _, end := range map[string][]string{"MyISAM": {".MYD", ".MYI"}, "CSV": {".CSV"}, "ARCHIVE": {".ARZ"}}[r.at(2)] {
 			files[r.at(0)+"/"+r.at(1)+end] = true
