@@ -189,7 +189,6 @@ func TestCopyRefusals(t *testing.T) {
 	_, err := newEngine(t, copyOptions(t, s)).Copy(t.Context(), &memoryFiles{})
 	require.ErrorContains(t, err, `file "d/away.isl"`)
 	require.ErrorContains(t, err, "move the table")
-
 }
 
 // Whoever gives up leaves no program behind.

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 
 	"keepset/internal/record"
 )
@@ -55,12 +56,10 @@ func (c *copying) tableFiles(ctx context.Context) (files map[string]bool, outsid
 	err = c.s.each(ctx, innodb, func(r row) error {
 		name := path.Clean(r.at(0))
 		if path.IsAbs(name) {
-			relative, err := filepath.Rel(path.Clean(c.dataDir), name)
-			if err != nil || !filepath.IsLocal(relative) {
-				outside = append(outside, name)
-				return nil
+			below, ok := strings.CutPrefix(name, path.Clean(c.dataDir)+"/")
+			if ok {
+				name = below
 			}
-			name = relative
 		}
 		if !filepath.IsLocal(name) {
 			outside = append(outside, name)

@@ -133,7 +133,7 @@ func TestXtrabackup(t *testing.T) {
 	require.Equal(t, "xtrabackup", m.report.Consistency)
 	require.Equal(t, FlavorMySQL, m.report.Flavor)
 	require.Greater(t, len(m.report.Objects), 1, "large files have streams of their own")
-	require.Contains(t, string(m.raw.Bytes()), "XBSTCK01\x00S", "nothing was sent with gaps")
+	require.Contains(t, m.raw.String(), "XBSTCK01\x00S", "nothing was sent with gaps")
 
 	p.Exec(t, "INSERT INTO d.t (v) VALUES ('after')")
 	for _, m := range []*memoryFiles{m, again} {
@@ -326,8 +326,15 @@ func TestXtrabackupVersions(t *testing.T) {
 		program, server string
 		fits            bool
 	}{
-		{"5.7.44", "5.7.20", true}, {"5.7.13", "5.7.44", true}, {"8.0.33", "8.0.33", true}, {"8.0.32", "8.0.33", false}, {"8.0.35", "8.0.44", true},
-		{"8.0.35", "8.4.0", false}, {"8.4.0", "8.0.44", false}, {"5.7.44", "8.0.20", false}, {"8.4.0", "8.4.7", true},
+		{"5.7.44", "5.7.20", true},
+		{"5.7.13", "5.7.44", true},
+		{"8.0.33", "8.0.33", true},
+		{"8.0.32", "8.0.33", false},
+		{"8.0.35", "8.0.44", true},
+		{"8.0.35", "8.4.0", false},
+		{"8.4.0", "8.0.44", false},
+		{"5.7.44", "8.0.20", false},
+		{"8.4.0", "8.4.7", true},
 	} {
 		e := &Engine{opts: Options{Programs: programsFunc(func(_ context.Context, p Program) error {
 			_, err := fmt.Fprintf(p.Stderr, "xtrabackup: recognized server arguments: --datadir=/var/lib/mysql\nxtrabackup version 1.2.3-4 based on MySQL server %s Linux (x86_64) (revision id: abc)\n", c.program)
@@ -346,10 +353,10 @@ func TestXtrabackupInfo(t *testing.T) {
 	t.Parallel()
 	const a, b = "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5", "4e11fa47-71ca-11e1-9e33-c80aa9429562:1-2:7"
 	for text, want := range map[string]record.Coordinates{
-		"mysql-bin.000002\t1232":                          {File: "mysql-bin.000002", Position: 1232},
-		"mysql-bin.000002\t1232\t" + a:                    {File: "mysql-bin.000002", Position: 1232, GTID: a},
-		"mysql-bin.000002\t1232\t" + a + ",\n" + b:        {File: "mysql-bin.000002", Position: 1232, GTID: a + "," + b},
-		"\t0\t" + a:                                       {GTID: a},
+		"mysql-bin.000002\t1232":                   {File: "mysql-bin.000002", Position: 1232},
+		"mysql-bin.000002\t1232\t" + a:             {File: "mysql-bin.000002", Position: 1232, GTID: a},
+		"mysql-bin.000002\t1232\t" + a + ",\n" + b: {File: "mysql-bin.000002", Position: 1232, GTID: a + "," + b},
+		"\t0\t" + a: {GTID: a},
 		"binlog.000009\t4\tabc:tag:1-3,def:1-2:tag_2:3-4": {File: "binlog.000009", Position: 4, GTID: "abc:tag:1-3,def:1-2:tag_2:3-4"},
 	} {
 		c, err := parseMySQLBinlogInfo(text)
@@ -361,7 +368,7 @@ func TestXtrabackupInfo(t *testing.T) {
 		require.ErrorIs(t, err, xbstream.ErrStream, text)
 	}
 	for text, want := range map[string]map[string]record.UpstreamCoordinates{
-		"CHANGE MASTER TO MASTER_LOG_FILE='m.000001', MASTER_LOG_POS=154\n": {"": {File: "m.000001", Position: 154}},
+		"CHANGE MASTER TO MASTER_LOG_FILE='m.000001', MASTER_LOG_POS=154\n":                         {"": {File: "m.000001", Position: 154}},
 		"SET GLOBAL gtid_purged='" + a + ", " + b + "';\nCHANGE MASTER TO MASTER_AUTO_POSITION=1\n": {"": {GTID: a + "," + b}},
 		"SET GLOBAL gtid_purged='" + a + "';\nCHANGE REPLICATION SOURCE TO SOURCE_AUTO_POSITION=1 FOR CHANNEL 'o''ne';\nCHANGE REPLICATION SOURCE TO SOURCE_LOG_FILE='s.000001', SOURCE_LOG_POS=7 FOR CHANNEL 'two';\n": {
 			"o'ne": {Channel: "o'ne", GTID: a}, "two": {Channel: "two", GTID: a, File: "s.000001", Position: 7},

@@ -46,7 +46,7 @@ func (p *program) backup() (err error) {
 	defer db.Close() //nolint:errcheck // nothing is written
 	lock, err := db.Conn(ctx)
 	if err != nil {
-		return fmt.Errorf("Failed to connect to MySQL server: %w", err) //nolint:staticcheck,revive // its words
+		return fmt.Errorf("Failed to connect to MySQL server: %w", err) //nolint:staticcheck // its words
 	}
 	defer lock.Close() //nolint:errcheck // its end gives the lock back
 	clone, err := os.MkdirTemp(p.options["target-dir"], "clone-")
@@ -135,7 +135,9 @@ func (p *program) send(ctx context.Context, out *stream, db *sql.DB, clone strin
 		dir  string
 		want func(name string) bool
 	}{
-		{clone, func(name string) bool { return !strings.HasPrefix(name, "#") && !slices.Contains(copiedAsTheyAre, filepath.Ext(name)) }},
+		{clone, func(name string) bool {
+			return !strings.HasPrefix(name, "#") && !slices.Contains(copiedAsTheyAre, filepath.Ext(name))
+		}},
 		{p.options["datadir"], func(name string) bool { return slices.Contains(copiedAsTheyAre, filepath.Ext(name)) }},
 	} {
 		root := os.DirFS(from.dir)

@@ -103,9 +103,9 @@ type Reader struct {
 	left   int64
 	pieces []piece
 	sum    hash.Hash32
-	want uint32
-	path string
-	err  error
+	want   uint32
+	path   string
+	err    error
 }
 
 // NewReader reads from r.

@@ -179,9 +179,13 @@ func TestReaderSparse(t *testing.T) {
 		write(Chunk{Kind: Payload, Path: "d/t.ibd", Offset: 20}, "plain", Chunk{Kind: End, Path: "d/t.ibd"}),
 	}, nil)
 	want := []any{
-		Chunk{Kind: Payload, Path: "d/t.ibd"}, "first\x00\x00\x00second\x00\x00",
-		Chunk{Kind: Payload, Path: "d/t.ibd", Offset: 16}, "\x00\x00\x00\x00",
-		Chunk{Kind: Payload, Path: "d/t.ibd", Offset: 20}, "plain", Chunk{Kind: End, Path: "d/t.ibd"},
+		Chunk{Kind: Payload, Path: "d/t.ibd"},
+		"first\x00\x00\x00second\x00\x00",
+		Chunk{Kind: Payload, Path: "d/t.ibd", Offset: 16},
+		"\x00\x00\x00\x00",
+		Chunk{Kind: Payload, Path: "d/t.ibd", Offset: 20},
+		"plain",
+		Chunk{Kind: End, Path: "d/t.ibd"},
 	}
 	for _, r := range []io.Reader{bytes.NewReader(whole), iotest.OneByteReader(bytes.NewReader(whole)), iotest.DataErrReader(bytes.NewReader(whole))} {
 		chunks, err := readDialect(r, Percona)
@@ -226,8 +230,8 @@ func FuzzReader(f *testing.F) {
 		if !bytes.Contains(stream, []byte("XBSTCK01\x00S")) { // gaps may be large
 			_, err := readDialect(bytes.NewReader(stream), Percona)
 			require.True(t, err == nil || errors.Is(err, ErrStream), err)
-		} else if x := NewReader(bytes.NewReader(stream), Percona); x != nil {
-			c, err := x.Next()
+		} else {
+			c, err := NewReader(bytes.NewReader(stream), Percona).Next()
 			require.True(t, err == nil && c.Length >= 0 && c.Offset+c.Length >= 0 || errors.Is(err, ErrStream), err)
 		}
 		chunks, err := readAll(bytes.NewReader(stream))
