@@ -100,6 +100,10 @@ func TestSeedPodArguments(t *testing.T) {
 	require.NotContains(t, strings.Join(r.Files.Args(plan, item, "/claim"), " "), "as-follower-of", "the restore sets that up itself")
 	_, err = restore("--method=physical", "--target-user=root", "--no-owner")
 	require.ErrorContains(t, err, "--no-owner")
+	require.Empty(t, r.Files.Adopt.Container)
+	r, err = restore("--method=physical", "--target-user=root", user, "--copy-container=xtrabackup")
+	require.NoError(t, err)
+	require.Equal(t, "xtrabackup", r.Files.Adopt.Container)
 }
 
 // TestWorkerIsToldOfASnapshot: a worker knows of which moment its files are, to the
