@@ -160,7 +160,9 @@ func (s *shopSet) install(o shopOptions) {
 }
 
 // standIns is the image of the stand-ins; another tag for a run of one's own.
-func standIns() string { return "keepset-test/standins:" + cmp.Or(os.Getenv("KEEPSET_E2E_STANDINS_TAG"), "1") }
+func standIns() string {
+	return "keepset-test/standins:" + cmp.Or(os.Getenv("KEEPSET_E2E_STANDINS_TAG"), "1")
+}
 
 // secrets are what docs/install.md asks a user to make.
 func (s *shopSet) secrets() string {
