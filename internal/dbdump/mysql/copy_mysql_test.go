@@ -9,7 +9,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -478,4 +480,54 @@ func TestAdoptedPositionOfACopy(t *testing.T) {
 	require.ErrorContains(t, err, b+":1-9")
 	_, err = copyAdopter(t, s).Adopt(t.Context(), record.Coordinates{})
 	require.ErrorContains(t, err, "no record of where the server was")
+}
+
+// withKeyring starts a stopped server again with a keyring: the manifest that says so lies beside the program, which is
+// asked under another name, and the keyring's configuration beside the plugins, whose folder is another one, too.
+func withKeyring(t testing.TB, s *servers.MySQL, dir string) {
+	t.Helper()
+	wrapper, err := os.ReadFile(servers.Tool(t, "mysqld"))
+	require.NoError(t, err)
+	program := filepath.Join(dir, "mysqld")
+	script := strings.Replace(string(wrapper), "--argv0 'mysqld'", "--argv0 '"+program+"'", 1)
+	require.NotEqual(t, string(wrapper), script)
+	for name, text := range map[string]string{
+		program:                               script,
+		program + ".my":                       `{"components": "file://component_keyring_file"}`,
+		dir + "/component_keyring_file.cnf":   `{"path": "` + dir + `/keyring", "read_only": false}`,
+	} {
+		require.NoError(t, os.WriteFile(name, []byte(text), 0o700)) //nolint:gosec // one is a program
+	}
+	cmd := exec.CommandContext(t.Context(), program, "--defaults-file="+filepath.Join(filepath.Dir(s.DataDir), "my.cnf"))
+	log := &bytes.Buffer{}
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	db := s.DB(t)
+	require.Eventually(t, func() bool { return db.PingContext(t.Context()) == nil }, 2*time.Minute, 100*time.Millisecond)
+}
+
+// A server that encrypts anything is refused before it is copied.
+func TestXtrabackupOfAnEncryptedServer(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	plugins := filepath.Join(filepath.Dir(filepath.Dir(servers.Tool(t, "mysqld"))), "usr/lib/mysql/plugin")
+	for _, name := range []string{"mysql_clone.so", "component_keyring_file.so"} {
+		require.NoError(t, os.Symlink(filepath.Join(plugins, name), filepath.Join(dir, name)))
+	}
+	s := cloning.server(t, "plugin_dir="+dir)
+	s.Stop(t)
+	withKeyring(t, s, dir)
+	s.Exec(t, "CREATE DATABASE d", "CREATE TABLE d.plain (a INT)")
+	copied(t, standInOptions(t, s, ""))
+	s.Exec(t, "CREATE TABLE d.secret (a INT) ENCRYPTION='Y'")
+	_, err := newEngine(t, standInOptions(t, s, "")).Copy(t.Context(), &memoryFiles{})
+	require.ErrorContains(t, err, "the server encrypts its files (tablespace d/secret)")
+	s.Exec(t, "DROP TABLE d.secret", "SET GLOBAL innodb_redo_log_encrypt=ON")
+	_, err = newEngine(t, standInOptions(t, s, "")).Copy(t.Context(), &memoryFiles{})
+	require.ErrorContains(t, err, "innodb_redo_log_encrypt=ON")
 }
