@@ -492,9 +492,9 @@ func withKeyring(t testing.TB, s *servers.MySQL, dir string) {
 	script := strings.Replace(string(wrapper), "--argv0 'mysqld'", "--argv0 '"+program+"'", 1)
 	require.NotEqual(t, string(wrapper), script)
 	for name, text := range map[string]string{
-		program:                               script,
-		program + ".my":                       `{"components": "file://component_keyring_file"}`,
-		dir + "/component_keyring_file.cnf":   `{"path": "` + dir + `/keyring", "read_only": false}`,
+		program:                             script,
+		program + ".my":                     `{"components": "file://component_keyring_file"}`,
+		dir + "/component_keyring_file.cnf": `{"path": "` + dir + `/keyring", "read_only": false}`,
 	} {
 		require.NoError(t, os.WriteFile(name, []byte(text), 0o700)) //nolint:gosec // one is a program
 	}
