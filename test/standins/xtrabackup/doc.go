@@ -23,6 +23,6 @@
 // Lies are asked for by LIE in the environment: silent (all is well, and it does
 // not say so), cut (the stream ends in the middle, status 0, and "completed OK!"),
 // nothing (not a byte, and the same), failed (status 1 after the whole stream), late
-// (the position in the binary log is a later one), version (it is one for 8.0).
-// unprepared (--prepare does nothing, with status 0), prepare-failed (status 1).
+// (the position in the binary log is a later one), version (it is one for 8.0),
+// unprepared (--prepare does nothing, with status 0), prepare-failed (it fails).
 package xtrabackup
