@@ -36,6 +36,7 @@ type BackupFlags struct {
 	ClaimTemplate string
 	WorkerTimeout time.Duration
 	Container     string
+	CopyContainer string
 	Ordinals      string
 	Role          string
 	Parallel      int
@@ -57,7 +58,7 @@ func (f *BackupFlags) Add(fs *pflag.FlagSet) {
 	f.Set.Add(fs)
 	f.Server.Add(fs, "source")
 	f.Server.AddDump(fs)
-	fs.StringVar(&f.Method, "method", record.MethodDump, "how members are captured: dump (rows), physical (the server's files: of PostgreSQL by its replication protocol, of MariaDB by mariadb-backup), snapshot (their volumes, in Kubernetes), or files (of their claims, or of directories)")
+	fs.StringVar(&f.Method, "method", record.MethodDump, "how members are captured: dump (rows), physical (the server's files: of PostgreSQL by its replication protocol, of MariaDB by mariadb-backup, of MySQL by xtrabackup), snapshot (their volumes, in Kubernetes), or files (of their claims, or of directories)")
 	f.Volumes.AddCut(fs)
 	f.Command.Add(fs, "program whose standard output is the backup, for --engine command, run in the set's --container or, with --source local, here")
 	f.Command.AddDump(fs)
@@ -66,6 +67,7 @@ func (f *BackupFlags) Add(fs *pflag.FlagSet) {
 	f.Metrics.Add(fs)
 	fs.StringSliceVar(&f.Sources, "source", nil, "server to back up without Kubernetes, mysql://user@host:port or postgres://user@host:port; local[:NAME] for --command; with --method files a directory, file:///dir; repeatable, ordinal 0 first")
 	fs.StringVar(&f.Container, "container", "", "the database's container in the set's pods (default: the one with the database's port)")
+	addCopyContainer(fs, &f.CopyContainer)
 	fs.StringVar(&f.Ordinals, "ordinals", "", "back up only these ordinals, for example 0,2-4")
 	fs.StringVar(&f.Role, "role", "any", "which members: any, or follower for those that replicate from another")
 	fs.IntVar(&f.Parallel, "parallel", 2, "members captured at once")
@@ -95,6 +97,9 @@ func (f *BackupFlags) Job(ctx context.Context, a *App) (b *job.Backup, done func
 	}
 	if f.Secrets && (!f.Objects || len(f.Sources) > 0 && a.Getenv(envWorker) == "") {
 		return nil, nil, Usage("--with-secrets is for the objects of a StatefulSet: it goes with neither --objects=false nor --source")
+	}
+	if err := checkCopyContainer(f.CopyContainer, f.Method, f.Server.engine(), len(f.Sources) > 0); err != nil {
+		return nil, nil, err
 	}
 	if f.Method == record.MethodSnapshot && (len(f.Sources) > 0 || len(f.Server.patterns()) > 0) {
 		return nil, nil, Usage("--method snapshot captures whole volumes of a StatefulSet: it goes with neither --source, --database nor --exclude")
@@ -234,7 +239,7 @@ func (f *BackupFlags) inCluster(ctx context.Context, a *App, b *job.Backup) erro
 	} else {
 		f.engines(a, b, func(m job.Member) Server {
 			return Server{Engine: f.Server.engine(), Address: m.Address, User: f.Server.User}
-		}, func(m job.Member) execFunc { return execIn(client, m) })
+		}, func(m job.Member) execFunc { return execIn(client, m, f.CopyContainer) })
 	}
 	if f.Method == record.MethodPhysical {
 		return f.physical(b)

@@ -62,8 +62,13 @@ func (f *ServerFlags) AddDump(fs *pflag.FlagSet) {
 	fs.DurationVar(&f.LockHold, "lock-hold", 60*time.Second, "how long writers may be held up (mysql)")
 	fs.StringVar(&f.LockMode, "lock-mode", "auto", "how the consistent point is made: auto, ftwrl, backup-stage, lock-tables or none (mysql)")
 	fs.StringVar(&f.Programs, "postgres-programs", "", "folder of the pg_dump and pg_dumpall to use (default: in Kubernetes those of the database's own container, else those of this machine)")
-	fs.StringVar(&f.MySQLPrograms, "mysql-programs", "", "folder of the mariadb-backup to use, with --method physical and --source (default: the first in PATH; in Kubernetes always that of the database's own container)")
+	fs.StringVar(&f.MySQLPrograms, "mysql-programs", "", "folder of the mariadb-backup or xtrabackup to use, with --method physical and --source (default: the first in PATH; in Kubernetes always that of the database's container, or of --copy-container)")
 	fs.BoolVar(&f.StopReplica, "allow-stopping-replica", false, "let a follower without GTIDs, whose appliers run in parallel, stop them while its position is read")
+}
+
+// addCopyContainer declares the flag that names the container in which files are copied and prepared.
+func addCopyContainer(fs *pflag.FlagSet, container *string) {
+	fs.StringVar(container, "copy-container", "", "with --method physical: the container of the set's pods that has xtrabackup or mariadb-backup, and the database's claims mounted where the database has them (default: the database's own)")
 }
 
 // patterns are the filters as a plan records them; what is left out has a "!".

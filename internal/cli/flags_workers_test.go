@@ -103,12 +103,16 @@ func TestSeedPodArguments(t *testing.T) {
 	// A MariaDB comes up in the seed pod, which prepares its files first.
 	r, err = restore("--method=physical", "--target-user=root", user)
 	require.NoError(t, err)
-	require.Contains(t, r.Files.Adopt.Script, "mariadb-backup --prepare")
+	require.Contains(t, r.Files.Adopt.Script, "--prepare --target-dir")
 	require.Contains(t, r.Files.Adopt.Script, "auto.cnf")
 	require.Equal(t, "--target=file:///claim", r.Files.Args(plan, item, "/claim")[1])
 	require.NotContains(t, strings.Join(r.Files.Args(plan, item, "/claim"), " "), "as-follower-of", "the restore sets that up itself")
 	_, err = restore("--method=physical", "--target-user=root", "--no-owner")
 	require.ErrorContains(t, err, "--no-owner")
+	require.Empty(t, r.Files.Adopt.Container)
+	r, err = restore("--method=physical", "--target-user=root", user, "--copy-container=xtrabackup")
+	require.NoError(t, err)
+	require.Equal(t, "xtrabackup", r.Files.Adopt.Container)
 }
 
 // TestWorkerIsToldOfASnapshot: a worker knows of which moment its files are, to the

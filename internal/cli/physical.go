@@ -26,10 +26,10 @@ func (f *BackupFlags) physical(b *job.Backup) error {
 	case enginePostgres:
 	case engineMySQL:
 		if f.Server.StopReplica || f.Server.LockMode != string(mysql.LockAuto) {
-			return Usage("--lock-mode and --allow-stopping-replica are for --method %s: mariadb-backup locks in its own way", record.MethodDump)
+			return Usage("--lock-mode and --allow-stopping-replica are for --method %s: what copies the files locks in its own way", record.MethodDump)
 		}
 		if f.Server.MySQLPrograms != "" && len(f.Sources) == 0 {
-			return Usage("--mysql-programs goes with --source: in Kubernetes mariadb-backup is run in the database's own container, where its files are")
+			return Usage("--mysql-programs goes with --source: in Kubernetes mariadb-backup or xtrabackup is run in the database's own container, or in --copy-container, where its files are")
 		}
 	default:
 		return Usage("--method %s is for the engines %s and %s; the engine is %s", record.MethodPhysical, enginePostgres, engineMySQL, f.Server.engine())
@@ -41,13 +41,21 @@ func (f *BackupFlags) physical(b *job.Backup) error {
 	return nil
 }
 
+// checkCopyContainer refuses the name of a container that copies files where nothing is copied in one.
+func checkCopyContainer(container, method, engine string, plain bool) error {
+	if container != "" && (method != record.MethodPhysical || engine != engineMySQL || plain) {
+		return Usage("--copy-container goes with --method %s of MySQL and MariaDB in Kubernetes", record.MethodPhysical)
+	}
+	return nil
+}
+
 // serverFiles makes the files of a server, of whatever engine the backup is.
 type serverFiles struct {
 	postgres *postgresBase
 	mysql    copyBase
 }
 
-// copyBase makes the files of a MariaDB.
+// copyBase makes the files of a MariaDB or MySQL.
 type copyBase struct{ mysql.CopyRestore }
 
 // Check implements job.Base.
@@ -64,7 +72,7 @@ func (b *serverFiles) Check(ctx context.Context, r record.Report) error {
 		return b.postgres.Check(ctx, r)
 	}
 	if flag := b.postgres.particular(); flag != "" {
-		return fmt.Errorf("%w: %s is for the files of PostgreSQL, and the backup holds those of MariaDB", job.ErrConfig, flag)
+		return fmt.Errorf("%w: %s is for the files of PostgreSQL, and the backup holds those of MariaDB or MySQL", job.ErrConfig, flag)
 	}
 	return b.mysql.Check(ctx, r)
 }
@@ -182,8 +190,8 @@ func (f *LoadFlags) standbyOf(up *dbdump.Upstream) (*postgres.Engine, error) {
 	return e, nil
 }
 
-// copies fills the job for claims that are filled with the files of a MariaDB,
-// on which its server is started in the seed pod.
+// copies fills the job for claims that are filled with the files of a MariaDB or
+// MySQL, on which its server is started in the seed pod.
 func (f *RestoreFlags) copies(a *App, r *job.Restore) error {
 	if f.Files.NoDevices || f.Files.NoXattrs || f.Files.NoOwner {
 		return Usage("--no-owner, --no-devices and --no-xattrs do not go with --method %s: the files are those of one server, and belong to who fills the claim", f.Method)
@@ -192,7 +200,7 @@ func (f *RestoreFlags) copies(a *App, r *job.Restore) error {
 		return err
 	}
 	script, arguments := mysql.PrepareCopy()
-	r.Files.Adopt = &statefulset.Adoption{Script: script, Arguments: arguments}
+	r.Files.Adopt = &statefulset.Adoption{Script: script, Arguments: arguments, Container: f.CopyContainer}
 	r.Files.Place = func(set statefulset.Set, _ record.Report) (statefulset.DataPlace, error) {
 		return set.DataPlace(r.Seed.DiscoverOptions, statefulset.DataDirectory{Said: f.DataDirectory, Default: r.Seed.DataDir})
 	}

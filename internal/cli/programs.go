@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"io"
 
 	"keepset/internal/dbdump/mysql"
@@ -14,10 +15,17 @@ import (
 type execFunc = func(ctx context.Context, command []string, stdin io.Reader, stdout, stderr io.Writer) error
 
 // execIn runs commands in the container of a member's database, where the
-// programs that fit the server are.
-func execIn(client *statefulset.Client, m job.Member) execFunc {
+// programs that fit the server are, or in the one beside it that is named.
+func execIn(client *statefulset.Client, m job.Member, beside string) execFunc {
 	return func(ctx context.Context, command []string, stdin io.Reader, stdout, stderr io.Writer) error {
-		return client.Exec(ctx, statefulset.Exec{Pod: m.Name, Container: m.Container, Command: command, Stdin: stdin, Stdout: stdout, Stderr: stderr})
+		container := m.Container
+		if beside != "" {
+			if err := client.Beside(ctx, m.Name, container, beside); err != nil {
+				return fmt.Errorf("--copy-container: %w", err)
+			}
+			container = beside
+		}
+		return client.Exec(ctx, statefulset.Exec{Pod: m.Name, Container: container, Command: command, Stdin: stdin, Stdout: stdout, Stderr: stderr})
 	}
 }
 

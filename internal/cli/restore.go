@@ -35,6 +35,7 @@ type RestoreFlags struct {
 	Files          FileFlags
 	Request        job.Request
 	Container      string
+	CopyContainer  string
 	InitContainers []string
 	Containers     []string
 	ClaimTemplates []string
@@ -80,6 +81,7 @@ func (f *RestoreFlags) Add(fs *pflag.FlagSet) {
 	fs.IntVar(&q.Base, "base", -1, "which member of the backup is loaded (default: the healthiest follower's for followers, the primary's for a whole set, the ordinal's own for who follows nobody)")
 	fs.BoolVar(&q.AllowRollback, "allow-rollback", false, "restore a primary although followers live on")
 	fs.StringVar(&f.Container, "container", "", "the database's container (default: the one with the database's port)")
+	addCopyContainer(fs, &f.CopyContainer)
 	fs.StringSliceVar(&f.InitContainers, "init-container", nil, "init container that mounts a claim and runs in the seed pod all the same; repeatable")
 	fs.StringSliceVar(&f.Containers, "sidecar", nil, "container that runs beside the database in the seed pod; repeatable")
 	fs.StringSliceVar(&f.ClaimTemplates, "claim-template", nil, "claim templates to fill (default: those that the database's container mounts)")
@@ -144,6 +146,9 @@ func (f *RestoreFlags) Job(ctx context.Context, a *App) (*job.Restore, error) {
 func (f *RestoreFlags) checkMethod() error {
 	if (len(f.Tablespaces) > 0 || f.Upstream.Slot != "") && (f.Method != record.MethodPhysical || f.Server.engine() != enginePostgres) {
 		return Usage("--tablespace and --replication-slot are for the files of PostgreSQL: say --engine %s and --method %s, or leave them out", enginePostgres, record.MethodPhysical)
+	}
+	if err := checkCopyContainer(f.CopyContainer, f.Method, f.Server.engine(), false); err != nil {
+		return err
 	}
 	switch f.Method {
 	case record.MethodFiles:

@@ -118,6 +118,13 @@ type Adopter interface {
 	Adopt(ctx context.Context, c record.Coordinates) (record.Coordinates, error)
 }
 
+// FileChecker is the power of an Adopter that knows on which files its server may run.
+type FileChecker interface {
+	// CheckFiles is called before Adopt with the report of the backup that the
+	// files come from. ErrMismatch when the server is not one for them.
+	CheckFiles(ctx context.Context, r record.Report) error
+}
+
 // Prober asks a server simple questions.
 type Prober interface {
 	// Ping returns nil once the server takes our account.

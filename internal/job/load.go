@@ -197,7 +197,7 @@ func (l *Load) load(ctx context.Context, member *repository.MemberReader) (recor
 	loaded, c := member.Report(), member.Report().Coordinates
 	var err error
 	if l.Adopt {
-		c, err = l.adopt(ctx, c)
+		c, err = l.adopt(ctx, loaded)
 	} else {
 		loaded, err = l.fill(ctx, member)
 	}
@@ -237,7 +237,8 @@ func (l *Load) fill(ctx context.Context, member *repository.MemberReader) (recor
 
 // adopt takes the dumped server's identity off the target, and returns where
 // its files end.
-func (l *Load) adopt(ctx context.Context, c record.Coordinates) (record.Coordinates, error) {
+func (l *Load) adopt(ctx context.Context, dumped record.Report) (record.Coordinates, error) {
+	c := dumped.Coordinates
 	engine, err := l.Open()
 	if err != nil {
 		return c, err
@@ -246,6 +247,11 @@ func (l *Load) adopt(ctx context.Context, c record.Coordinates) (record.Coordina
 	adopter, ok := engine.(dbdump.Adopter)
 	if !ok {
 		return c, fmt.Errorf("%w: this engine cannot take over the files of another server", ErrConfig)
+	}
+	if checker, ok := engine.(dbdump.FileChecker); ok {
+		if err := checker.CheckFiles(ctx, dumped); err != nil {
+			return c, fmt.Errorf("adopt the files of ordinal %d at %s: %w", l.Ordinal, l.Target, err)
+		}
 	}
 	if c, err = adopter.Adopt(ctx, c); err != nil {
 		return c, fmt.Errorf("adopt the files of ordinal %d at %s: %w", l.Ordinal, l.Target, err)

@@ -312,8 +312,8 @@ type databases struct {
 	lose int
 	// at is called at "load", "follow" and "shutdown"; its error is the server's.
 	at func(step string) error
-	// ready answers the first login, check the upstream.
-	ready, check error
+	// ready answers the first login, check the upstream, unfit whether files are the server's.
+	ready, check, unfit error
 }
 
 type database struct {

@@ -64,4 +64,9 @@ func TestCopiesThatCannotComeUp(t *testing.T) {
 	require.ErrorIs(t, err, statefulset.ErrSeedFailed)
 	require.NotContains(t, cluster.steps, "adopt")
 	require.Empty(t, cluster.wrong)
+
+	cluster = newCluster(t, 2)
+	_, err = cluster.bringUp(w, &databases{unfit: fmt.Errorf("%w: of another version", dbdump.ErrMismatch)}, recovery).Execute(t.Context())
+	require.ErrorIs(t, err, dbdump.ErrMismatch)
+	require.NotContains(t, cluster.steps, "adopt")
 }

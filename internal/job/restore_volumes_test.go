@@ -28,6 +28,9 @@ func (s *database) Adopt(_ context.Context, c record.Coordinates) (record.Coordi
 	return c, s.d.did("adopt")
 }
 
+// CheckFiles is asked before that.
+func (s *database) CheckFiles(context.Context, record.Report) error { return s.d.unfit }
+
 // provider makes volumes in the simulated cluster.
 type provider struct {
 	*fakeVolumes

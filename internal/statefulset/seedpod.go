@@ -69,7 +69,9 @@ func (b *builder) pod() (*corev1.Pod, error) {
 		b.fill(&pod.Spec)
 	}
 	if b.spec.Adopt != nil {
-		b.adopt(&pod.Spec)
+		if err := b.adopt(&pod.Spec); err != nil {
+			return nil, err
+		}
 	}
 	b.identity(pod)
 	for i := range pod.Spec.Containers {
@@ -168,11 +170,19 @@ func claimVolumes(set *appsv1.StatefulSet) []string {
 // adopt makes the database's container start on files that it did not make. The
 // init container comes last, when those that write configuration have run, and
 // is made after the user's patch, which may have changed the image or user.
-func (b *builder) adopt(pod *corev1.PodSpec) {
+func (b *builder) adopt(pod *corev1.PodSpec) error {
 	i := slices.IndexFunc(pod.Containers, func(c corev1.Container) bool { return c.Name == b.at.container })
 	database := &pod.Containers[i]
+	image := database
+	if name := b.spec.Adopt.Container; name != "" && name != database.Name {
+		template := b.set.Spec.Template.Spec
+		if image = containerOf(&template, name); image == nil {
+			return fmt.Errorf("container %q, whose image is to prepare the files: %w in the template of statefulset %s/%s", name, ErrNotFound, b.set.Namespace, b.set.Name)
+		}
+		b.noteIf(true, "the files are prepared in the image of container %s", name)
+	}
 	init := corev1.Container{
-		Name: adoptContainer, Image: database.Image, ImagePullPolicy: database.ImagePullPolicy,
+		Name: adoptContainer, Image: image.Image, ImagePullPolicy: image.ImagePullPolicy,
 		SecurityContext: database.SecurityContext.DeepCopy(), Resources: *database.Resources.DeepCopy(),
 		Command: []string{"/bin/sh", "-ec", b.spec.Adopt.Script, product},
 	}
@@ -187,6 +197,7 @@ func (b *builder) adopt(pod *corev1.PodSpec) {
 	database.Args = slices.Concat(database.Args, b.spec.Adopt.Arguments)
 	b.noteIf(len(database.Command) > 0 && len(b.spec.Adopt.Arguments) > 0,
 		"container %s has a command of its own, which must pass on its arguments %s; if it does not, give them in the seed patch", database.Name, strings.Join(b.spec.Adopt.Arguments, " "))
+	return nil
 }
 
 // volumes are the controller's: a template's claim takes the place of a volume

@@ -57,6 +57,9 @@ type Adoption struct {
 	// that is like the database's: same image, user, and mounts of claims. Its
 	// arguments are the paths at which the claims are mounted.
 	Script string
+	// Container of the template whose image the init container has instead of the
+	// database's, and nothing else of it; empty for the database's own.
+	Container string
 	// Arguments for the database's container, behind those that it has.
 	Arguments []string
 }

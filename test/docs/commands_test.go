@@ -26,7 +26,7 @@ var followed = map[string]string{
 	"docs/csi.md":                 "test/e2e/snapshot_proof2_test.go: TestSnapshotProof2CSI",
 	"docs/commands-engine.md":     "test/docs/commands_engine_test.go: TestCommandsEnginePage",
 	"docs/servers.md":             "test/docs/servers_test.go: TestServersPage",
-	"docs/mariadb-physical.md":    "test/docs/mariadb_physical_test.go: TestMariaDBPhysicalPage",
+	"docs/mysql-physical.md":      "test/docs/mysql_physical_test.go: TestMariaDBPhysicalPage",
 	"docs/postgres.md":            "test/docs/postgres_test.go: TestPostgresPage",
 	"docs/postgres-kubernetes.md": "test/e2e/todo_test.go: TestTodoDB",
 	"docs/postgres-physical.md":   "test/e2e/todo_physical_test.go: TestTodoDBPhysical",
@@ -81,7 +81,7 @@ func recorded(t *testing.T, code string) [][]string {
 	for _, name := range []string{"backup", "restore", "kubectl", "make"} {
 		require.NoError(t, os.WriteFile(filepath.Join(bin, name), []byte(stub), 0o700))
 	}
-	for _, name := range []string{"sed", "jq", "base64", "tar", "awk", "aws", "psql", "age-keygen", "cat", "cut", "mariadb-backup"} {
+	for _, name := range []string{"sed", "jq", "base64", "tar", "awk", "aws", "psql", "age-keygen", "cat", "cut", "mariadb-backup", "xtrabackup"} {
 		require.NoError(t, os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/bash\n"), 0o700))
 	}
 	calls := filepath.Join(dir, "calls")

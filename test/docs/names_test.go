@@ -114,7 +114,7 @@ func TestVariables(t *testing.T) {
 }
 
 // foreign are flags of other programs that pages speak of.
-var foreign = []string{"--event-scheduler", "--force", "--help", "--persisted-globals-load", "--skip-slave-start"}
+var foreign = []string{"--event-scheduler", "--force", "--help", "--lock-ddl", "--persisted-globals-load", "--skip-replica-start", "--skip-slave-start"}
 
 var flag = regexp.MustCompile("`(--[a-z0-9-]+)(?:[ =][^`]*)?`")
 

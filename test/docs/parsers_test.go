@@ -73,6 +73,7 @@ var fuzzed = map[string]string{
 
 	"dbdump/mysql: parseStoredName": "FuzzStoredName", "dbdump/mysql: parseProperties": "FuzzCopyInfo", "dbdump/mysql: parseBinlogInfo": "FuzzCopyInfo",
 	"dbdump/mysql: parseSlaveInfo": "FuzzCopyInfo", "dbdump/mysql: parseProgramVersion": "FuzzProgramVersion",
+	"dbdump/mysql: parseMySQLBinlogInfo": "FuzzCopyInfo", "dbdump/mysql: parseMySQLSlaveInfo": "FuzzCopyInfo", "dbdump/mysql: parseGTIDSet": "FuzzCopyInfo",
 	"dbdump/mysql/xbstream: Next": "FuzzReader",
 	"dbdump/mysql: parseDocument": "FuzzDocument", "dbdump/mysql: typedDocument": "FuzzDocument", "dbdump/mysql: parseChannel": "FuzzChannel",
 	"dbdump/mysql: parseMariaDB": "FuzzMariaDBGTID", "dbdump/mysql: parseVersion": "FuzzVersion", "dbdump/mysql: parse": "FuzzGrants",

@@ -65,6 +65,76 @@ spec:
 	other.nothingLeft()
 }
 
+// mysqlParameters are what a restore of MySQL and its backup have to know beside shopParameters.
+const mysqlParameters = `
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: keepset-restore}
+data:
+  KEEPSET_SEED_PATCH: |
+    spec:
+      containers:
+        - name: mysql
+          args: [--read-only=0, --innodb-buffer-pool-size=64M]
+`
+
+// A primary and its follower on MySQL, laid out as Kubernetes' own example has it, with xtrabackup in a container beside
+// the database's: here a stand-in for it, which has the server clone its files, so that all but the program is real. A
+// third replica is seeded from them, prepared in the image of that container, and a lost follower comes back the same way.
+func TestShopPhysicalMySQL(t *testing.T) {
+	t.Parallel()
+	s := bareShop(t)
+	s.startS3()
+	s.install(shopOptions{mysql: true, replicas: 2, component: "physical", patches: []string{mysqlParameters, `
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: keepset}
+data:
+  KEEPSET_COPY_CONTAINER: xtrabackup
+`, `
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: keepset-seed}
+spec:
+  egress:
+    - ports: [{port: 53, protocol: UDP}, {port: 53, protocol: TCP}, {port: 3306, protocol: TCP}, {port: 7070, protocol: TCP}]
+`}})
+	s.waitReady(2)
+	s.exec(0,
+		"CREATE USER "+replAccount+"@'%' IDENTIFIED BY 'repl-secret'; GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO "+replAccount+"@'%'",
+		"CREATE USER "+backupAccount+"@'%' IDENTIFIED BY 'backup-secret'; GRANT RELOAD, PROCESS, SHOW VIEW, LOCK TABLES, REPLICATION CLIENT, BACKUP_ADMIN ON *.* TO "+backupAccount+"@'%'",
+		"GRANT SELECT ON performance_schema.log_status TO "+backupAccount+"@'%'",
+		shopTables,
+	)
+	s.exec(1, "CHANGE REPLICATION SOURCE TO SOURCE_HOST='mysql-0.mysql', SOURCE_USER='"+replAccount+"', SOURCE_PASSWORD='repl-secret', SOURCE_AUTO_POSITION=1, GET_SOURCE_PUBLIC_KEY=1; START REPLICA")
+	s.keepset("backup", "init", "--repository", s.repository)
+	s.order("first", 2000)
+	s.caughtUp(1)
+	stop := s.writing()
+	s.jobOK("keepset-backup", "backup-1")
+	written, _ := stop()
+	t.Logf("%d rows were written during the backup", written)
+	backup := s.backups()[0]
+	require.Equal(t, "complete", backup.Status, "%v", backup.Problems)
+	require.Equal(t, "physical", backup.Method)
+
+	s.order("after the backup", 500)
+	s.parameters(map[string]string{"KEEPSET_REPLICAS": "3"})
+	s.jobFrom("keepset-restore", "grow")
+	s.seeding(2)
+	s.order("while it is seeded", 500)
+	require.True(t, s.waitJob("grow", 10*time.Minute), s.logs("grow"))
+	s.replica(2)
+	require.NotEqual(t, s.value(0, "SELECT @@server_uuid"), s.value(2, "SELECT @@server_uuid"))
+
+	lost := s.claim("data-mysql-1")
+	s.parameters(map[string]string{"KEEPSET_ORDINAL": "1", "KEEPSET_REPLACE": "true"})
+	s.jobOK("keepset-restore", "again")
+	require.NotEqual(t, lost.uid, s.claim("data-mysql-1").uid)
+	s.replica(1)
+	s.nothingLeft()
+}
+
 // replica: the ordinal has what the primary has, what is written from now on
 // included, under a number of its own, and nothing of the copy is left.
 func (s *shopSet) replica(ordinal int) {

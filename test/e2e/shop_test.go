@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -41,6 +42,8 @@ type shopOptions struct {
 	yaml     string
 	replicas int
 	policy   string
+	// mysql has MySQL in the place of MariaDB, and a stand-in for xtrabackup in its container of that name.
+	mysql bool
 	// shipped names an overlay of deploy/cronjob, which then says all but the
 	// namespace, the image and the store. By default the base is taken, with
 	// the settings that shop.yaml needs.
@@ -149,11 +152,16 @@ func (s *shopSet) install(o shopOptions) {
 	if o.yaml == "" {
 		o.yaml = "shop.yaml"
 	}
-	s.apply(render(s.t, "testdata/"+o.yaml, map[string]any{"Replicas": replicas, "Policy": o.policy, "Class": o.class, "Size": o.size}))
+	s.apply(render(s.t, "testdata/"+o.yaml, map[string]any{"Replicas": replicas, "Policy": o.policy, "Class": o.class, "Size": o.size, "MySQL": o.mysql, "StandIns": standIns()}))
 	s.apply(s.secrets())
 	dir := s.overlay(o)
 	out, err := s.try("apply", "-k", dir)
 	require.NoError(s.t, err, out)
+}
+
+// standIns is the image of the stand-ins; another tag for a run of one's own.
+func standIns() string {
+	return "keepset-test/standins:" + cmp.Or(os.Getenv("KEEPSET_E2E_STANDINS_TAG"), "1")
 }
 
 // secrets are what docs/install.md asks a user to make.

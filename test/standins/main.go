@@ -9,6 +9,7 @@ import (
 
 	"keepset/test/standins/altibase"
 	"keepset/test/standins/timesten"
+	"keepset/test/standins/xtrabackup"
 )
 
 func main() {
@@ -18,6 +19,8 @@ func main() {
 		os.Exit(timesten.Programs(filepath.Dir(filepath.Dir(os.Args[0])), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 	case len(os.Args) == 3 && os.Args[1] == "timesten":
 		fail(timesten.Serve(":8443", os.Args[2]))
+	case name == xtrabackup.Name:
+		os.Exit(xtrabackup.Run(os.Args[1:], os.Stdout, os.Stderr))
 	case altibase.Has(name):
 		os.Exit(altibase.Run(name, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 	default:

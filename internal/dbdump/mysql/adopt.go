@@ -39,6 +39,23 @@ func (e *Engine) Adopt(ctx context.Context, c record.Coordinates) (record.Coordi
 	return adopted, nil
 }
 
+// CheckFiles implements dbdump.FileChecker. Files that were copied are those of one series of versions: a newer server makes
+// them its own when it starts, and nobody has tried whether it may with files that were prepared by another one's program.
+func (e *Engine) CheckFiles(ctx context.Context, r record.Report) error {
+	if !IsCopy(r) {
+		return nil
+	}
+	server, err := e.server(ctx)
+	if err != nil {
+		return err
+	}
+	if server.Flavor != r.Flavor || majorMinor(server.Version) != majorMinor(r.Version) {
+		return fmt.Errorf("%w: the files are those of %s %s, and the server that was started on them is %s %s: start one of the same series on new files, or restore a dump",
+			dbdump.ErrMismatch, Server{Flavor: r.Flavor}.family(), r.Version, server.family(), server.Version)
+	}
+	return nil
+}
+
 func (e *Engine) adopt(ctx context.Context, c record.Coordinates) (adopted record.Coordinates, err error) {
 	server, err := e.server(ctx)
 	if err != nil {

@@ -198,6 +198,9 @@ func (a *adoption) copiedPosition(ctx context.Context, at *record.Coordinates) e
 	if a.c.Server == "" {
 		return fmt.Errorf("%w: the files have no binary log, and there is no record of where the server was in it", dbdump.ErrCoordinates)
 	}
+	if !a.server.MariaDB() {
+		return a.copiedMySQL(ctx, at)
+	}
 	list := upstreamsOf(at)
 	if len(list) == 0 {
 		return nil
@@ -218,6 +221,40 @@ func (a *adoption) copiedPosition(ctx context.Context, at *record.Coordinates) e
 		if u.GTID != "" && u.GTID != applied {
 			u.GTID, u.File, u.Position = applied, "", 0
 		}
+	}
+	return nil
+}
+
+// copiedMySQL compares the record with gtid_executed of the files, less what the server has written itself. The files may
+// lack what was in binary logs alone, as in 5.7, and may have more than the log that the record comes from; but neither
+// has what the other lacks where they are of one server and one moment.
+func (a *adoption) copiedMySQL(ctx context.Context, at *record.Coordinates) error {
+	if a.c.GTID == "" {
+		return nil
+	}
+	own, err := readIdentity(ctx, a.s, a.server)
+	if err != nil {
+		return err
+	}
+	var executed string
+	if err := a.s.queryRow(ctx, "SELECT @@GLOBAL.gtid_executed", &executed); err != nil {
+		return err
+	}
+	files := withoutServer(executed, own.uuid)
+	var missing, more string
+	r, f := quoteString(a.c.GTID), quoteString(files)
+	if err := a.s.queryRow(ctx, "SELECT GTID_SUBTRACT("+r+", "+f+"), GTID_SUBTRACT("+f+", "+r+")", &missing, &more); err != nil {
+		return err
+	}
+	switch {
+	case more == "":
+		return nil
+	case missing != "":
+		return older("transactions "+oneLine(missing), oneLine(a.c.GTID), files)
+	}
+	at.GTID, at.File, at.Position = files, "", 0
+	for _, u := range upstreamsOf(at) {
+		u.GTID, u.File, u.Position = files, "", 0
 	}
 	return nil
 }

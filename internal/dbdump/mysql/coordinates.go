@@ -72,41 +72,40 @@ func severalUpstreams(channels []channel) string {
 // ownCoordinates is the server's own position. A server without a binary log
 // has none.
 func (d *dump) ownCoordinates(ctx context.Context, s *session) (record.Coordinates, error) {
-	var c record.Coordinates
+	c, log, err := d.logCoordinates(ctx, s)
+	if err == nil && !log {
+		d.warn("the server writes no binary log: nothing can follow it from this dump, and no point in time after it can be reached")
+	}
+	return c, err
+}
+
+// logCoordinates is the server's own position, and whether it writes a binary log.
+func (d *dump) logCoordinates(ctx context.Context, s *session) (c record.Coordinates, log bool, err error) {
 	identity, gtid := "@@server_uuid", "@@global.gtid_executed"
 	if d.server.MariaDB() {
 		identity, gtid = "@@server_id", "@@global.gtid_binlog_pos"
 	}
-	if err := s.queryRow(ctx, "SELECT "+identity, &c.Server); err != nil {
-		return c, err
-	}
-	var log bool
-	if err := s.queryRow(ctx, "SELECT @@global.log_bin", &log); err != nil {
-		return c, err
-	}
-	if !log {
-		d.warn("the server writes no binary log: nothing can follow it from this dump, and no point in time after it can be reached")
+	if err := s.queryRow(ctx, "SELECT "+identity+", @@global.log_bin", &c.Server, &log); err != nil {
+		return c, log, err
 	}
 	query := "SHOW MASTER STATUS"
 	if !d.server.MariaDB() && d.server.AtLeast(8, 2, 0) {
 		query = "SHOW BINARY LOG STATUS"
 	}
-	err := s.each(ctx, query, func(r row) error {
+	err = s.each(ctx, query, func(r row) error {
 		c.File = r.get("File")
 		c.Position = unsigned(r.get("Position"))
 		return nil
 	})
 	if err != nil {
-		return c, err
+		return c, log, err
 	}
 	if log && c.File == "" {
-		return c, fmt.Errorf("%s returned nothing although the binary log is on", query)
+		return c, log, fmt.Errorf("%s returned nothing although the binary log is on", query)
 	}
-	if err := s.queryRow(ctx, "SELECT "+gtid, &c.GTID); err != nil {
-		return c, err
-	}
+	err = s.queryRow(ctx, "SELECT "+gtid, &c.GTID)
 	c.GTID = strings.ReplaceAll(c.GTID, "\n", "")
-	return c, nil
+	return c, log, err
 }
 
 // channel is one upstream of the server.

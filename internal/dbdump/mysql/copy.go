@@ -1,6 +1,7 @@
 package mysql
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,14 +21,14 @@ import (
 	"keepset/internal/record"
 )
 
-// CopyLayout is the name of the streams of a server's files, as mariadb-backup copies them while the server runs.
+// CopyLayout is the name of the streams of a server's files, as mariadb-backup or xtrabackup copies them while the server runs.
 //
 //	tree/...       small files, an archive (package filetree)
 //	large/<file>   a large file each, every element of its path escaped as in Layout
 //	files.jsonl    where a stored file is not the server's file of that name: see storedName
 //
-// The files are not yet those of a server: the log among them has to be applied, by mariadb-backup --prepare of the same
-// version. Coordinates are of the moment at which the copy ended, at which writers were held up; binary logs are not in it.
+// The files are not yet those of a server: the log among them has to be applied, by the program's --prepare of the same
+// version. Coordinates are of the moment at which the copy ended; binary logs are not in it, but for the last one of MySQL.
 const CopyLayout = "mysql-copy/1"
 
 // Names in it.
@@ -38,19 +39,19 @@ const (
 	kindFile    = "file" // of record.Object: a large file
 )
 
-// omittedFromCopy is in no copy: mariadb-backup leaves it out.
+// omittedFromCopy is in no copy: the programs leave it out.
 var omittedFromCopy = []string{
 	"binary logs and relay logs", "temporary tables",
 	"what the server has outside of its data directory, such as its configuration and the keys of encrypted tables",
 }
 
-// completed is what mariadb-backup says at its end, if all went well.
+// completed is what both programs say at their end, if all went well.
 const completed = "completed OK!"
 
 // errUnfinished: it ended with status 0 and did not say so.
-var errUnfinished = fmt.Errorf("%s ended without saying %q", backupProgram, completed)
+var errUnfinished = fmt.Errorf("it ended without saying %q", completed)
 
-// Copy writes the server's files to the sink. It returns nil only if mariadb-backup ended with status 0 and said that it
+// Copy writes the server's files to the sink. It returns nil only if the program ended with status 0 and said that it
 // completed, the stream and all files in it ended whole with the right checksums, what it says of itself is that of a
 // whole server, and its log ends where the server's was meanwhile.
 func (e *Engine) Copy(ctx context.Context, sink filetree.Sink) (record.Report, error) {
@@ -69,10 +70,8 @@ func (e *Engine) copy(ctx context.Context, sink filetree.Sink) (r record.Report,
 	if err != nil {
 		return r, err
 	}
-	if !server.MariaDB() {
-		return r, fmt.Errorf("the server is MySQL %s, and files are copied by mariadb-backup, of MariaDB alone: take --method dump or snapshot", server.Version)
-	}
-	if err := e.checkProgram(ctx, server); err != nil {
+	program := copierOf(server.Flavor)
+	if err := e.checkProgram(ctx, program, server); err != nil {
 		return r, err
 	}
 	s, err := e.openSession(ctx, slices.Concat(activateRoles(server), dumpSetup(server))...)
@@ -80,7 +79,7 @@ func (e *Engine) copy(ctx context.Context, sink filetree.Sink) (r record.Report,
 		return r, err
 	}
 	defer s.Close()
-	c := &copying{dump: &dump{opts: e.opts, log: e.opts.Logger, server: server}, s: s}
+	c := &copying{dump: &dump{opts: e.opts, log: e.opts.Logger, server: server}, program: program, s: s}
 	if err := c.settings(ctx); err != nil {
 		return r, err
 	}
@@ -101,18 +100,22 @@ func (e *Engine) copy(ctx context.Context, sink filetree.Sink) (r record.Report,
 // copying is one Copy.
 type copying struct {
 	*dump
-	s     *session
-	files *fileSet
+	program copier
+	s       *session
+	files   *fileSet
 
+	dataDir   string
 	temporary string // a directory that the server can write to
 	follows   []channel
 	// from is where the server's log was before.
 	from uint64
+	// before is what is asked of MySQL before, to be compared.
+	before mysqlState
 	// ended is the server's clock when the coordinates came, while writers were held up or just afterwards.
 	ended time.Time
 }
 
-// clock reads the server's, at the first of the files in which mariadb-backup says what it has copied.
+// clock reads the server's, at the first of the files in which the program says what it has copied.
 func (c *copying) clock(ctx context.Context) (err error) {
 	if c.ended.IsZero() {
 		c.ended, err = serverClock(ctx, c.s)
@@ -125,12 +128,12 @@ func (c *copying) settings(ctx context.Context) (err error) {
 	if c.grants, err = readGrants(ctx, c.s, c.server); err != nil {
 		return err
 	}
-	if err := c.require(append(c.positionNeeds(), need{[]string{"RELOAD"}, "hold writers up at the end (BACKUP STAGE)"}, need{[]string{"PROCESS"}, "see how InnoDB is"}, need{[]string{"SHOW VIEW"}, "see which tables there are"})); err != nil {
+	if err := c.require(append(c.positionNeeds(), c.copyNeeds()...)); err != nil {
 		return err
 	}
-	var dataDir, temporary string
+	var temporary string
 	elsewhere := make([]string, len(homes))
-	dest := []any{&dataDir, &temporary}
+	dest := []any{&c.dataDir, &temporary}
 	for i := range elsewhere {
 		dest = append(dest, &elsewhere[i])
 	}
@@ -138,7 +141,7 @@ func (c *copying) settings(ctx context.Context) (err error) {
 		return err
 	}
 	for i, dir := range elsewhere {
-		if dir != "" && filepath.IsAbs(dir) && path.Clean(dir) != path.Clean(dataDir) {
+		if dir != "" && filepath.IsAbs(dir) && path.Clean(dir) != path.Clean(c.dataDir) {
 			return fmt.Errorf("the server keeps files outside of its data directory (%s=%s), where no restore would put them: take --method dump or snapshot", homes[i], dir)
 		}
 	}
@@ -146,16 +149,38 @@ func (c *copying) settings(ctx context.Context) (err error) {
 	if c.follows, err = c.channels(ctx, c.s); err != nil {
 		return fmt.Errorf("read whom the server follows: %w", err)
 	}
-	c.from, err = logPosition(ctx, c.s)
+	if !c.server.MariaDB() {
+		if err := c.mysqlSettings(ctx); err != nil {
+			return err
+		}
+	}
+	c.from, err = c.logPosition(ctx)
 	return err
 }
 
-// homes are the variables that say where parts of InnoDB and Aria are.
+// copyNeeds are the privileges that the program and we need to copy files, beside those to read the position.
+func (c *copying) copyNeeds() []need {
+	hold := need{[]string{"RELOAD"}, "hold writers up at the end (BACKUP STAGE)"}
+	list := []need{hold, {[]string{"PROCESS"}, "see how InnoDB is"}, {[]string{"SHOW VIEW"}, "see which tables there are"}}
+	if !c.server.MariaDB() {
+		list[0].what = "flush tables and logs"
+		list = append(list, need{[]string{"LOCK TABLES"}, "lock tables that are not InnoDB's"})
+		if c.server.AtLeast(8, 0, 0) {
+			list = append(list, need{[]string{"BACKUP_ADMIN"}, "hold changes of tables up (LOCK INSTANCE FOR BACKUP)"})
+		}
+	}
+	return list
+}
+
+// homes are the variables that say where parts of InnoDB are.
 var homes = []string{"innodb_data_home_dir", "innodb_log_group_home_dir", "innodb_undo_directory"}
 
-// logPosition is how far InnoDB's log is written.
-func logPosition(ctx context.Context, s *session) (at uint64, err error) {
-	err = s.each(ctx, "SHOW GLOBAL STATUS LIKE 'Innodb_lsn_current'", func(r row) error {
+// logPosition is how far InnoDB's log is written; 0 where the server does not tell.
+func (c *copying) logPosition(ctx context.Context) (at uint64, err error) {
+	if !c.server.MariaDB() {
+		return c.mysqlLogPosition(ctx)
+	}
+	err = c.s.each(ctx, "SHOW GLOBAL STATUS LIKE 'Innodb_lsn_current'", func(r row) error {
 		at = unsigned(r.at(1))
 		return nil
 	})
@@ -170,17 +195,19 @@ func (c *copying) run(ctx context.Context) error {
 	words := &dbdump.LastWords{}
 	ended := make(chan error, 1)
 	go func() {
-		err := c.opts.Programs.Run(ctx, Program{Args: c.arguments(), Password: c.opts.Password, Stdout: in, Stderr: words})
-		switch {
-		case err != nil:
-			err = fmt.Errorf("run %s: %w", backupProgram, err)
-		case !strings.HasSuffix(words.String(), completed):
+		err := c.opts.Programs.Run(ctx, Program{
+			Name: c.program.name, Args: c.arguments(), Password: c.opts.Password, ByFile: !c.server.MariaDB(), Stdout: in, Stderr: words,
+		})
+		if err == nil && !strings.HasSuffix(words.String(), completed) {
 			err = errUnfinished
+		}
+		if err != nil {
+			err = fmt.Errorf("run %s: %w", c.program.name, err)
 		}
 		in.CloseWithError(err) // nil is io.EOF
 		ended <- err
 	}()
-	err := c.files.read(xbstream.NewReader(stdout))
+	err := c.files.read(xbstream.NewReader(stdout, c.program.dialect))
 	cancelled := err != nil
 	if cancelled {
 		cancel()
@@ -199,11 +226,15 @@ func (c *copying) run(ctx context.Context) error {
 // arguments of the program. Files of options are not read: what they turn on, such as compression, changes the stream.
 func (c *copying) arguments() []string {
 	args := []string{
-		"--no-defaults", "--backup", "--stream=xbstream", "--user=" + c.opts.User, "--target-dir=" + c.temporary, "--tmpdir=" + c.temporary,
+		"--backup", "--stream=xbstream", "--user=" + c.opts.User, "--target-dir=" + c.temporary, "--tmpdir=" + c.temporary,
 		// No --ftwrl-wait-timeout: with it the program waits until no query at all runs, and fails on a busy server.
 		"--parallel=" + strconv.Itoa(c.opts.Workers),
-		// The connection does not leave the machine.
-		"--skip-ssl-verify-server-cert",
+	}
+	if c.server.MariaDB() {
+		args = append([]string{"--no-defaults"}, args...)
+		args = append(args, "--skip-ssl-verify-server-cert") // the connection does not leave the machine
+	} else {
+		args = append(args, c.mysqlArguments()...)
 	}
 	if len(c.follows) > 0 {
 		args = append(args, "--slave-info")
@@ -217,31 +248,31 @@ func (c *copying) arguments() []string {
 // describe judges what has come, and says what it is.
 func (c *copying) describe(ctx context.Context) (r record.Report, err error) {
 	found := c.files.infos()
-	last, err := found.check()
+	last, err := found.check(c.program.name)
 	if err != nil {
 		return r, err
 	}
-	for _, name := range []string{"ibdata1", "ib_logfile0", "backup-my.cnf"} {
+	for _, name := range []string{"ibdata1", c.program.log, "backup-my.cnf"} {
 		if _, exists := c.files.files[name]; !exists {
 			return r, fmt.Errorf("%w: it has no file %s", xbstream.ErrStream, name)
 		}
 	}
-	if err := c.files.complete(); err != nil {
+	if err := c.files.complete(c.program.loss); err != nil {
 		return r, err
 	}
 	if err := c.missing(ctx); err != nil {
 		return r, err
 	}
-	to, err := logPosition(ctx, c.s)
+	to, err := c.logPosition(ctx)
 	if err != nil {
 		return r, err
 	}
 	if to > 0 && (last < c.from || last > to) {
 		return r, fmt.Errorf("the log of the copied files ends at %d, and the server's went from %d to %d meanwhile: the files are not those of the server at %s; %s runs where the server's files are",
-			last, c.from, to, c.opts.Address, backupProgram)
+			last, c.from, to, c.opts.Address, c.program.name)
 	}
 	r = record.Report{
-		Engine: "mysql", Layout: CopyLayout, Flavor: c.server.Flavor, Version: c.server.Version, Consistency: backupProgram, Omitted: slices.Clone(omittedFromCopy),
+		Engine: "mysql", Layout: CopyLayout, Flavor: c.server.Flavor, Version: c.server.Version, Consistency: c.program.name, Omitted: slices.Clone(omittedFromCopy),
 		LockSeconds: float64(unsigned(parseProperties(found[infoItself])["lock_time"])), Bytes: c.files.bytes,
 	}
 	if r.Coordinates, err = c.coordinates(ctx, found); err != nil {
@@ -269,13 +300,17 @@ func (c *copying) store(r *record.Report) error {
 	return nil
 }
 
-// coordinates are those that mariadb-backup has read while writers were held up.
+// coordinates are those that the program has read when its copy ended.
 func (c *copying) coordinates(ctx context.Context, found infos) (at record.Coordinates, err error) {
-	if at, err = found.own(); err != nil {
+	if at, err = found.own(c.server.MariaDB()); err != nil {
 		return at, err
 	}
 	var log bool
-	if err := c.s.queryRow(ctx, "SELECT @@GLOBAL.log_bin, @@GLOBAL.server_id", &log, &at.Server); err != nil {
+	identity := "server_uuid"
+	if c.server.MariaDB() {
+		identity = "server_id"
+	}
+	if err := c.s.queryRow(ctx, "SELECT @@GLOBAL.log_bin, @@GLOBAL."+identity, &log, &at.Server); err != nil {
 		return at, err
 	}
 	switch {
@@ -292,13 +327,20 @@ func (c *copying) coordinates(ctx context.Context, found infos) (at record.Coord
 	if !maps.Equal(setOf(c.follows, name), setOf(now, name)) {
 		return at, errors.New("the server was set to follow others while its files were copied")
 	}
-	if err := found.upstreams(&at, now); err != nil {
+	if err := found.upstreams(&at, now, c.server.MariaDB()); err != nil {
 		return at, err
 	}
 	if len(now) > 1 {
 		c.warn(severalUpstreams(now))
 	}
-	return at, nil
+	if c.server.MariaDB() {
+		return at, nil
+	}
+	for _, u := range upstreamsOf(&at) { // MySQL has in one set what it has written and what it has applied
+		at.GTID = cmp.Or(at.GTID, u.GTID)
+		u.GTID = at.GTID
+	}
+	return at, c.between(ctx, &at)
 }
 
 func setOf[T any](list []T, key func(T) string) map[string]bool {
@@ -311,6 +353,9 @@ func setOf[T any](list []T, key func(T) string) map[string]bool {
 
 // warnOfKeys says where the files are of no use by themselves.
 func (c *copying) warnOfKeys(ctx context.Context) error {
+	if !c.server.MariaDB() {
+		return nil // was refused
+	}
 	return c.s.each(ctx, "SELECT PLUGIN_NAME FROM information_schema.PLUGINS WHERE PLUGIN_TYPE = 'ENCRYPTION' AND PLUGIN_STATUS = 'ACTIVE'", func(r row) error {
 		c.warn("the server encrypts its files by the plugin " + r.at(0) + ", whose keys are not in the backup: mariadb-backup --prepare needs them, and so does a server")
 		return nil

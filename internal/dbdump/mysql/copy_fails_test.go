@@ -41,7 +41,7 @@ func copyingBy(t testing.TB, fn programsFunc) Programs {
 func without(t testing.TB, stream []byte, drop func(xbstream.Chunk) bool) []byte {
 	t.Helper()
 	var b []byte
-	r := xbstream.NewReader(bytes.NewReader(stream))
+	r := xbstream.NewReader(bytes.NewReader(stream), xbstream.MariaDB)
 	for {
 		c, err := r.Next()
 		if errors.Is(err, io.EOF) {
@@ -82,6 +82,19 @@ func TestCopyFails(t *testing.T) {
 		p.Stdout, p.Stderr = io.MultiWriter(p.Stdout, &stream), io.MultiWriter(p.Stderr, &words)
 		return installed(t).Run(ctx, p)
 	})
+	// The stream is sent again below, which is right for as long as the server's log does not move on: what the server does
+	// after tables are made has to be over.
+	log := func() string {
+		return s.Value(t, "SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'Innodb_lsn_current'")
+	}
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for at, still := "", 0; still < 10; <-tick.C {
+		if now := log(); now != at {
+			at, still = now, 0
+		}
+		still++
+	}
 	copied(t, o)
 	require.Contains(t, words.String(), completed)
 	require.NotContains(t, words.String(), s.Password)
@@ -189,10 +202,6 @@ func TestCopyRefusals(t *testing.T) {
 	_, err := newEngine(t, copyOptions(t, s)).Copy(t.Context(), &memoryFiles{})
 	require.ErrorContains(t, err, `file "d/away.isl"`)
 	require.ErrorContains(t, err, "move the table")
-
-	my := servers.MySQL97(t)
-	_, err = newEngine(t, copyOptions(t, my)).Copy(t.Context(), &memoryFiles{})
-	require.ErrorContains(t, err, "take --method dump or snapshot")
 }
 
 // Whoever gives up leaves no program behind.
@@ -236,7 +245,7 @@ func TestContainerPassword(t *testing.T) {
 		return cmd.Run()
 	}}
 	var out bytes.Buffer
-	require.NoError(t, c.Run(t.Context(), Program{Args: []string{"--backup", "--user=a b"}, Password: `p'a"s $x\n`, Stdout: &out, Stderr: io.Discard}))
+	require.NoError(t, c.Run(t.Context(), Program{Name: backupProgram, Args: []string{"--backup", "--user=a b"}, Password: `p'a"s $x\n`, Stdout: &out, Stderr: io.Discard}))
 	require.Equal(t, "p'a\"s $x\\n|--backup --user=a b\n", out.String())
 	require.NotContains(t, words, "p'a")
 }

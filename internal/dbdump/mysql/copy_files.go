@@ -33,7 +33,7 @@ const (
 	asideDirectory = "#keepset"
 )
 
-// fileSet writes the files of a stream of mariadb-backup to a sink. They come in pieces that alternate, of sizes that
+// fileSet writes the files of a stream to a sink. They come in pieces that alternate, of sizes that
 // nobody announces; and a file that has come may be renamed, removed or sent anew when its table is changed meanwhile.
 // So what is stored has a name of its own, and the stream namesStream says where that is not the file's in the end.
 type fileSet struct {

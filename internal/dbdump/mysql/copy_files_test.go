@@ -48,7 +48,7 @@ func gathered(t testing.TB, stream ...[]byte) (*memoryFiles, error) {
 	m := &memoryFiles{}
 	f, err := newFileSet(t.Context(), m, isInfo, func(string) error { return nil })
 	require.NoError(t, err)
-	if err := f.read(xbstream.NewReader(bytes.NewReader(bytes.Join(stream, nil)))); err != nil {
+	if err := f.read(xbstream.NewReader(bytes.NewReader(bytes.Join(stream, nil)), xbstream.MariaDB)); err != nil {
 		return nil, err
 	}
 	tree, err := f.close()
@@ -199,13 +199,21 @@ func FuzzStoredName(f *testing.F) {
 func FuzzCopyInfo(f *testing.F) {
 	f.Add("binlog.000002\t1234\t0-1-100", "SET GLOBAL gtid_slave_pos = '0-1-5,1-2-3';\nCHANGE MASTER 'a''b' TO master_use_gtid = slave_pos;\n", "backup_type = full-backuped\nlast_lsn = 7\n")
 	f.Add("binlog.000002\t1234", "CHANGE MASTER TO MASTER_LOG_FILE='m.000001', MASTER_LOG_POS=4;\n", "a=b=c")
+	f.Add("binlog.000002\t1234\t3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5,\n4e11fa47-71ca-11e1-9e33-c80aa9429562:1-2:7", "SET GLOBAL gtid_purged='3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5';\nCHANGE MASTER TO MASTER_AUTO_POSITION=1 FOR CHANNEL 'a';\n", "")
 	f.Fuzz(func(t *testing.T, binlog, slave, properties string) {
 		if c, err := parseBinlogInfo(binlog); err == nil {
 			require.NotEmpty(t, c.File)
 			require.NotZero(t, c.Position)
 		}
-		gtid, channels, err := parseSlaveInfo(slave)
-		if err == nil {
+		if c, err := parseMySQLBinlogInfo(binlog); err == nil {
+			require.True(t, c.File != "" && c.Position > 0 || c.File == "" && c.Position == 0 && c.GTID != "", "%+v", c)
+			require.NotContains(t, c.GTID, "\n")
+		}
+		for _, parse := range []func(string) (string, map[string]record.UpstreamCoordinates, error){parseSlaveInfo, parseMySQLSlaveInfo} {
+			gtid, channels, err := parse(slave)
+			if err != nil {
+				continue
+			}
 			for name, c := range channels {
 				require.Equal(t, name, c.Channel)
 				require.Equal(t, gtid, c.GTID)
@@ -223,12 +231,14 @@ func FuzzProgramVersion(f *testing.F) {
 	f.Add("mariadb-backup based on MariaDB server 10.11.19-MariaDB debian-linux-gnu (x86_64)")
 	f.Add("xtrabackup version 8.4.0-1 based on MySQL server 8.4.0 Linux (x86_64)")
 	f.Fuzz(func(t *testing.T, text string) {
-		version, err := parseProgramVersion(text)
-		if err != nil {
-			return
+		for _, c := range []copier{mariadbBackup, xtrabackup} {
+			version, err := parseProgramVersion(c, text)
+			if err != nil {
+				continue
+			}
+			require.Contains(t, text, version)
+			require.Equal(t, 2, strings.Count(version, "."))
+			require.Equal(t, 1, strings.Count(majorMinor(version), "."))
 		}
-		require.Contains(t, text, version)
-		require.Equal(t, 2, strings.Count(version, "."))
-		require.Equal(t, 1, strings.Count(majorMinor(version), "."))
 	})
 }

@@ -2,7 +2,6 @@ package mysql
 
 import (
 	"fmt"
-	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -11,7 +10,7 @@ import (
 	"keepset/internal/record"
 )
 
-// mariadb-backup says in small files of its own what it has copied. Their names begin with one of these.
+// The programs say in small files of their own what they have copied. Their names begin with one of these.
 var infoPrefixes = []string{"xtrabackup_", "mariadb_backup_"}
 
 // What comes behind the prefix.
@@ -22,9 +21,12 @@ const (
 	infoSlave       = "slave_info"  // that in its upstreams
 )
 
-// isInfo tells whether a file is one of those.
+// isInfo tells whether a file is one of those. Others with such a name, xtrabackup_logfile among them, are the server's.
 func isInfo(name string) bool {
-	return slices.ContainsFunc(infoPrefixes, func(p string) bool { return strings.HasPrefix(name, p) }) && path.Dir(name) == "."
+	return slices.ContainsFunc(infoPrefixes, func(p string) bool {
+		rest, ok := strings.CutPrefix(name, p)
+		return ok && slices.Contains([]string{infoCheckpoints, infoItself, infoBinlog, infoSlave}, rest)
+	})
 }
 
 // infos are the files, by what comes behind the prefix.
@@ -54,16 +56,16 @@ func parseProperties(text string) map[string]string {
 }
 
 // check makes sure that it is all of a server, and returns how far the log goes.
-func (i infos) check() (last uint64, err error) {
+func (i infos) check(program string) (last uint64, err error) {
 	for _, name := range []string{infoCheckpoints, infoItself} {
 		if i[name] == "" {
-			return 0, fmt.Errorf("%w: it ends without the file in which mariadb-backup says what it has copied (%s%s)", xbstream.ErrStream, infoPrefixes[0], name)
+			return 0, fmt.Errorf("%w: it ends without the file in which %s says what it has copied (%s%s)", xbstream.ErrStream, program, infoPrefixes[0], name)
 		}
 	}
 	points, itself := parseProperties(i[infoCheckpoints]), parseProperties(i[infoItself])
-	if points["backup_type"] != "full-backuped" || itself["partial"] != "N" || itself["incremental"] != "N" || itself["compressed"] != "N" {
-		return 0, fmt.Errorf("%w: it is not a whole backup: type %q, partial %s, incremental %s, compressed %s", xbstream.ErrStream,
-			points["backup_type"], itself["partial"], itself["incremental"], itself["compressed"])
+	if points["backup_type"] != "full-backuped" || itself["partial"] != "N" || itself["incremental"] != "N" || itself["compressed"] != "N" || itself["encrypted"] == "Y" || itself["compact"] == "Y" {
+		return 0, fmt.Errorf("%w: it is not a whole backup as it is: type %q, partial %s, incremental %s, compressed %s, encrypted %s, compact %s", xbstream.ErrStream,
+			points["backup_type"], itself["partial"], itself["incremental"], itself["compressed"], itself["encrypted"], itself["compact"])
 	}
 	last = unsigned(points["last_lsn"])
 	if to := unsigned(points["to_lsn"]); last == 0 || last < to {
@@ -73,10 +75,13 @@ func (i infos) check() (last uint64, err error) {
 }
 
 // own is the server's own position; zero for one that writes no binary log.
-func (i infos) own() (c record.Coordinates, err error) {
+func (i infos) own(mariaDB bool) (c record.Coordinates, err error) {
 	text := strings.TrimRight(i[infoBinlog], "\n")
-	if text == "" {
+	switch {
+	case text == "":
 		return c, nil
+	case !mariaDB:
+		return parseMySQLBinlogInfo(text)
 	}
 	return parseBinlogInfo(text)
 }
@@ -119,11 +124,15 @@ func parseSlaveInfo(text string) (gtid string, channels map[string]record.Upstre
 }
 
 // upstreams completes what the server has said of its channels by where they were at the moment of the copy.
-func (i infos) upstreams(c *record.Coordinates, said []channel) error {
+func (i infos) upstreams(c *record.Coordinates, said []channel, mariaDB bool) error {
 	if len(said) == 0 {
 		return nil
 	}
-	_, found, err := parseSlaveInfo(i[infoSlave])
+	parse := parseMySQLSlaveInfo
+	if mariaDB {
+		parse = parseSlaveInfo
+	}
+	_, found, err := parse(i[infoSlave])
 	if err != nil {
 		return err
 	}

@@ -52,7 +52,7 @@ func (o *CopyRestore) Check(r record.Report) error {
 	return err
 }
 
-// Restore makes the directory. The file without which mariadb-backup prepares nothing comes last, so that a part of a
+// Restore makes the directory. The file without which the programs prepare nothing comes last, so that a part of a
 // copy is never taken for the whole.
 func (o *CopyRestore) Restore(ctx context.Context, source filetree.Source) (record.Report, error) {
 	r := source.Report()
@@ -82,8 +82,8 @@ func (o *CopyRestore) Restore(ctx context.Context, source filetree.Source) (reco
 		return r, err
 	}
 	r.Omitted, r.Doubts = nil, nil
-	r.Warnings = []string{fmt.Sprintf("the files are not ready for a server yet: run %[1]s --prepare --target-dir=%[2]s, of MariaDB %[3]s, and give them to the user that the server runs as (chown -R mysql:mysql %[2]s)",
-		backupProgram, o.Path, majorMinor(r.Version))}
+	r.Warnings = []string{fmt.Sprintf("the files are not ready for a server yet: run %[1]s --prepare --target-dir=%[2]s, of %[4]s %[3]s, and give them to the user that the server runs as (chown -R mysql:mysql %[2]s)",
+		copierOf(r.Flavor).name, o.Path, majorMinor(r.Version), Server{Flavor: r.Flavor}.family())}
 	return r, nil
 }
 

@@ -27,7 +27,7 @@ var engineFiles = map[byte]struct {
 
 // complete looks for tables that have come without their rows: mariadb-backup says that all went well when a table that
 // is not InnoDB's was created and renamed while it was at work, and has its definition alone.
-func (f *fileSet) complete() error {
+func (f *fileSet) complete(remedy string) error {
 	var lost []string
 	for name, stored := range f.files {
 		base, ok := strings.CutSuffix(name, definitionFile)
@@ -45,12 +45,15 @@ func (f *fileSet) complete() error {
 		return nil
 	}
 	slices.Sort(lost)
-	return fmt.Errorf("%d tables have come without their rows: %s: %s", len(lost), shorten(lost), lossRemedy)
+	return fmt.Errorf("%d tables have come without their rows: %s: %s", len(lost), shorten(lost), remedy)
 }
 
 // missing looks for tables that the server had when the copy ended, and of which nothing has come. They are asked for
 // afterwards, by names and definitions alone, which is quick; what is younger than the copy does not count.
 func (c *copying) missing(ctx context.Context) error {
+	if !c.server.MariaDB() {
+		return c.mysqlMissing(ctx)
+	}
 	type table struct{ schema, name string }
 	var candidates []table
 	const all = `SELECT TABLE_SCHEMA, TABLE_NAME, CONVERT(TABLE_SCHEMA USING filename), CONVERT(TABLE_NAME USING filename)

@@ -341,7 +341,7 @@ func TestPrepareCopy(t *testing.T) {
 	require.FileExists(t, o.Path+"/xtrabackup_checkpoints")
 	said, err = run("/nowhere", volume)
 	require.Error(t, err, said)
-	require.Contains(t, said, "the image of the database has no mariadb-backup")
+	require.Contains(t, said, "this image has no mariadb-backup")
 
 	said, err = run(genuine, volume)
 	require.NoError(t, err, said)

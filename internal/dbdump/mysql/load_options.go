@@ -55,7 +55,7 @@ type LoadOptions struct {
 	// Isolated refuses a server that follows another, has followers, or is a member of a group: what is loaded would
 	// reach the others, or theirs would arrive in the middle of it. A Follower always is.
 	Isolated bool
-	// Copied says, for Adopt, that the server's files were copied without the binary logs (Copy), so that its own position
+	// Copied says, for Adopt, that the server's files were copied without its binary logs (Copy), so that its own position
 	// is where the record says, and nowhere else.
 	Copied bool
 	// DataDirectory is, for Adopt, where the server has to have its files, which were brought there; empty: anywhere.

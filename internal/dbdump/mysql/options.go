@@ -85,7 +85,7 @@ type Options struct {
 	// Dial makes the connections where the network does not lead to the servers
 	// by itself. Default: a [net.Dialer].
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-	// Programs runs mariadb-backup, which Copy wants; it may be left out for all else.
+	// Programs runs mariadb-backup or xtrabackup, which Copy wants; it may be left out for all else.
 	Programs Programs
 
 	Logger *slog.Logger

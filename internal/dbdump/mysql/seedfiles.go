@@ -24,8 +24,9 @@ func PrepareFiles() (script string, arguments []string) {
 }
 
 // PrepareCopy is PrepareFiles for files that Copy has written and CopyRestore has brought back: they are made those of a
-// server first, by the image's own mariadb-backup, whose last words have to be that it completed. What it has said of the
-// copy in files of its own goes then: another run must not take the files for a copy again.
+// server first, by the mariadb-backup or xtrabackup of the image, whose last words have to be that it completed. Which of
+// them it is, and for xtrabackup of which version, the files say. What it has said of the copy in files of its own goes
+// then: another run must not take the files for a copy again.
 func PrepareCopy() (script string, arguments []string) {
 	script, arguments = PrepareFiles()
 	return copyScript + script, arguments
@@ -43,12 +44,22 @@ for mount do
 		fi
 	done
 done
-[ -n "$copy" ] || refuse "no copy of a server, which mariadb-backup could prepare, in $* or below"
-command -v mariadb-backup >/dev/null || refuse "the image of the database has no mariadb-backup, which has to prepare the files"
-mariadb-backup --prepare --target-dir="$copy" --tmpdir="$copy" 2>&1 | {
+[ -n "$copy" ] || refuse "no copy of a server, which mariadb-backup or xtrabackup could prepare, in $* or below"
+program=mariadb-backup
+[ ! -e "$copy/xtrabackup_logfile" ] || program=xtrabackup
+command -v "$program" >/dev/null || refuse "this image has no $program, which has to prepare the files: name the container that has it by --copy-container, or take an image of the database that has it"
+# series of the version that stands behind some words: its first two numbers.
+series() { rest=${1#*"$2"}; major=${rest%%.*}; rest=${rest#*.}; echo "$major.${rest%%.*}"; }
+if [ "$program" = xtrabackup ]; then
+	was=
+	while IFS= read -r line; do case "$line" in "server_version = "*) was=$(series "$line" "server_version = ") ;; esac; done <"$copy/xtrabackup_info"
+	is=$(series "$(xtrabackup --version 2>&1)" "based on MySQL server ")
+	[ "$was" = "$is" ] || refuse "the files are those of a MySQL $was, and xtrabackup is made for MySQL $is: name a container whose image has the one for $was"
+fi
+"$program" --prepare --target-dir="$copy" --tmpdir="$copy" 2>&1 | {
 	last=
 	while IFS= read -r line; do echo "$line"; last=$line; done
-	case "$last" in *"completed OK!") ;; *) refuse "mariadb-backup did not say that it completed" ;; esac
+	case "$last" in *"completed OK!") ;; *) refuse "$program did not say that it completed" ;; esac
 }
 rm -f -- "$copy"/xtrabackup_* "$copy"/mariadb_backup_* "$copy/backup-my.cnf"
 `

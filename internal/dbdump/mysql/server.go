@@ -31,6 +31,14 @@ type Server struct {
 // MariaDB tells the family.
 func (s Server) MariaDB() bool { return s.Flavor == FlavorMariaDB }
 
+// family is what the servers are called.
+func (s Server) family() string {
+	if s.MariaDB() {
+		return "MariaDB"
+	}
+	return "MySQL"
+}
+
 // AtLeast compares the version, within the family that the caller knows.
 func (s Server) AtLeast(major, minor, patch int) bool {
 	return s.number >= major*10000+minor*100+patch

@@ -1,12 +1,13 @@
-// Package xbstream reads the streams that mariadb-backup writes: the files of a
-// server, cut into chunks that may alternate between files.
+// Package xbstream reads the streams that mariadb-backup and xtrabackup write:
+// the files of a server, cut into chunks that may alternate between files.
 //
 // Its central type is [Reader]. It promises that a stream is read to an end
 // that lies between two chunks, that every payload has the checksum that was
 // sent with it, and that a kind of chunk that is not known here is an error and
-// never left out: MariaDB has added three to the original two, by which it
-// takes back files that it has sent already, when tables are changed or dropped
-// while they are copied.
+// never left out: to the original two each of the programs has added its own.
+// MariaDB's take back files that have been sent already, when tables are
+// changed or dropped while they are copied; Percona's leaves out what pages that
+// the server compresses do not use.
 //
 // A chunk is, all numbers with the least significant byte first:
 //
@@ -15,12 +16,13 @@
 //	1 byte    kind
 //	4 bytes   length of the path, and the path
 //	          P  8 bytes length, 8 bytes offset, 4 bytes CRC-32 (IEEE), payload
-//	          S  8 bytes offset: where the next payload goes
 //	          E  nothing: the end of the file
+//	MariaDB:  S  8 bytes offset: where the next payload goes
 //	          D  nothing: the file, which has ended, is gone after all
 //	          R  4 bytes length of another path, and that: the file is called so now
-//
-// Percona's XtraBackup gives S another meaning; its streams are not read here.
+//	Percona:  S  4 bytes number of pieces, then as P, and before the payload, in
+//	             the same checksum, for each piece of it 4 bytes length of a gap
+//	             before it and 4 bytes length
 package xbstream
 
 import (
@@ -38,10 +40,22 @@ import (
 // ErrStream says that a stream is none, or not a whole one.
 var ErrStream = errors.New("the stream of files cannot be read")
 
+// Dialect is whose stream it is.
+type Dialect int
+
+// The dialects.
+const (
+	MariaDB Dialect = iota // of mariadb-backup
+	Percona                // of xtrabackup, for MySQL
+)
+
+// kinds that a dialect has.
+var kinds = [...]string{MariaDB: "PSEDR", Percona: "PSE"}
+
 // Kind is what a chunk says.
 type Kind byte
 
-// The kinds.
+// The kinds. A reader gives Percona's S as a Payload with zeros in its gaps.
 const (
 	Payload Kind = 'P'
 	Seek    Kind = 'S'
@@ -67,35 +81,42 @@ type Chunk struct {
 
 const (
 	magic = "XBSTCK01"
-	// flagAnew is the only flag that is in use.
+	// flagAnew is the only flag that is in use, and MariaDB's.
 	flagAnew = 2
 	// longestPath is the limit of who writes them.
 	longestPath = 512
-	bufferSize  = 256 << 10
+	// mostPieces of one payload are far more than who writes them makes of his buffers.
+	mostPieces = 1 << 20
+	bufferSize = 256 << 10
 )
+
+// piece of a payload is where so many bytes of it go, behind a gap.
+type piece struct{ gap, length int64 }
 
 // Reader reads a stream, chunk by chunk.
 type Reader struct {
-	r *bufio.Reader
+	r       *bufio.Reader
+	dialect Dialect
 	// at is the offset of what is read next, for messages.
 	at int64
-	// left is how much of the payload has not been read.
-	left int64
-	sum  hash.Hash32
-	want uint32
-	path string
-	err  error
+	// left is how much of the payload has not been read; pieces are those of it, where it has gaps.
+	left   int64
+	pieces []piece
+	sum    hash.Hash32
+	want   uint32
+	path   string
+	err    error
 }
 
 // NewReader reads from r.
-func NewReader(r io.Reader) *Reader {
-	return &Reader{r: bufio.NewReaderSize(r, bufferSize), sum: crc32.NewIEEE()}
+func NewReader(r io.Reader, d Dialect) *Reader {
+	return &Reader{r: bufio.NewReaderSize(r, bufferSize), dialect: d, sum: crc32.NewIEEE()}
 }
 
 // Next goes to the next chunk, after the rest of the payload before it, which
 // is checked. io.EOF: there is none.
 func (r *Reader) Next() (Chunk, error) {
-	if r.err == nil && r.left > 0 {
+	if r.err == nil && (r.left > 0 || len(r.pieces) > 0) {
 		_, r.err = io.Copy(io.Discard, r)
 	}
 	if r.err != nil {
@@ -122,7 +143,7 @@ func (r *Reader) next() (c Chunk, err error) {
 	}
 	flags, kind := head[len(magic)], head[len(magic)+1]
 	c.Kind, c.Anew = Kind(kind), flags == flagAnew
-	if flags != 0 && flags != flagAnew || !strings.ContainsRune("PSEDR", rune(kind)) {
+	if flags != 0 && (flags != flagAnew || r.dialect != MariaDB) || !strings.ContainsRune(kinds[r.dialect], rune(kind)) {
 		return c, fmt.Errorf("%w: the chunk at byte %d is of kind %q with the flags %d, which are not known here", ErrStream, begins, kind, flags)
 	}
 	if c.Path, err = r.readPath(binary.LittleEndian.Uint32(head[len(magic)+2:])); err != nil {
@@ -133,18 +154,33 @@ func (r *Reader) next() (c Chunk, err error) {
 	case Payload:
 		return c, r.payload(&c)
 	case Seek:
+		if r.dialect == Percona {
+			c.Kind = Payload
+			return c, r.sparse(&c)
+		}
 		c.Offset, err = r.number()
 	case Rename:
-		var length [4]byte
-		if err = r.full(length[:]); err == nil {
-			c.To, err = r.readPath(binary.LittleEndian.Uint32(length[:]))
+		var length uint32
+		if length, err = r.word(); err == nil {
+			c.To, err = r.readPath(length)
 		}
 	}
 	return c, err
 }
 
 // payload reads what comes before it.
-func (r *Reader) payload(c *Chunk) (err error) {
+func (r *Reader) payload(c *Chunk) error {
+	if err := r.extent(c); err != nil {
+		return err
+	}
+	if r.left == 0 {
+		return r.check()
+	}
+	return nil
+}
+
+// extent reads where a payload goes, how long it is, and its checksum.
+func (r *Reader) extent(c *Chunk) (err error) {
 	if c.Length, err = r.number(); err != nil {
 		return err
 	}
@@ -154,12 +190,41 @@ func (r *Reader) payload(c *Chunk) (err error) {
 	if c.Offset > math.MaxInt64-c.Length {
 		return fmt.Errorf("%w: %d bytes at %d of %q", ErrStream, c.Length, c.Offset, c.Path)
 	}
-	var sum [4]byte
-	if err := r.full(sum[:]); err != nil {
+	if r.want, err = r.word(); err != nil {
 		return err
 	}
-	r.want, r.left = binary.LittleEndian.Uint32(sum[:]), c.Length
+	r.left = c.Length
 	r.sum.Reset()
+	return nil
+}
+
+// sparse reads what comes before a payload with gaps. The length of the chunk is that with them.
+func (r *Reader) sparse(c *Chunk) error {
+	n, err := r.word()
+	if err != nil {
+		return err
+	}
+	if n > mostPieces {
+		return fmt.Errorf("%w: a payload of %d pieces before byte %d", ErrStream, n, r.at)
+	}
+	if err := r.extent(c); err != nil {
+		return err
+	}
+	var whole, data int64
+	for range n {
+		var b [8]byte
+		if err := r.full(b[:]); err != nil {
+			return err
+		}
+		r.sum.Write(b[:]) // it never fails
+		p := piece{gap: int64(binary.LittleEndian.Uint32(b[:])), length: int64(binary.LittleEndian.Uint32(b[4:]))}
+		r.pieces = append(r.pieces, p)
+		whole, data = whole+p.gap+p.length, data+p.length
+	}
+	if data != c.Length || c.Offset > math.MaxInt64-whole {
+		return fmt.Errorf("%w: %d bytes at %d of %q, in pieces of %d and %d with their gaps", ErrStream, c.Length, c.Offset, c.Path, data, whole)
+	}
+	c.Length = whole
 	if r.left == 0 {
 		return r.check()
 	}
@@ -172,13 +237,29 @@ func (r *Reader) Read(p []byte) (int, error) {
 	if r.err != nil {
 		return 0, r.err
 	}
-	if r.left == 0 {
+	for len(r.pieces) > 0 && r.pieces[0] == (piece{}) {
+		r.pieces = r.pieces[1:]
+	}
+	most := r.left
+	if len(r.pieces) > 0 {
+		if first := &r.pieces[0]; first.gap > 0 {
+			n := min(int64(len(p)), first.gap)
+			clear(p[:n])
+			first.gap -= n
+			return int(n), nil
+		}
+		most = r.pieces[0].length
+	}
+	if most == 0 {
 		return 0, io.EOF
 	}
-	if int64(len(p)) > r.left {
-		p = p[:r.left]
+	if int64(len(p)) > most {
+		p = p[:most]
 	}
 	n, err := r.r.Read(p)
+	if len(r.pieces) > 0 {
+		r.pieces[0].length -= int64(n)
+	}
 	r.at, r.left = r.at+int64(n), r.left-int64(n)
 	r.sum.Write(p[:n]) // it never fails
 	if r.left == 0 {
@@ -209,6 +290,13 @@ func (r *Reader) number() (int64, error) {
 		return 0, fmt.Errorf("%w: the number %d before byte %d", ErrStream, n, r.at)
 	}
 	return int64(n), nil
+}
+
+// word reads four bytes.
+func (r *Reader) word() (uint32, error) {
+	var b [4]byte
+	err := r.full(b[:])
+	return binary.LittleEndian.Uint32(b[:]), err
 }
 
 func (r *Reader) readPath(length uint32) (string, error) {

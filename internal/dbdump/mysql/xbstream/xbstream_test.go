@@ -60,9 +60,11 @@ var example = []any{
 	Chunk{Kind: End, Path: "d/u.MYD", Anew: true},
 }
 
-// readAll reads chunks and their payloads, as write has them.
-func readAll(r io.Reader) (chunks []any, err error) {
-	x := NewReader(r)
+// readAll reads chunks of MariaDB's and their payloads, as write has them.
+func readAll(r io.Reader) (chunks []any, err error) { return readDialect(r, MariaDB) }
+
+func readDialect(r io.Reader, d Dialect) (chunks []any, err error) {
+	x := NewReader(r, d)
 	for {
 		c, err := x.Next()
 		if errors.Is(err, io.EOF) {
@@ -96,7 +98,7 @@ func TestReader(t *testing.T) {
 		require.Equal(t, example, chunks)
 	}
 	// What nobody reads is checked all the same.
-	x := NewReader(bytes.NewReader(whole))
+	x := NewReader(bytes.NewReader(whole), MariaDB)
 	for range 2 {
 		_, err := x.Next()
 		require.NoError(t, err)
@@ -142,7 +144,7 @@ func TestReaderHarmed(t *testing.T) {
 		_, err := readAll(bytes.NewReader(harmed))
 		require.ErrorIs(t, err, ErrStream, name)
 		require.ErrorContains(t, err, c.want, name)
-		x := NewReader(bytes.NewReader(harmed))
+		x := NewReader(bytes.NewReader(harmed), MariaDB)
 		for err = nil; err == nil; {
 			_, err = x.Next() // nobody reads the payload
 		}
@@ -153,12 +155,85 @@ func TestReaderHarmed(t *testing.T) {
 	require.ErrorIs(t, err, ErrStream)
 }
 
+// sparse is a payload with gaps, as xtrabackup writes it.
+func sparse(path string, offset int, data string, pieces ...piece) []byte {
+	var list []byte
+	for _, p := range pieces {
+		list = binary.LittleEndian.AppendUint32(list, uint32(p.gap))
+		list = binary.LittleEndian.AppendUint32(list, uint32(p.length))
+	}
+	b := append([]byte(magic), 0, byte(Seek))
+	b = append(binary.LittleEndian.AppendUint32(b, uint32(len(path))), path...)
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(pieces)))
+	b = binary.LittleEndian.AppendUint64(b, uint64(len(data)))
+	b = binary.LittleEndian.AppendUint64(b, uint64(offset))
+	b = binary.LittleEndian.AppendUint32(b, crc32.ChecksumIEEE(append(bytes.Clone(list), data...)))
+	return append(append(b, list...), data...)
+}
+
+// Gaps come as zeros, one at the end included.
+func TestReaderSparse(t *testing.T) {
+	whole := bytes.Join([][]byte{
+		sparse("d/t.ibd", 0, "firstsecond", piece{0, 5}, piece{3, 6}, piece{2, 0}),
+		sparse("d/t.ibd", 16, "", piece{4, 0}),
+		write(Chunk{Kind: Payload, Path: "d/t.ibd", Offset: 20}, "plain", Chunk{Kind: End, Path: "d/t.ibd"}),
+	}, nil)
+	want := []any{
+		Chunk{Kind: Payload, Path: "d/t.ibd"},
+		"first\x00\x00\x00second\x00\x00",
+		Chunk{Kind: Payload, Path: "d/t.ibd", Offset: 16},
+		"\x00\x00\x00\x00",
+		Chunk{Kind: Payload, Path: "d/t.ibd", Offset: 20},
+		"plain",
+		Chunk{Kind: End, Path: "d/t.ibd"},
+	}
+	for _, r := range []io.Reader{bytes.NewReader(whole), iotest.OneByteReader(bytes.NewReader(whole)), iotest.DataErrReader(bytes.NewReader(whole))} {
+		chunks, err := readDialect(r, Percona)
+		require.NoError(t, err)
+		require.Equal(t, want, chunks)
+	}
+	// What nobody reads is passed over, the gap at its end included.
+	x := NewReader(bytes.NewReader(whole), Percona)
+	for _, offset := range []int64{0, 16, 20} {
+		c, err := x.Next()
+		require.NoError(t, err)
+		require.Equal(t, offset, c.Offset)
+	}
+	first := len(sparse("d/t.ibd", 0, "firstsecond", piece{0, 5}, piece{3, 6}, piece{2, 0}))
+	for n := 1; n < first; n++ {
+		_, err := readDialect(bytes.NewReader(whole[:n]), Percona)
+		require.ErrorIs(t, err, io.ErrUnexpectedEOF, n)
+	}
+	for name, stream := range map[string][]byte{
+		"pieces are less": sparse("a", 0, "abc", piece{1, 2}), "pieces are more": sparse("a", 0, "abc", piece{1, 4}),
+		"no pieces": sparse("a", 0, "abc"), "MariaDB's kinds": write(Chunk{Kind: Remove, Path: "a"}), "MariaDB's flag": write(Chunk{Kind: End, Path: "a", Anew: true}),
+		"too far": sparse("a", 1<<63-3, "ab", piece{2, 2}),
+	} {
+		_, err := readDialect(bytes.NewReader(stream), Percona)
+		require.ErrorIs(t, err, ErrStream, name)
+	}
+	for _, at := range []int{first - 1, first - len("firstsecond") - 1} { // the payload, and a gap
+		harmed := bytes.Clone(whole[:first])
+		harmed[at] ^= 1
+		_, err := readDialect(bytes.NewReader(harmed), Percona)
+		require.ErrorIs(t, err, ErrStream)
+	}
+}
+
 // What is read is what was written, or an error.
 func FuzzReader(f *testing.F) {
 	f.Add(write(example...))
 	f.Add(write(example...)[:99])
 	f.Add([]byte(magic))
+	f.Add(sparse("d/t.ibd", 0, "firstsecond", piece{0, 5}, piece{3, 6}, piece{2, 0}))
 	f.Fuzz(func(t *testing.T, stream []byte) {
+		if !bytes.Contains(stream, []byte("XBSTCK01\x00S")) { // gaps may be large
+			_, err := readDialect(bytes.NewReader(stream), Percona)
+			require.True(t, err == nil || errors.Is(err, ErrStream), err)
+		} else {
+			c, err := NewReader(bytes.NewReader(stream), Percona).Next()
+			require.True(t, err == nil && c.Length >= 0 && c.Offset+c.Length >= 0 || errors.Is(err, ErrStream), err)
+		}
 		chunks, err := readAll(bytes.NewReader(stream))
 		if err != nil {
 			return

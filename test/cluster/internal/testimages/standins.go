@@ -21,7 +21,7 @@ func (b Builder) StandIns(ctx context.Context) (Archive, error) {
 	if err != nil {
 		return Archive{}, err
 	}
-	return b.cached(name, "1 "+binary, func(work, dest string) error {
+	return b.cached(name, "2 "+binary, func(work, dest string) error {
 		base, err := b.root(ctx, work, postgres())
 		if err != nil {
 			return err
@@ -35,6 +35,7 @@ func (b Builder) StandIns(ctx context.Context) (Archive, error) {
 		for _, program := range []string{"server", "isql", "is", "aexport", "iloader", "aku"} {
 			content["opt/altibase/bin/"+program] = image.File{Mode: fs.ModeSymlink, Link: "/usr/local/bin/standins"}
 		}
+		content["usr/local/bin/xtrabackup"] = image.File{Mode: fs.ModeSymlink, Link: "/usr/local/bin/standins"}
 		own, err := image.FilesLayer(filepath.Join(work, "own.tar"), false, content)
 		if err != nil {
 			return err
