@@ -216,6 +216,7 @@ const (
 	stateDeadlock         = "40P01"
 	stateUndefinedTable   = "42P01"
 	stateUndefinedSchema  = "3F000"
+	stateSchemaExists     = "42P06"
 	stateUndefinedObject  = "42704"
 	stateUndefinedRoutine = "42883"
 )
