@@ -126,7 +126,7 @@ func TestLostRow(t *testing.T) {
 // between is the address of somebody between client and server who may change each of the server's messages.
 func between(t *testing.T, server string, change func(message []byte) []byte) (address string) {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	var all sync.WaitGroup
 	t.Cleanup(func() {
@@ -139,7 +139,7 @@ func between(t *testing.T, server string, change func(message []byte) []byte) (a
 			if err != nil {
 				return
 			}
-			all.Go(func() { relay(client, server, change) })
+			all.Go(func() { relay(t.Context(), client, server, change) })
 		}
 	})
 	return listener.Addr().String()
@@ -147,9 +147,9 @@ func between(t *testing.T, server string, change func(message []byte) []byte) (a
 
 // relay hands on what both sides say, until one of them hangs up. All messages of the server begin with a letter and
 // their length, but for the first one, when it answers the question whether it can encrypt with an N alone.
-func relay(client net.Conn, address string, change func([]byte) []byte) {
+func relay(ctx context.Context, client net.Conn, address string, change func([]byte) []byte) {
 	defer client.Close() //nolint:errcheck // a test's
-	server, err := net.Dial("tcp", address)
+	server, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 	if err != nil {
 		return
 	}

@@ -71,6 +71,9 @@ func (d *dump) holdThese(ctx context.Context, db *databaseDump, before []*relati
 	if !sameRelations(before, db.relations) {
 		return false, nil
 	}
+	if err := d.settle(ctx, db, all); err != nil {
+		return false, err
+	}
 	return true, d.describe(ctx, db)
 }
 

@@ -17,7 +17,7 @@ func (l *loader) checkPart(db *loadDatabase, target []*relation) error {
 	byName := map[[2]string]*relation{}
 	for _, r := range target {
 		byName[r.key()] = r
-		if !r.extension && db.creates(r.key()) {
+		if r.extension == "" && db.creates(r.key()) {
 			db.drops = append(db.drops, r)
 		}
 	}

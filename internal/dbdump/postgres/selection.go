@@ -14,8 +14,12 @@ type selection struct {
 	above map[[2]string][][2]string
 	// owners are the tables that sequences belong to.
 	owners map[[2]string][2]string
-	// schemas hold selected partitions of tables in other schemas.
+	// schemas hold what is selected though they are not: partitions of tables in
+	// other schemas, and what comes along.
 	schemas map[string]bool
+	// along comes with what needs it, and without is left out with what it needs,
+	// whatever the filter says: see settle.
+	along, without map[thing]bool
 	// indexes are the tables of indexes and statistics.
 	indexes map[[2]string][2]string
 }
@@ -24,6 +28,7 @@ func newSelection(f Filter, database string) *selection {
 	return &selection{
 		filter: f, database: database, above: map[[2]string][][2]string{}, owners: map[[2]string][2]string{},
 		schemas: map[string]bool{}, indexes: map[[2]string][2]string{},
+		along: map[thing]bool{}, without: map[thing]bool{},
 	}
 }
 
@@ -55,6 +60,9 @@ func (s *selection) whole() bool { return s.filter.WholeDatabase(s.database) }
 // relation tells whether a relation is selected. A partition is a part of the
 // tables above it, and the sequence of a column a part of its table.
 func (s *selection) relation(at [2]string) bool {
+	if s.without[thing{aRelation, at[0], at[1]}] {
+		return false
+	}
 	if table, ok := s.owners[at]; ok {
 		return s.relation(table)
 	}
@@ -76,9 +84,12 @@ func (s *selection) wants(code []byte, st statement) bool {
 	if s.whole() {
 		return true
 	}
+	about := thing{classOf(st.kind), st.schema, st.name}
 	switch {
-	case st.kind == stmtSession:
+	case st.kind == stmtSession, s.along[about]:
 		return true
+	case s.without[about]:
+		return false
 	case st.kind == stmtSchema:
 		if st.verb == "create" {
 			return s.schema(st.name)
