@@ -213,6 +213,7 @@ const (
 	stateNoDatabase       = "3D000"
 	stateNoPrivilege      = "42501"
 	stateLockNotAvailable = "55P03"
+	stateObjectInUse      = "55006"
 	stateDeadlock         = "40P01"
 	stateUndefinedTable   = "42P01"
 	stateUndefinedSchema  = "3F000"

@@ -135,15 +135,7 @@ func (l *loader) prepareDatabase(ctx context.Context, admin *session, db *loadDa
 		return nil
 	}
 	if there {
-		// An empty database is no loss, and goes as well, to get the dump's encoding and locale.
-		force := ""
-		if l.opts.Replace {
-			force = " WITH (FORCE)"
-			if err := admin.exec(ctx, "ALTER DATABASE "+quoteIdentifier(db.target)+" IS_TEMPLATE false"); err != nil {
-				return err
-			}
-		}
-		if err := admin.exec(ctx, "DROP DATABASE "+quoteIdentifier(db.target)+force); err != nil {
+		if err := l.dropDatabase(ctx, admin, db.target); err != nil {
 			return fmt.Errorf("make room: %w", err)
 		}
 	}
@@ -153,4 +145,26 @@ func (l *loader) prepareDatabase(ctx context.Context, admin *session, db *loadDa
 		}
 		return renameDatabase(code, db.name, db.target)
 	})
+}
+
+// dropDatabase drops a database that is replaced, or that is empty: that is no
+// loss, and it goes to get the dump's encoding and locale. Sessions in it, such as
+// that of a monitoring program in postgres, are ended and may come again.
+func (l *loader) dropDatabase(ctx context.Context, admin *session, name string) error {
+	drop := "DROP DATABASE " + quoteIdentifier(name)
+	if l.opts.Replace {
+		if err := admin.exec(ctx, "ALTER DATABASE "+quoteIdentifier(name)+" IS_TEMPLATE false"); err != nil {
+			return err
+		}
+		return admin.exec(ctx, drop+" WITH (FORCE)")
+	}
+	err := admin.exec(ctx, drop)
+	if sqlState(err) != stateObjectInUse {
+		return err
+	}
+	if err := admin.exec(ctx, drop+" WITH (FORCE)"); err != nil {
+		return fmt.Errorf("sessions are in the empty database %s and cannot be ended by this account, end them first: %w", name, err)
+	}
+	l.warn("the empty database %s is made anew, and the sessions that were in it have been ended", name)
+	return nil
 }

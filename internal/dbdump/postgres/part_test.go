@@ -215,3 +215,25 @@ func TestReplaceLeavesAll(t *testing.T) {
 	}
 	same(t, w.before, describe(t, w.Postgres, false))
 }
+
+// TestIdleSession: a session that sits in an empty database, as a monitoring program does in postgres, is not in the way.
+func TestIdleSession(t *testing.T) {
+	source, target := servers.Postgres15(t), servers.Postgres15(t)
+	source.Exec(t, "postgres", "CREATE TABLE public.t (a int)", "INSERT INTO public.t VALUES (1)", "CREATE DATABASE app")
+	memory, report := dumpOf(t, options(source))
+	idle := target.Connect(t, "postgres")
+	loaded, err := newEngine(t, options(target)).Load(t.Context(), memory.Source(report))
+	require.NoError(t, err)
+	require.Len(t, loaded.Warnings, 1)
+	require.Contains(t, loaded.Warnings[0], "the empty database postgres is made anew")
+	require.Equal(t, "1", target.Value(t, "postgres", "SELECT a FROM public.t"))
+	_, err = idle.Exec(t.Context(), "SELECT 1").ReadAll()
+	require.Error(t, err)
+	idle = target.Connect(t, "postgres")
+	_, err = newEngine(t, options(target)).Load(t.Context(), memory.Source(report))
+	require.ErrorIs(t, err, dbdump.ErrNotEmpty)
+	require.ErrorContains(t, err, "--replace, in a Job KEEPSET_REPLACE=true")
+	_, err = idle.Exec(t.Context(), "SELECT 1").ReadAll()
+	require.NoError(t, err, "where there is something nobody is disturbed")
+	require.NoError(t, idle.Close(t.Context()))
+}
