@@ -53,14 +53,14 @@ type needing struct {
 // needsQuery asks the server what needs what before rows are loaded: the parts of
 // a table or view, which are its defaults, its checks and its query, count as the
 // table, the type of its rows as well, and what an extension has made as the
-// extension. What comes after the rows may fail when only a part is loaded.
+// extension. A multirange is made with its range. What comes after the rows may fail when only a part is loaded.
 const needsQuery = `SELECT l.class = 'pg_catalog.pg_class'::regclass, l.obj, h.type, h.schema, h.identity, l.refclass = 'pg_catalog.pg_class'::regclass, l.ref, n.type, n.schema, n.identity
 FROM (SELECT DISTINCT
   CASE WHEN a.oid IS NOT NULL OR k.conrelid > 0 OR w.oid IS NOT NULL THEN 'pg_catalog.pg_class'::regclass
    WHEN k.contypid > 0 OR c.relkind = 'c' THEN 'pg_catalog.pg_type'::regclass ELSE d.classid END,
   COALESCE(a.adrelid, NULLIF(k.conrelid, 0), NULLIF(k.contypid, 0), w.ev_class, CASE WHEN c.relkind = 'c' THEN c.reltype END, d.objid),
   CASE WHEN x.refobjid IS NOT NULL THEN 'pg_catalog.pg_extension'::regclass WHEN o.oid IS NOT NULL THEN 'pg_catalog.pg_class'::regclass ELSE d.refclassid END,
-  COALESCE(x.refobjid, o.oid, d.refobjid)
+  COALESCE(x.refobjid, o.oid, g.rngtypid, d.refobjid)
  FROM pg_catalog.pg_depend d
  LEFT JOIN pg_catalog.pg_attrdef a ON d.classid = 'pg_catalog.pg_attrdef'::regclass AND a.oid = d.objid
  LEFT JOIN pg_catalog.pg_constraint k ON d.classid = 'pg_catalog.pg_constraint'::regclass AND k.oid = d.objid AND k.contype = 'c'
@@ -69,6 +69,7 @@ FROM (SELECT DISTINCT
  LEFT JOIN pg_catalog.pg_type t ON d.refclassid = 'pg_catalog.pg_type'::regclass AND t.oid = d.refobjid
  LEFT JOIN pg_catalog.pg_type e ON t.typcategory = 'A' AND e.oid = t.typelem
  LEFT JOIN pg_catalog.pg_class o ON o.oid = COALESCE(e.typrelid, t.typrelid) AND o.relkind <> 'c'
+ LEFT JOIN pg_catalog.pg_range g ON g.rngmultitypid = t.oid
  LEFT JOIN pg_catalog.pg_depend x ON x.classid = d.refclassid AND x.objid = d.refobjid AND x.deptype = 'e'
  WHERE d.deptype IN ('n', 'a') AND d.refobjid >= 16384
   AND (COALESCE(a.oid, k.oid, w.oid, c.oid) IS NOT NULL OR d.classid IN ('pg_catalog.pg_proc'::regclass, 'pg_catalog.pg_type'::regclass,
@@ -204,7 +205,7 @@ func (s *selection) mayGo(n needing) bool {
 		return !s.along[n.thing]
 	case aRelation:
 		named := slices.Contains(s.filter.Include, strings.Join([]string{s.database, n.schema, n.name}, "."))
-		return (n.relation.kind == "v" || n.relation.kind == "m") && !named
+		return strings.Contains("vmf", n.relation.kind) && !named
 	}
 	return false
 }

@@ -25,6 +25,8 @@ var entangled = []string{
 	"CREATE TABLE public.alone (a int)", "INSERT INTO public.alone VALUES (7)", "CREATE VIEW public.of_alone AS SELECT a FROM public.alone",
 	"CREATE FUNCTION kinds.double(x int) RETURNS int LANGUAGE sql IMMUTABLE BEGIN ATOMIC SELECT x * 2; END",
 	"CREATE TABLE public.needy (id int DEFAULT kinds.double(2), f kinds.feeling, m kinds.mood[], c citext, CHECK (kinds.double(id) > 0))", "INSERT INTO public.needy VALUES (DEFAULT, 'ok', '{sad,ok}', 'A')",
+	"CREATE TYPE kinds.span AS RANGE (SUBTYPE = time, MULTIRANGE_TYPE_NAME = kinds.spans)", "CREATE TABLE public.spanned (s kinds.spans)", "INSERT INTO public.spanned VALUES ('{[1:00,2:00]}')",
+	"CREATE FOREIGN DATA WRAPPER fdw", "CREATE SERVER elsewhere FOREIGN DATA WRAPPER fdw", "CREATE FOREIGN TABLE public.far (a int) SERVER elsewhere",
 	"CREATE TABLE public.child (b int) INHERITS (public.base)", "CREATE SEQUENCE public.numbers", "CREATE TABLE public.numbered (id int DEFAULT nextval('public.numbers'))",
 	"CREATE TABLE public.rows (b public.base)", "CREATE TABLE public.counted (n bigint DEFAULT public.of_base())",
 	"CREATE TABLE public.refers (id int REFERENCES public.base)", "INSERT INTO public.refers VALUES (1)",
@@ -70,6 +72,13 @@ func TestFilteredDump(t *testing.T) {
 				},
 				{
 					"one table", "logs.public.needy", "", "SELECT n::text, c = 'a' FROM public.needy n", "(4,ok,\"{sad,ok}\",A)|t", nil,
+				},
+				{
+					"a multirange", "logs.public.spanned", "", "SELECT s FROM public.spanned", "{[01:00:00,02:00:00]}", nil,
+				},
+				{
+					"one schema", "logs.public", "", "SELECT (SELECT count(*) FROM public.log), (SELECT f FROM public.needy), (SELECT count(*) FROM public.base), public.of_base(), (SELECT n FROM public.vv)", "15|ok|1|1|2",
+					[]string{"foreign table logs.public.far needs server logs.elsewhere, which the filter leaves out"},
 				},
 				{
 					"one partition", "logs.public.log_1", "", "SELECT count(*) FROM public.log_1", "9", []string{"that table logs.public.log_1 is a partition of logs.public.log"},
