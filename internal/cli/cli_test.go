@@ -41,7 +41,7 @@ func TestExitCodes(t *testing.T) {
 		3:  {job.ErrIncomplete, fmt.Errorf("%w: %w", job.ErrIncomplete, storage.ErrNoContainer)},
 		4:  {job.ErrSuspect},
 		5:  {job.ErrBusy, statefulset.ErrBusy},
-		64: {Usage("x"), job.ErrConfig, job.ErrNeedsConsent, storage.ErrNoContainer, repository.ErrNotRepository, repository.ErrNoEligible, repository.ErrWrongKey, statefulset.ErrNotFound, statefulset.ErrAmbiguous, statefulset.ErrClaimInUse, statefulset.ErrExclusive, dbdump.ErrNotEmpty, dbdump.ErrForeign, dbdump.ErrCoordinates},
+		64: {Usage("x"), job.ErrConfig, job.ErrNeedsConsent, storage.ErrNoContainer, repository.ErrNotRepository, repository.ErrNoEligible, repository.ErrWrongKey, statefulset.ErrNotFound, statefulset.ErrAmbiguous, statefulset.ErrClaimInUse, statefulset.ErrExclusive, dbdump.ErrNotEmpty, dbdump.ErrForeign, dbdump.ErrSelection, dbdump.ErrCoordinates},
 	} {
 		for _, err := range errs {
 			assert.Equal(t, want, ExitCode(err), "%v", err)

@@ -95,7 +95,7 @@ func isUsage(err error) bool {
 	return errors.As(err, &usage) || isAny(err,
 		job.ErrConfig, job.ErrNeedsConsent,
 		storage.ErrNoContainer,
-		dbdump.ErrNotEmpty, dbdump.ErrForeign, dbdump.ErrCoordinates, filetree.ErrNotEmpty, filetree.ErrRights,
+		dbdump.ErrNotEmpty, dbdump.ErrForeign, dbdump.ErrSelection, dbdump.ErrCoordinates, filetree.ErrNotEmpty, filetree.ErrRights,
 		repository.ErrNotRepository, repository.ErrNewerFormat, repository.ErrWrongKey, repository.ErrNoIdentity, repository.ErrNoKey, repository.ErrNoTrusted, repository.ErrExists,
 		repository.ErrOrigin, repository.ErrReadOnly, repository.ErrNoBackup, repository.ErrNoEligible,
 		repository.ErrRecipient, repository.ErrNewest, repository.ErrPinned, repository.ErrCondemned, retention.ErrPolicy,

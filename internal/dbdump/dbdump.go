@@ -36,6 +36,8 @@ var (
 	ErrDrift = errors.New("server changed during the dump")
 	// ErrNotEmpty: the target already holds data and replacing was not asked for.
 	ErrNotEmpty = errors.New("target is not empty")
+	// ErrSelection: what is selected cannot be without something that is not.
+	ErrSelection = errors.New("the selection lacks something that belongs to it")
 	// ErrMismatch: what was loaded is not what was dumped.
 	ErrMismatch = errors.New("loaded data differs from the backup")
 	// ErrCoordinates: replication cannot continue from the recorded point.

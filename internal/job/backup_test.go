@@ -67,6 +67,17 @@ func TestUnreachableEverywhereIsFailure(t *testing.T) {
 	assert.Equal(t, repository.StatusIncomplete, w.list()[0].Status, "the plan is there, and says what is missing")
 }
 
+// What no member can do, however often it is tried, is refused: a Job is not to repeat it.
+func TestRefusedSelectionIsConfiguration(t *testing.T) {
+	w := newWorld(t, 10)
+	w.servers["db0:3306"].fail = fmt.Errorf("%w: a table needs another one", dbdump.ErrSelection)
+	report, err := w.backup().Run(t.Context())
+	require.ErrorIs(t, err, job.ErrConfig)
+	require.NotErrorIs(t, err, job.ErrFailed)
+	require.ErrorContains(t, err, "a table needs another one")
+	assert.Equal(t, job.StatusFailed, report.Status)
+}
+
 func TestMissingPodFailsItsMemberOnly(t *testing.T) {
 	w := newWorld(t, 10, 10)
 	b := w.backup()

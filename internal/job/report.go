@@ -3,9 +3,11 @@ package job
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
+	"keepset/internal/dbdump"
 	"keepset/internal/record"
 )
 
@@ -123,8 +125,19 @@ func (r *BackupReport) outcome() error {
 	case StatusIncomplete:
 		return fmt.Errorf("backup %s of %s: %w: %s", r.Backup, r.Set, ErrIncomplete, r.problems())
 	default:
+		if r.refused() {
+			return fmt.Errorf("backup %s of %s: %w: %s", r.Backup, r.Set, ErrConfig, r.problems())
+		}
 		return fmt.Errorf("backup %s of %s: %w: %s", r.Backup, r.Set, ErrFailed, r.problems())
 	}
+}
+
+// refused tells that no member can be captured as it was asked for, whoever
+// tries again.
+func (r *BackupReport) refused() bool {
+	return !slices.ContainsFunc(r.Members, func(m MemberResult) bool {
+		return !errors.Is(m.err, dbdump.ErrSelection) && !errors.Is(m.err, ErrConfig)
+	})
 }
 
 func (r *BackupReport) firstError(match func(error) bool) error {

@@ -89,6 +89,7 @@ var fuzzed = map[string]string{
 	"dbdump/postgres: tokensOf": "FuzzStatement", "dbdump/postgres: renameDatabase": "FuzzRename", "dbdump/postgres: escapeElement": "FuzzNames",
 	"dbdump/postgres: covers": "FuzzFilter", "dbdump/postgres: majorOf": "FuzzProgramVersion", "dbdump/postgres: readManifest": "FuzzManifest",
 	"dbdump/postgres: parseLSN": "FuzzLSN", "dbdump/postgres: segmentOf": "FuzzLSN",
+	"dbdump/postgres: attached": "FuzzStatement", "dbdump/postgres: unquoteNames": "FuzzNames",
 }
 
 // looksLike is what a parser is mostly called.

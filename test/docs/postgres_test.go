@@ -70,3 +70,38 @@ func TestPostgresAccount(t *testing.T) {
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 }
+
+// TestPostgresPart: that account backs up a part, which is restored; what cannot be is refused with the code that says so.
+func TestPostgresPart(t *testing.T) {
+	bin, err := programs.Build()
+	require.NoError(t, err)
+	dir := t.TempDir()
+	s, target := servers.Postgres18(t), servers.Postgres18(t)
+	s.Exec(t, "postgres", read(t, "docs/postgres.md").In("sql", "Accounts"), "CREATE DATABASE logs")
+	s.Exec(t, "logs", "CREATE TABLE public.log (k int) PARTITION BY LIST (k)", "CREATE TABLE public.log_1 PARTITION OF public.log FOR VALUES IN (1)",
+		"CREATE TABLE public.log_2 PARTITION OF public.log FOR VALUES IN (2)", "INSERT INTO public.log VALUES (1), (2)",
+		"CREATE TABLE public.base (a int)", "CREATE TABLE public.heir () INHERITS (public.base)")
+	run := func(want int, script string) string {
+		cmd := exec.CommandContext(t.Context(), "bash", "-c", "set -eu\n"+script)
+		cmd.Env = []string{
+			"PATH=" + bin + ":" + s.Programs + ":/usr/bin:/bin", "HOME=" + dir, "KEEPSET_REPOSITORY=file://" + dir + "/r",
+			"KEEPSET_SOURCE_PASSWORD=change-me", "KEEPSET_TARGET_PASSWORD=" + s.Password, "SOURCE=postgres://keepset_backup@" + s.Addr,
+		}
+		out, err := cmd.CombinedOutput()
+		var exit *exec.ExitError
+		if want != 0 && errors.As(err, &exit) {
+			err = nil
+		}
+		require.NoError(t, err, "%s", out)
+		require.Equal(t, want, cmd.ProcessState.ExitCode(), "%s", out)
+		return string(out)
+	}
+	run(0, "backup init\nbackup run --set s --source $SOURCE --database logs --exclude logs.public.log_2")
+	run(0, "restore load --set s --ordinal 0 --database logs --target postgres://postgres@"+target.Addr)
+	require.Equal(t, "1", target.Value(t, "logs", "SELECT count(*) FROM public.log"))
+	out := run(64, "restore load --set s --ordinal 0 --table logs.public.log --replace --target postgres://postgres@"+s.Addr)
+	require.Contains(t, out, "logs.public.log_2, which is a partition of it")
+	require.Equal(t, "2", s.Value(t, "logs", "SELECT count(*) FROM public.log"))
+	out = run(64, "backup run --set s --source $SOURCE --database logs.public.heir")
+	require.Contains(t, out, "table logs.public.heir needs table logs.public.base, which the filter leaves out")
+}

@@ -92,6 +92,10 @@ func (db *databaseDump) relation(r *relation) record.Object {
 	case r.root[1] != "":
 		o.Attributes[AttrRoot] = quoteQualified(r.root[0], r.root[1])
 	}
+	if r.partition {
+		set(AttrPartitionOf, quoteNames(r.above()))
+		set(AttrBound, r.bound)
+	}
 	if r.stores() && r.noRows == "" {
 		slices.Sort(r.data)
 		o.Data, o.Rows = r.data, r.rows

@@ -16,12 +16,16 @@ type relation struct {
 	kind      string
 	unlogged  bool
 	heap      bool
-	size      int64 // of its main file, bytes
-	extension bool  // belongs to an extension, which makes it
+	size      int64  // of its main file, bytes
+	extension string // that it belongs to, and that makes it
 	condition string
 	ownedBy   [2]string
 	root      [2]string // topmost parent where rows are given to it
 	columns   []column
+	// parents are the tables that it inherits from, or is a partition of.
+	parents   []*relation
+	partition bool
+	bound     string // of a partition, as ATTACH PARTITION takes it
 
 	noRows string // why its rows are not in the dump
 	parts  int
@@ -45,7 +49,7 @@ const userSchemas = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
 // relationQuery lists the relations of a database. It is asked before they are
 // locked, and waits for nobody who has locked one. What an extension has made is
 // listed only where the extension says that its rows are the user's.
-const relationQuery = `SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, COALESCE(am.amname, ''), x.oid IS NOT NULL,
+const relationQuery = `SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, COALESCE(am.amname, ''), COALESCE(x.extname, ''),
  COALESCE(x.extcondition[pg_catalog.array_position(x.extconfig, c.oid)], ''), COALESCE(tn.nspname, ''), COALESCE(t.relname, '')
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -60,20 +64,21 @@ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND ` + userSchemas + `
  AND (x.oid IS NULL OR c.oid = ANY (x.extconfig))
 ORDER BY n.nspname COLLATE "C", c.relname COLLATE "C"`
 
-// readRelations lists the relations that the filter selects.
-func readRelations(ctx context.Context, s *session, f Filter) ([]*relation, error) {
+// readRelations lists the relations of a database, with their parents.
+func readRelations(ctx context.Context, s *session) ([]*relation, error) {
 	var list []*relation
 	err := s.each(ctx, relationQuery, func(r row) error {
 		rel := &relation{
 			oid: r.at(0), schema: r.at(1), name: r.at(2), kind: r.at(3), unlogged: r.at(4) == "u", heap: r.at(5) == "heap",
-			extension: r.at(6) == "t", condition: r.at(7), ownedBy: [2]string{r.at(8), r.at(9)},
+			extension: r.at(6), condition: r.at(7), ownedBy: [2]string{r.at(8), r.at(9)},
 		}
-		if f.Table(s.database, rel.schema, rel.name) || rel.ownedBy[1] != "" && f.Table(s.database, rel.ownedBy[0], rel.ownedBy[1]) {
-			list = append(list, rel)
-		}
+		list = append(list, rel)
 		return nil
 	})
-	return list, err
+	if err != nil {
+		return nil, err
+	}
+	return list, readParents(ctx, s, list)
 }
 
 // columnQuery lists the columns that COPY gives. Generated ones are computed
@@ -133,6 +138,9 @@ func readDetails(ctx context.Context, s *session, list []*relation) error {
 	if err != nil {
 		return err
 	}
+	if err := readBounds(ctx, s, byOID); err != nil {
+		return err
+	}
 	return s.each(ctx, rootQuery, func(r row) error {
 		if rel := byOID[r.at(0)]; rel != nil {
 			rel.root = [2]string{r.at(1), r.at(2)}
@@ -155,16 +163,22 @@ var inventoryQueries = []string{
 		fmt.Sprintf(notOfExtension, "pg_catalog.pg_proc", "p") + ` ORDER BY n.nspname COLLATE "C", p.proname COLLATE "C", p.oid`,
 }
 
-// readInventory lists what else the filter selects.
-func readInventory(ctx context.Context, s *session, f Filter) ([]namedObject, error) {
+// nameOfRoutine is a routine's name without its arguments.
+func nameOfRoutine(identity string) string {
+	name, _, _ := strings.Cut(identity, "(")
+	return name
+}
+
+// readInventory lists what is selected besides relations.
+func readInventory(ctx context.Context, s *session, chosen *selection) ([]namedObject, error) {
 	var list []namedObject
 	for _, q := range inventoryQueries {
 		err := s.each(ctx, q, func(r row) error {
 			o := namedObject{kind: r.at(0), schema: r.at(1), name: r.at(2), version: r.at(3)}
 			switch {
-			case o.kind == KindExtension && !f.Loose(s.database):
-			case o.kind == KindSchema && !f.Schema(s.database, o.schema):
-			case o.kind == KindRoutine && !f.WholeSchema(s.database, o.schema):
+			case o.kind == KindExtension && !chosen.has(thing{anExtension, "", o.name}):
+			case o.kind == KindSchema && !chosen.schema(o.schema):
+			case o.kind == KindRoutine && !chosen.has(thing{aRoutine, o.schema, nameOfRoutine(o.name)}):
 			default:
 				list = append(list, o)
 			}

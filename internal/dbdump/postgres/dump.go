@@ -33,6 +33,7 @@ type databaseDump struct {
 	holding   sync.Mutex // of the holder, while workers are at work
 	snapshot  string
 	point     string
+	chosen    *selection
 	relations []*relation
 	inventory []namedObject
 	roles     []string

@@ -36,16 +36,10 @@ func (d *dump) writeContent(ctx context.Context, db *databaseDump) error {
 // writeDefinitions runs pg_dump once for what comes before the rows and once
 // for what comes after them.
 func (d *dump) writeDefinitions(ctx context.Context, db *databaseDump) (err error) {
-	chosen := newSelection(d.opts.Filter, db.name)
-	for _, r := range db.relations {
-		if r.ownedBy[1] != "" {
-			chosen.owners[[2]string{r.schema, r.name}] = r.ownedBy
-		}
-	}
 	opts := dbdump.StreamOptions{Secret: db.secret}
 	own := d.out.create(ctx, databaseStream(db.name, "database.sql"), dbdump.StreamOptions{})
 	pre := d.out.create(ctx, databaseStream(db.name, "pre-data.sql"), opts)
-	err = d.runScript(ctx, d.dumpProgram(db, "pre-data"), dumpComplete, &sorter{selection: chosen, database: own, other: pre})
+	err = d.runScript(ctx, d.dumpProgram(db, "pre-data"), dumpComplete, &sorter{selection: db.chosen, database: own, other: pre})
 	if err == nil {
 		err = d.writeLargeObjects(ctx, db, pre)
 	}
@@ -54,7 +48,7 @@ func (d *dump) writeDefinitions(ctx context.Context, db *databaseDump) (err erro
 		return err
 	}
 	post := d.out.create(ctx, databaseStream(db.name, "post-data.sql"), opts)
-	err = d.runScript(ctx, d.dumpProgram(db, "post-data"), dumpComplete, &sorter{selection: chosen, other: post})
+	err = d.runScript(ctx, d.dumpProgram(db, "post-data"), dumpComplete, &sorter{selection: db.chosen, other: post})
 	db.post, err = post.end(err)
 	return err
 }

@@ -23,10 +23,11 @@ func (d *dump) hold(ctx context.Context, db *databaseDump) error {
 		return err
 	}
 	for range holdAttempts {
-		before, err := readRelations(ctx, db.holder, d.opts.Filter)
+		all, err := readRelations(ctx, db.holder)
 		if err != nil {
 			return err
 		}
+		before := chosenOf(d.opts.Filter, db.name, all).relations(all)
 		held, err := d.holdThese(ctx, db, before)
 		if err != nil || held {
 			return err
@@ -61,11 +62,17 @@ func (d *dump) holdThese(ctx context.Context, db *databaseDump, before []*relati
 		return false, err
 	}
 	db.point = point.Format(time.RFC3339Nano)
-	if db.relations, err = readRelations(ctx, s, d.opts.Filter); err != nil {
+	all, err := readRelations(ctx, s)
+	if err != nil {
 		return false, err
 	}
+	db.chosen = chosenOf(d.opts.Filter, db.name, all)
+	db.relations = db.chosen.relations(all)
 	if !sameRelations(before, db.relations) {
 		return false, nil
+	}
+	if err := d.settle(ctx, db, all); err != nil {
+		return false, err
 	}
 	return true, d.describe(ctx, db)
 }
@@ -102,7 +109,7 @@ func (d *dump) describe(ctx context.Context, db *databaseDump) error {
 	if err != nil {
 		return err
 	}
-	if db.inventory, err = readInventory(ctx, s, d.opts.Filter); err != nil {
+	if db.inventory, err = readInventory(ctx, s, db.chosen); err != nil {
 		return err
 	}
 	if db.roles, err = readRolesInUse(ctx, s); err != nil {

@@ -65,6 +65,7 @@ func FuzzStatement(f *testing.F) {
 	for _, s := range []string{
 		`CREATE TABLE public.t (a int);`, `CREATE UNIQUE INDEX i ON ONLY public."t""x" USING btree (a);`, `ALTER TABLE ONLY s.t ADD CONSTRAINT c PRIMARY KEY (a);`,
 		`GRANT SELECT(a) ON TABLE s.t TO x;`, `COMMENT ON COLUMN s.t.a IS 'x';`, `CREATE OPERATOR s.+ (FUNCTION = f);`, `CREATE STATISTICS s.st ON a, b FROM s.t;`, `CREATE`, `"`, `--`,
+		`ALTER TABLE ONLY s.t ATTACH PARTITION s."t""1" FOR VALUES IN ('x');`,
 	} {
 		f.Add(s)
 	}
@@ -79,7 +80,8 @@ func FuzzStatement(f *testing.F) {
 				require.Equal(t, token.text, strings.ToLower(code[token.start:token.end]))
 			}
 		}
-		for _, name := range []string{st.schema, st.name, st.parent, indexName([]byte(code)), constraintName([]byte(code)), roleOf([]byte(code), st)} {
+		partition, _ := attached([]byte(code))
+		for _, name := range []string{st.schema, st.name, st.parent, partition[0], partition[1], indexName([]byte(code)), constraintName([]byte(code)), roleOf([]byte(code), st)} {
 			require.LessOrEqual(t, len(name), 2*len(code)+4)
 		}
 	})
@@ -109,6 +111,8 @@ func FuzzNames(f *testing.F) {
 		list := tokensOf([]byte(quoteQualified(a, b)), 3)
 		require.Len(t, list, 3)
 		require.Equal(t, [2]string{a, b}, [2]string{list[0].text, list[2].text})
+		names := [][2]string{{a, b}, {b, a}}
+		require.Equal(t, names, unquoteNames(quoteNames(names)))
 	})
 }
 

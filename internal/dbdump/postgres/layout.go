@@ -63,11 +63,17 @@ const (
 	AttrVersion   = "version"   // extension
 	AttrCondition = "condition" // table of an extension: which rows are the user's, as a WHERE clause
 	AttrRoot      = "root"      // partition whose rows are given to its topmost parent: that one's name, quoted
-	AttrOwnedBy   = "owned_by"  // sequence: schema.table of the column that owns it, quoted
-	AttrKind      = "kind"      // table: "partitioned" for one without rows of its own
-	AttrPoint     = "point"     // database: the server's clock at its snapshot
-	AttrPartial   = "partial"   // database: "yes" when the dump's filter has left out some of it
-	AttrNoRows    = "no_rows"   // table: why its rows are not in the dump
+	// AttrPartitionOf and AttrBound are those of a partition, whether the tables
+	// above it are in the dump or not: with them a partition that comes back
+	// alone is attached.
+	AttrPartitionOf = "partition_of" // table: the tables above a partition, the nearest first, quoted, with commas
+	AttrBound       = "bound"        // table: what ATTACH PARTITION says behind its name
+
+	AttrOwnedBy = "owned_by" // sequence: schema.table of the column that owns it, quoted
+	AttrKind    = "kind"     // table: "partitioned" for one without rows of its own
+	AttrPoint   = "point"    // database: the server's clock at its snapshot
+	AttrPartial = "partial"  // database: "yes" when the dump's filter has left out some of it
+	AttrNoRows  = "no_rows"  // table: why its rows are not in the dump
 )
 
 // Names of the streams that exist once.
@@ -111,6 +117,24 @@ func quoteIdentifier(name string) string { return `"` + strings.ReplaceAll(name,
 // quoteQualified is schema.name, both quoted.
 func quoteQualified(schema, name string) string {
 	return quoteIdentifier(schema) + "." + quoteIdentifier(name)
+}
+
+// quoteNames is a list of qualified names, which unquoteNames reads.
+func quoteNames(names [][2]string) string {
+	quoted := make([]string, len(names))
+	for i, n := range names {
+		quoted[i] = quoteQualified(n[0], n[1])
+	}
+	return strings.Join(quoted, ", ")
+}
+
+// unquoteNames reads a list of qualified names.
+func unquoteNames(list string) [][2]string {
+	var names [][2]string
+	for tokens := tokensOf([]byte(list), len(list)); len(tokens) >= 3; tokens = tokens[min(4, len(tokens)):] {
+		names = append(names, [2]string{tokens[0].text, tokens[2].text})
+	}
+	return names
 }
 
 // quoteString makes a literal that means these bytes whatever

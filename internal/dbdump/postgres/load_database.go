@@ -23,6 +23,7 @@ func (l *loader) loadDatabase(ctx context.Context, admin *session, db *loadDatab
 		{"sequences", func(ctx context.Context) error { return l.loadSequences(ctx, db) }},
 		{"comparison", func(ctx context.Context) error { return l.compare(ctx, db) }},
 		{"definitions after rows", func(ctx context.Context) error { return l.loadPostData(ctx, db) }},
+		{"partitions", func(ctx context.Context) error { return l.attachPartitions(ctx, db) }},
 	} {
 		start := time.Now() //nolint:forbidigo // a duration for the log
 		if err := step.run(ctx); err != nil {
@@ -56,23 +57,30 @@ func (l *loader) loadPreData(ctx context.Context, db *loadDatabase) error {
 				return err
 			}
 		}
-		return l.eachStatement(ctx, stream, func(code []byte, st statement) error {
-			if !db.whole && !db.chosen.wants(code, st) {
-				return nil
-			}
-			return l.runOfPart(ctx, s, db, l.forTarget(code, st), st, false)
+		return l.replacing(ctx, s, db, func(run runFunc) error {
+			return l.eachStatement(ctx, stream, func(code []byte, st statement) error {
+				if !db.whole && !db.chosen.wants(code, st) {
+					return nil
+				}
+				return l.runOfPart(ctx, run, db, l.forTarget(code, st), st, false)
+			})
 		})
 	})
 }
 
+// runFunc runs a statement of a script, as session.run does.
+type runFunc func(ctx context.Context, code []byte, st statement) error
+
 // runOfPart runs a statement and judges its failure.
-func (l *loader) runOfPart(ctx context.Context, s *session, db *loadDatabase, code []byte, st statement, postData bool) error {
-	err := s.run(ctx, code, st)
-	if err != nil && !db.whole && ofPart(err, st, postData) {
+func (l *loader) runOfPart(ctx context.Context, run runFunc, db *loadDatabase, code []byte, st statement, postData bool) error {
+	err := run(ctx, code, st)
+	switch {
+	case err == nil || db.whole || !ofPart(err, st, postData):
+		return err
+	case sqlState(err) != stateSchemaExists: // which is where the part goes
 		l.warn("database %s: left out of this part: %v", db.target, err)
-		return nil
 	}
-	return err
+	return nil
 }
 
 // loadSequences sets the positions of the selected sequences.
@@ -180,7 +188,7 @@ func (p *postData) take(ctx context.Context, code []byte, st statement) error {
 		return err
 	}
 	if st.kind != stmtSession {
-		return p.l.runOfPart(ctx, p.sessions[0], p.db, code, st, true)
+		return p.l.runOfPart(ctx, p.sessions[0].run, p.db, code, st, true)
 	}
 	for _, s := range p.sessions {
 		if err := s.run(ctx, code, st); err != nil {
@@ -223,7 +231,7 @@ func (p *postData) flush(ctx context.Context) error {
 	for _, s := range p.sessions {
 		group.Go(func() error {
 			for b := range queue {
-				err := p.l.runOfPart(inner, s, p.db, b.code, b.st, true)
+				err := p.l.runOfPart(inner, s.run, p.db, b.code, b.st, true)
 				if sqlState(err) == stateDeadlock {
 					mu.Lock()
 					again = append(again, b)
@@ -252,7 +260,7 @@ func (p *postData) flush(ctx context.Context) error {
 		return err
 	}
 	for _, b := range again {
-		if err := p.l.runOfPart(ctx, p.sessions[0], p.db, b.code, b.st, true); err != nil {
+		if err := p.l.runOfPart(ctx, p.sessions[0].run, p.db, b.code, b.st, true); err != nil {
 			return err
 		}
 	}

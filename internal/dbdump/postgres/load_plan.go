@@ -23,6 +23,11 @@ type loadDatabase struct {
 	whole   bool
 	objects []record.Object // all that are selected, the database first
 	chosen  *selection
+	made    map[[2]string]bool // the relations among the objects
+	// drops are the relations of the target that come again, and attach the
+	// partitions that come back to a table of the target: see checkPart.
+	drops  []*relation
+	attach []record.Object
 }
 
 // planLoad selects from the report what the options ask for.
@@ -31,6 +36,7 @@ func planLoad(report record.Report, o LoadOptions) (*loadPlan, error) {
 		return nil, fmt.Errorf("%w: %s wrote it (%s), and a target postgres:// takes what postgres wrote (%s)", dbdump.ErrForeign, report.Engine, report.Layout, Layout)
 	}
 	p := &loadPlan{}
+	chosen := chosenIn(report, o.Filter)
 	byName := map[string]*loadDatabase{}
 	for _, object := range report.Objects {
 		switch object.Kind {
@@ -40,9 +46,9 @@ func planLoad(report record.Report, o LoadOptions) (*loadPlan, error) {
 			}
 		case KindDatabase:
 			if o.Filter.Database(object.Name) {
-				db := &loadDatabase{name: object.Name, target: o.target(object.Name), self: object, objects: []record.Object{object}}
+				db := &loadDatabase{name: object.Name, target: o.target(object.Name), self: object, objects: []record.Object{object}, made: map[[2]string]bool{}}
 				db.whole = o.Filter.WholeDatabase(object.Name) && object.Attributes[AttrPartial] == ""
-				db.chosen = newSelection(o.Filter, object.Name)
+				db.chosen = chosen[object.Name]
 				byName[object.Name] = db
 				p.databases = append(p.databases, db)
 			}
@@ -57,18 +63,47 @@ func planLoad(report record.Report, o LoadOptions) (*loadPlan, error) {
 	return p, p.check(report, o)
 }
 
+// chosenIn are the selections among the relations of each database of a dump.
+func chosenIn(report record.Report, f Filter) map[string]*selection {
+	chosen := map[string]*selection{}
+	for _, o := range report.Objects {
+		name := o.Attributes[AttrDatabase]
+		if chosen[name] == nil {
+			chosen[name] = newSelection(f, name)
+		}
+		var owner [2]string
+		if list := unquoteNames(o.Attributes[AttrOwnedBy]); len(list) == 1 {
+			owner = list[0]
+		}
+		if isRelation(o) {
+			chosen[name].know(nameOf(o), unquoteNames(o.Attributes[AttrPartitionOf]), owner)
+		}
+	}
+	return chosen
+}
+
 // add takes an object when the filter selects it.
 func (db *loadDatabase) add(o record.Object, f Filter) {
 	selected := f.Object(o)
-	if owner := tokensOf([]byte(o.Attributes[AttrOwnedBy]), 3); o.Kind == KindSequence && len(owner) == 3 {
-		table := [2]string{owner[0].text, owner[2].text}
-		db.chosen.owners[[2]string{o.Attributes[AttrSchema], o.Name}] = table
-		selected = selected || f.Table(db.name, table[0], table[1])
+	if isRelation(o) {
+		selected = db.chosen.relation(nameOf(o))
+		db.made[nameOf(o)] = selected
 	}
 	if selected {
 		db.objects = append(db.objects, o)
 	}
 }
+
+// isRelation tells whether an object is a table, a view or a sequence.
+func isRelation(o record.Object) bool {
+	return slices.Contains([]string{KindTable, KindView, KindSequence, KindForeignTable}, o.Kind)
+}
+
+// nameOf is a relation's name in its database.
+func nameOf(o record.Object) [2]string { return [2]string{o.Attributes[AttrSchema], o.Name} }
+
+// creates tells whether the load makes a relation of that name.
+func (db *loadDatabase) creates(at [2]string) bool { return db.made[at] }
 
 // of are the selected objects of a kind.
 func (db *loadDatabase) of(kind string) []record.Object {

@@ -56,24 +56,35 @@ func (l *loader) loadRows(ctx context.Context, db *loadDatabase) error {
 }
 
 // copyInto is where the rows of a table go, with their columns: the table
-// itself, or, where it may have to be another partition here, the topmost parent.
+// itself, or, where it may have to be another partition here, the topmost one
+// above it that is loaded.
 func (db *loadDatabase) copyInto(o record.Object) string {
 	columns := make([]string, len(o.Columns))
 	for i, c := range o.Columns {
 		columns[i] = c.Name
 	}
 	to := qualifiedName(o)
-	if db.viaRoot(o) {
-		to = o.Attributes[AttrRoot]
+	if root := db.rootOf(o); root != "" {
+		to = root
 	}
 	return to + columnList(columns)
 }
 
-// viaRoot tells whether the rows of a partition are given to its topmost parent,
-// which has to be loaded as well.
-func (db *loadDatabase) viaRoot(o record.Object) bool {
-	root := o.Attributes[AttrRoot]
-	return root != "" && slices.ContainsFunc(db.of(KindTable), func(t record.Object) bool { return qualifiedName(t) == root })
+// rootOf is the table to which the rows of a partition are given, quoted; "" when
+// that is the partition itself.
+func (db *loadDatabase) rootOf(o record.Object) string {
+	above := unquoteNames(o.Attributes[AttrPartitionOf])
+	if root := o.Attributes[AttrRoot]; root == "" {
+		return ""
+	} else if len(above) == 0 { // a dump that does not say what is between them
+		above = unquoteNames(root)
+	}
+	for _, table := range slices.Backward(above) {
+		if db.creates(table) {
+			return quoteQualified(table[0], table[1])
+		}
+	}
+	return ""
 }
 
 // runTasks runs the tasks on as many sessions as there are workers.
@@ -220,7 +231,7 @@ func (l *loader) loadLargeObjects(ctx context.Context, s *session, t loadTask) e
 func (l *loader) compare(ctx context.Context, db *loadDatabase) error {
 	return l.in(ctx, db, func(s *session) error {
 		for _, o := range db.of(KindTable) {
-			if o.Rows < 0 || db.viaRoot(o) {
+			if o.Rows < 0 || db.rootOf(o) != "" {
 				continue
 			}
 			rows, err := s.number(ctx, "SELECT count(*) FROM ONLY "+qualifiedName(o)+" "+o.Attributes[AttrCondition])

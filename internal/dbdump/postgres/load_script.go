@@ -90,7 +90,7 @@ func (l *loader) forTarget(code []byte, st statement) []byte {
 // already. Rows are compared all the same.
 func ofPart(err error, st statement, postData bool) bool {
 	switch state := sqlState(err); state {
-	case "42P06": // the schema is there
+	case stateSchemaExists:
 		return true
 	case "42723", "42710", "42P07": // so is the function, type or relation
 		return st.kind != "table" && st.kind != "view" && st.kind != stmtSequence

@@ -25,47 +25,61 @@ func (l *loader) checkTarget(ctx context.Context, admin *session) error {
 	for _, name := range spaces {
 		l.spaces[name] = true
 	}
-	if l.opts.Replace {
-		return nil
-	}
 	var found []string
 	for _, db := range l.plan.databases {
-		if !slices.Contains(existing, db.target) {
-			continue
-		}
-		conflicts, err := l.conflicts(ctx, db)
+		conflicts, err := l.checkDatabase(ctx, db, slices.Contains(existing, db.target))
 		if err != nil {
 			return err
 		}
 		found = append(found, conflicts...)
 	}
 	if len(found) > 0 {
-		return fmt.Errorf("%w: it holds %s: load into an empty server, or choose to replace", dbdump.ErrNotEmpty, few(found))
+		return fmt.Errorf("%w: it holds %s: load into an empty server, or choose to replace what it holds (--replace, in a Job KEEPSET_REPLACE=true)",
+			dbdump.ErrNotEmpty, few(found))
 	}
 	return nil
 }
 
+// checkDatabase lists what a database of the target holds that may not be
+// touched, and refuses a part that does not fit in.
+func (l *loader) checkDatabase(ctx context.Context, db *loadDatabase, there bool) (conflicts []string, err error) {
+	if db.whole && (l.opts.Replace || !there) {
+		return nil, nil
+	}
+	var relations []*relation
+	if there {
+		s, err := l.engine.connect(ctx, db.target)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, s.Close()) }()
+		if relations, err = readRelations(ctx, s); err != nil {
+			return nil, err
+		}
+		if !l.opts.Replace {
+			if conflicts, err = l.conflicts(ctx, s, db, relations); err != nil || len(conflicts) > 0 {
+				return conflicts, err
+			}
+		}
+	}
+	if db.whole {
+		return nil, nil
+	}
+	return nil, l.checkPart(db, relations)
+}
+
 // conflicts lists what a database of the target holds that the load would touch:
 // everything when it is made anew, else what comes again.
-func (l *loader) conflicts(ctx context.Context, db *loadDatabase) (found []string, err error) {
-	s, err := l.engine.connect(ctx, db.target)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, s.Close()) }()
-	relations, err := readRelations(ctx, s, Filter{})
-	if err != nil {
-		return nil, err
-	}
+func (l *loader) conflicts(ctx context.Context, s *session, db *loadDatabase, relations []*relation) (found []string, err error) {
 	for _, r := range relations {
-		if db.whole || db.creates(r) {
-			found = append(found, relationKinds[r.kind]+" "+db.target+"."+r.schema+"."+r.name)
+		if db.whole || db.creates(r.key()) {
+			found = append(found, relationKinds[r.kind]+" "+tableLabel(db.target, r.schema, r.name))
 		}
 	}
 	if !db.whole {
 		return found, nil
 	}
-	inventory, err := readInventory(ctx, s, Filter{})
+	inventory, err := readInventory(ctx, s, newSelection(Filter{}, db.target))
 	if err != nil {
 		return nil, err
 	}
@@ -79,16 +93,6 @@ func (l *loader) conflicts(ctx context.Context, db *loadDatabase) (found []strin
 		found = append(found, number+" large objects in "+db.target)
 	}
 	return found, err
-}
-
-// creates tells whether the load makes a relation of that name.
-func (db *loadDatabase) creates(r *relation) bool {
-	for _, o := range db.objects {
-		if o.Name == r.name && o.Attributes[AttrSchema] == r.schema && slices.Contains([]string{KindTable, KindView, KindSequence, KindForeignTable}, o.Kind) {
-			return true
-		}
-	}
-	return false
 }
 
 // few lists the first of many.
@@ -120,8 +124,7 @@ func (l *loader) checkRoles(ctx context.Context, admin *session) error {
 	return fmt.Errorf("the target does not have the roles %s, which own or may use something in the backup: create them, or load the roles of the backup too (--with-users)", few(missing))
 }
 
-// prepareDatabase makes a database anew, or makes sure that there is one and
-// drops what comes again.
+// prepareDatabase makes a database anew, or makes sure that there is one for a part.
 func (l *loader) prepareDatabase(ctx context.Context, admin *session, db *loadDatabase) error {
 	existing, err := admin.value(ctx, "SELECT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = "+quoteString(db.target)+")")
 	if err != nil {
@@ -129,18 +132,10 @@ func (l *loader) prepareDatabase(ctx context.Context, admin *session, db *loadDa
 	}
 	there := existing == "t"
 	if there && !db.whole {
-		return l.dropSelected(ctx, db)
+		return nil
 	}
 	if there {
-		// An empty database is no loss, and goes as well, to get the dump's encoding and locale.
-		force := ""
-		if l.opts.Replace {
-			force = " WITH (FORCE)"
-			if err := admin.exec(ctx, "ALTER DATABASE "+quoteIdentifier(db.target)+" IS_TEMPLATE false"); err != nil {
-				return err
-			}
-		}
-		if err := admin.exec(ctx, "DROP DATABASE "+quoteIdentifier(db.target)+force); err != nil {
+		if err := l.dropDatabase(ctx, admin, db.target); err != nil {
 			return fmt.Errorf("make room: %w", err)
 		}
 	}
@@ -152,37 +147,24 @@ func (l *loader) prepareDatabase(ctx context.Context, admin *session, db *loadDa
 	})
 }
 
-// dropSelected drops the relations that come again; what depends on one keeps it.
-func (l *loader) dropSelected(ctx context.Context, db *loadDatabase) error {
-	if !l.opts.Replace {
-		return nil
+// dropDatabase drops a database that is replaced, or that is empty: that is no
+// loss, and it goes to get the dump's encoding and locale. Sessions in it, such as
+// that of a monitoring program in postgres, are ended and may come again.
+func (l *loader) dropDatabase(ctx context.Context, admin *session, name string) error {
+	drop := "DROP DATABASE " + quoteIdentifier(name)
+	if l.opts.Replace {
+		if err := admin.exec(ctx, "ALTER DATABASE "+quoteIdentifier(name)+" IS_TEMPLATE false"); err != nil {
+			return err
+		}
+		return admin.exec(ctx, drop+" WITH (FORCE)")
 	}
-	s, err := l.engine.connect(ctx, db.target)
-	if err != nil {
+	err := admin.exec(ctx, drop)
+	if sqlState(err) != stateObjectInUse {
 		return err
 	}
-	defer s.abandon()
-	relations, err := readRelations(ctx, s, Filter{})
-	if err != nil {
-		return err
+	if err := admin.exec(ctx, drop+" WITH (FORCE)"); err != nil {
+		return fmt.Errorf("sessions are in the empty database %s and cannot be ended by this account, end them first: %w", name, err)
 	}
-	words := map[string]string{"r": "TABLE", "p": "TABLE", "v": "VIEW", "m": "MATERIALIZED VIEW", "S": "SEQUENCE", "f": "FOREIGN TABLE"}
-	var drops []string
-	for _, kind := range []string{"v", "m", "r", "p", "f", "S"} {
-		var list []string
-		for _, r := range relations {
-			if r.kind == kind && !r.extension && db.creates(r) {
-				list = append(list, r.qualified())
-			}
-		}
-		if len(list) > 0 { // together, since they may depend on each other
-			drops = append(drops, "DROP "+words[kind]+" IF EXISTS "+strings.Join(list, ", "))
-		}
-	}
-	for _, drop := range drops {
-		if err := s.exec(ctx, drop); err != nil {
-			return fmt.Errorf("replace: %w", err)
-		}
-	}
+	l.warn("the empty database %s is made anew, and the sessions that were in it have been ended", name)
 	return nil
 }

@@ -112,7 +112,20 @@ func (f Filter) WholeSchema(db, schema string) bool {
 
 // Table tells whether a relation passes.
 func (f Filter) Table(db, schema, table string) bool {
-	return !covers(f.Exclude, db, schema, table) && touches(f.Include, 3, db, schema, table)
+	return f.partition(db, [2]string{schema, table}, nil)
+}
+
+// partition tells whether a relation passes that is a partition of those above
+// it: it is a part of each of them, and comes and goes with it.
+func (f Filter) partition(db string, at [2]string, above [][2]string) bool {
+	included := false
+	for _, name := range append([][2]string{at}, above...) {
+		if covers(f.Exclude, db, name[0], name[1]) {
+			return false
+		}
+		included = included || touches(f.Include, 3, db, name[0], name[1])
+	}
+	return included
 }
 
 // Object tells whether anything of an object of a report passes. The scripts of
@@ -129,7 +142,7 @@ func (f Filter) Object(o record.Object) bool {
 	case KindRoutine:
 		return f.WholeSchema(db, schema)
 	default:
-		return f.Table(db, schema, o.Name)
+		return f.partition(db, [2]string{schema, o.Name}, unquoteNames(o.Attributes[AttrPartitionOf]))
 	}
 }
 

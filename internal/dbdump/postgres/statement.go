@@ -155,6 +155,18 @@ func constraintName(code []byte) string {
 	return ""
 }
 
+// attached is the qualified name behind ATTACH PARTITION, which makes a table or
+// an index a part of another one; false for other statements.
+func attached(code []byte) (name [2]string, ok bool) {
+	tokens := tokensOf(code, 16)
+	for i := 1; i+3 < len(tokens); i++ {
+		if tokens[i-1].is("attach") && tokens[i].is("partition") {
+			return [2]string{tokens[i+1].text, tokens[i+3].text}, true
+		}
+	}
+	return name, false
+}
+
 // renameDatabase gives a statement about a database another name for it.
 func renameDatabase(code []byte, old, name string) []byte {
 	tokens := tokensOf(code, 400)

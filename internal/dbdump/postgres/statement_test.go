@@ -51,6 +51,8 @@ func TestUnderstand(t *testing.T) {
 func TestSelection(t *testing.T) {
 	s := newSelection(Filter{Include: []string{"d.s.t", "d.w*"}}, "d")
 	s.owners[[2]string{"s", "q"}] = [2]string{"s", "t"}
+	s.know([2]string{"parts", "t_1"}, [][2]string{{"s", "t"}}, [2]string{})
+	s.along[thing{aType, "kinds", "mood"}], s.along[thing{anExtension, "", "citext"}], s.without[thing{aRelation, "whole", "v"}] = true, true, true
 	for _, c := range []struct {
 		code string
 		want bool
@@ -73,7 +75,20 @@ func TestSelection(t *testing.T) {
 		{"COMMENT ON INDEX s.i IS 'x';", true},
 		{"COMMENT ON INDEX s.j IS 'x';", false},
 		{"ALTER TABLE ONLY s.t ADD CONSTRAINT k PRIMARY KEY (a);", true},
-		{"ALTER INDEX s.k ATTACH PARTITION s.l;", true},
+		{"ALTER INDEX s.k ATTACH PARTITION s.i;", true},
+		{"ALTER INDEX s.k ATTACH PARTITION s.j;", false},
+		{"ALTER INDEX s.j ATTACH PARTITION s.i;", false},
+		{"CREATE SCHEMA parts;", true},
+		{"CREATE TABLE parts.t_1 (a int);", true},
+		{"ALTER TABLE ONLY s.t ATTACH PARTITION parts.t_1 DEFAULT;", true},
+		{"ALTER TABLE ONLY s.t ATTACH PARTITION s.u DEFAULT;", false},
+		{"ALTER TABLE ONLY s.u ATTACH PARTITION s.t DEFAULT;", false},
+		{"CREATE TYPE kinds.mood AS ENUM ();", true},
+		{"COMMENT ON TYPE kinds.mood IS 'x';", true},
+		{"CREATE DOMAIN kinds.other AS int;", false},
+		{"CREATE EXTENSION IF NOT EXISTS citext WITH SCHEMA s;", true},
+		{"CREATE VIEW whole.v AS SELECT 1;", false},
+		{"GRANT SELECT ON TABLE whole.v TO app;", false},
 		{"CREATE STATISTICS s.st ON a, b FROM s.t;", true},
 		{"COMMENT ON STATISTICS s.st IS 'x';", true},
 		{"CREATE PUBLICATION p;", false},
