@@ -32,7 +32,9 @@ type fileWriter struct {
 	*saver
 	stream Stream
 	size   int64 // of the stream so far
-	buf    []byte
+	// last is the name of the entry before in the stream.
+	last string
+	buf  []byte
 }
 
 // work takes parcels until there are no more.
@@ -63,7 +65,7 @@ func (w *fileWriter) end() error {
 		return nil
 	}
 	stream := w.stream
-	w.stream, w.size = nil, 0
+	w.stream, w.size, w.last = nil, 0, ""
 	return stream.Close()
 }
 
@@ -84,7 +86,7 @@ func (w *fileWriter) item(ctx context.Context, i *item) (err error) {
 		}
 	}
 	if n > 0 {
-		w.tally.unchanged(i.stat.Size)
+		w.entry(i.path(), func() { w.tally.unchanged(i.stat.Size) })
 		w.count(n)
 	} else if err := w.read(i); err != nil {
 		return err
@@ -93,6 +95,15 @@ func (w *fileWriter) item(ctx context.Context, i *item) (err error) {
 		return nil
 	}
 	return w.end()
+}
+
+// entry counts an entry, unless it takes the place of the one before it in the
+// stream: a restore counts in the same way.
+func (w *fileWriter) entry(name string, add func()) {
+	if w.last != name {
+		add()
+	}
+	w.last = name
 }
 
 func (w *fileWriter) count(n int64) {
@@ -115,7 +126,7 @@ func (w *fileWriter) read(i *item) error {
 			w.missing(i, try > 0, err)
 			return nil
 		}
-		r := &reading{w: w, item: i, fd: fd, again: try > 0}
+		r := &reading{w: w, item: i, fd: fd}
 		still, err := r.run()
 		done()
 		if err != nil || still {
@@ -151,11 +162,10 @@ func (i *item) open() (fd int, done func(), err error) {
 
 // reading is one file being read once.
 type reading struct {
-	w     *fileWriter
-	item  *item
-	fd    int
-	again bool
-	stat  unix.Stat_t
+	w    *fileWriter
+	item *item
+	fd   int
+	stat unix.Stat_t
 	// short says that the file had less than it should; fault why.
 	short bool
 	fault error
@@ -188,9 +198,7 @@ func (r *reading) run() (still bool, err error) {
 	if err := r.write(e); err != nil {
 		return false, err
 	}
-	if !r.again {
-		w.tally.add(File, e.Size)
-	}
+	w.entry(path, func() { w.tally.add(File, e.Size) })
 	return r.judge(path), nil
 }
 

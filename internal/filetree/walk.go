@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -89,8 +88,7 @@ func (w *walker) enter(d *directory, st *unix.Stat_t) error {
 		}
 	}
 	for {
-		names, err := d.file.Readdirnames(namesAtOnce)
-		slices.Sort(names)
+		names, err := d.names()
 		for _, name := range names {
 			if err := w.name(d, name); err != nil {
 				return err
@@ -212,6 +210,9 @@ func (w *walker) regular(d *directory, name string, e *Entry, st *unix.Stat_t) e
 	if st.Nlink > 1 {
 		key := inode{st.Dev, st.Ino}
 		if l := w.links[key]; l != nil {
+			if l.first == e.Name { // the name was read twice
+				return nil
+			}
 			if l.left--; l.left == 0 {
 				delete(w.links, key)
 			}
