@@ -119,12 +119,6 @@ func workerEnv(id record.BackupID, ordinal int, from *job.FromSnapshot) map[stri
 	return env
 }
 
-// writeBack is how long before a snapshot a file must have changed last to be
-// remembered as read: twice what Linux lets bytes wait to be written. The times of a
-// file may be written down long before its bytes, which in a snapshot then are those
-// of before, and would be taken for the file's until it changes again.
-const writeBack = time.Minute
-
 // toldSnapshot is the volume snapshot that a worker was told of; nil: of none.
 func toldSnapshot(a *App) (*job.FromSnapshot, error) {
 	name := a.Getenv(envWorkerSnapshot)
@@ -155,7 +149,7 @@ func (f *BackupFlags) asWorker(ctx context.Context, a *App, b *job.Backup) error
 		return err
 	}
 	if from := b.FromSnapshot; from != nil {
-		b.Files.Clock = func() time.Time { return from.CutAt.Add(-writeBack) }
+		b.Files.Clock = func() time.Time { return from.CutAt }
 	}
 	b.WorkFor(ordinal, statefulset.WorkerPath)
 	return nil

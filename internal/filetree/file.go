@@ -18,9 +18,13 @@ const (
 	// tries is how often a file that changes meanwhile is read.
 	tries = 3
 	// settled is how long a file must have been left alone to be remembered: it
-	// may change again without its times doing so, within what the file system
-	// takes for one moment, 2 s at worst.
-	settled = 2*time.Second + 100*time.Millisecond
+	// may change again without its times doing so. One that a program has mapped
+	// into its memory gets new times with the first byte that is written to a page,
+	// and none with those that follow until the page has been written to the disk;
+	// Linux lets that wait for 30 s, and for as long again until it comes round. The
+	// same bytes may be missing from a snapshot that has the times. What a file
+	// system takes for one moment is 2 s at worst.
+	settled = time.Minute
 )
 
 // memoPrefix begins the names under which files are remembered. It has the

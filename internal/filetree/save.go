@@ -52,7 +52,10 @@ type SaveOptions struct {
 	Fuzzy bool
 	// Workers read files; at least one.
 	Workers int
-	Clock   func() time.Time
+	// Clock says as of when files are read: now, or when the snapshot was cut that
+	// they are read from. What changed within a minute before is read again by the
+	// next Save.
+	Clock func() time.Time
 }
 
 // ErrGone says that the directory has vanished, or all that was in it.
