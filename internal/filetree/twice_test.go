@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// saveListed saves a directory whose names come as the list has them: what a file
-// system may say while they are given to other files.
-func (m *memory) saveListed(t *testing.T, path string, lists ...[]string) Counts {
+// saveListed saves a directory whose names come as next has them: what a file system
+// may say while they are given to other files.
+func (m *memory) saveListed(t *testing.T, path string, next func() []string) Counts {
 	t.Helper()
 	m.streams, m.sections, m.next = map[string][]byte{}, m.next, map[string][]byte{}
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY, 0)
@@ -26,17 +26,26 @@ func (m *memory) saveListed(t *testing.T, path string, lists ...[]string) Counts
 		sink:        m, root: newDirectory(fd, "."), parcels: make(chan *parcel, parcelsWaiting),
 	}
 	defer s.root.release()
-	s.root.next = func(int) (names []string, err error) {
-		if len(lists) == 0 {
-			return nil, io.EOF
+	s.root.next = func(int) ([]string, error) {
+		if names := next(); names != nil {
+			return names, nil
 		}
-		names, lists = lists[0], lists[1:]
-		return names, nil
+		return nil, io.EOF
 	}
 	require.NoError(t, s.read(t.Context(), &st))
 	s.describe(&m.report)
 	m.report.Layout = Layout
 	return s.tally.counts
+}
+
+// listed gives one list after the other.
+func listed(lists ...[]string) func() []string {
+	return func() (names []string) {
+		if len(lists) > 0 {
+			names, lists = lists[0], lists[1:]
+		}
+		return names
+	}
 }
 
 // TestNameTwice: a file system may say a name twice, as tmpfs does of one that is
@@ -50,14 +59,14 @@ func TestNameTwice(t *testing.T) {
 	require.NoError(t, os.Symlink("a", root+"/s"))
 	want := lines(t, root)
 	m := newMemory()
-	counts := m.saveListed(t, root, []string{"s", "b", "a", "c", "a", "b", "s", "c"})
+	counts := m.saveListed(t, root, listed([]string{"s", "b", "a", "c", "a", "b", "s", "c"}))
 	require.EqualValues(t, len(want), counts.Entries())
 	for _, again := range [][][]string{
 		{{"a", "b", "c", "s"}, {"a"}},
 		{{"c"}, {"b"}, {"b"}, {"a"}, {"a"}, {"s"}},
 		{{"a", "b", "c", "s"}, {"a", "b", "c", "s"}},
 	} {
-		m.saveListed(t, root, again...)
+		m.saveListed(t, root, listed(again...))
 		to := t.TempDir()
 		require.NoError(t, restoreInto(t, m, RestoreOptions{Path: to, Workers: 2}))
 		for _, name := range []string{"a", "b", "c"} {
