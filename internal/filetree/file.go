@@ -173,6 +173,9 @@ type reading struct {
 	// short says that the file had less than it should; fault why.
 	short bool
 	fault error
+	// lacking says that something of it could not be read: nobody is to take it over
+	// as if it were whole.
+	lacking bool
 }
 
 // run writes the file's entry. still is false when it changed meanwhile, and is
@@ -190,6 +193,7 @@ func (r *reading) run() (still bool, err error) {
 	}
 	if e.Xattrs, err = xattrsOfFile(r.fd); err != nil {
 		w.tally.note(unreadable, path, err)
+		r.lacking = true
 	}
 	if e.Extents, err = extentsOf(r.fd, &r.stat); err != nil {
 		e.Extents = nil // all of it is read, holes as zeros
@@ -229,7 +233,7 @@ func (r *reading) judge(path string) bool {
 func (r *reading) write(e *Entry) error {
 	w := r.w
 	var mark []byte
-	if w.isSettled(&r.stat) {
+	if w.isSettled(&r.stat) && !r.lacking {
 		mark = fingerprint(&r.stat)
 	}
 	if err := w.stream.Section(memoPrefix+e.Name, mark); err != nil {

@@ -3,6 +3,7 @@ package filetree
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -158,22 +159,32 @@ func TestLinkRace(t *testing.T) {
 	}
 }
 
-// TestFullDisk: a target that fills up says so, keeps no half of a file, and
-// nothing beside it is touched. The disk is mounted in a process of its own,
-// with which it goes.
-func TestFullDisk(t *testing.T) {
+// ownDisk is an empty disk in memory. It is mounted in a process of its own, with
+// which it goes: that runs the test again, and here it is over once that has passed.
+func ownDisk(t *testing.T, options string) string {
+	t.Helper()
 	disk := os.Getenv("KEEPSET_TEST_DISK")
 	if disk == "" {
-		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestFullDisk$", "-test.count=1", "-test.v")
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.count=1", "-test.v")
 		cmd.Env = append(os.Environ(), "KEEPSET_TEST_DISK="+t.TempDir())
 		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
 		out, err := cmd.CombinedOutput()
 		require.NoError(t, err, "%s", out)
-		require.Contains(t, string(out), "--- PASS: TestFullDisk")
-		return
+		require.Contains(t, string(out), "--- PASS: "+t.Name())
+		return ""
 	}
 	require.NoError(t, unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
-	require.NoError(t, unix.Mount("tmpfs", disk, "tmpfs", 0, "size=1m"))
+	require.NoError(t, unix.Mount("tmpfs", disk, "tmpfs", 0, options))
+	return disk
+}
+
+// TestFullDisk: a target that fills up says so, keeps no half of a file, and
+// nothing beside it is touched.
+func TestFullDisk(t *testing.T) {
+	disk := ownDisk(t, "size=1m")
+	if disk == "" {
+		return
+	}
 	root := t.TempDir()
 	write(t, root+"/a", strings.Repeat("a", 600<<10))
 	write(t, root+"/b", strings.Repeat("b", 600<<10))
@@ -285,6 +296,35 @@ func TestUnreadable(t *testing.T) {
 	to := t.TempDir()
 	require.NoError(t, restoreInto(t, m, RestoreOptions{Path: to}))
 	require.FileExists(t, to+"/open")
+}
+
+// TestUnreadableAttributes: a file whose extended attributes could not be read is
+// doubted by every backup, not by the first alone. Here there are more of them than
+// Linux lists, on a disk of this test's own.
+func TestUnreadableAttributes(t *testing.T) {
+	root := ownDisk(t, "")
+	if root == "" {
+		return
+	}
+	write(t, root+"/file", "content")
+	for i := range 400 {
+		require.NoError(t, unix.Setxattr(root+"/file", fmt.Sprintf("trusted.%0200d", i), []byte("v"), 0))
+	}
+	m := newMemory()
+	for range 2 {
+		counts, r := m.save(t, SaveOptions{Path: root})
+		require.Zero(t, counts.Unchanged)
+		require.Len(t, r.Doubts, 1)
+		require.Contains(t, r.Doubts[0], `"file" (list extended attributes: argument list too long)`)
+	}
+	for i := range 390 {
+		require.NoError(t, unix.Removexattr(root+"/file", fmt.Sprintf("trusted.%0200d", i)))
+	}
+	for _, unchanged := range []int64{0, 1} {
+		counts, r := m.save(t, SaveOptions{Path: root})
+		require.Empty(t, r.Doubts)
+		require.Equal(t, unchanged, counts.Unchanged)
+	}
 }
 
 // TestInheritedACL: a target whose new files get an ACL of their own accord.
