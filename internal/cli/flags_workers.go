@@ -138,7 +138,8 @@ func (f *BackupFlags) asWorker(ctx context.Context, a *App, b *job.Backup) error
 	if err != nil || f.ID == "" {
 		return Usage("%s is set by the run that starts a worker; it is not for CronJobs", envWorker)
 	}
-	if _, _, err := f.reach(ctx, a, b, statefulset.DiscoverOptions{NoServer: true}); err != nil {
+	client, _, err := f.reach(ctx, a, b, statefulset.DiscoverOptions{NoServer: true})
+	if err != nil {
 		return err
 	}
 	f.events = nil // the run's to write
@@ -150,6 +151,9 @@ func (f *BackupFlags) asWorker(ctx context.Context, a *App, b *job.Backup) error
 	}
 	if from := b.FromSnapshot; from != nil {
 		b.Files.Clock = func() time.Time { return from.CutAt }
+	}
+	if b.FromSnapshot == nil && !f.Files.Fuzzy {
+		b.Users = client.ClaimUsers
 	}
 	b.WorkFor(ordinal, statefulset.WorkerPath)
 	return nil
