@@ -12,6 +12,9 @@ type backedUpMember struct {
 	record.PlannedMember
 	report    record.Report
 	snapshots []record.VolumeSnapshot
+	// stored is how many bytes its streams have: of files with their names, and
+	// without the holes of sparse ones.
+	stored int64
 }
 
 // backedUp are the valid members of a backup, by ordinal.
@@ -31,6 +34,16 @@ func (b backedUp) find(ordinal int) (record.Report, bool) {
 func (b backedUp) report(ordinal int) record.Report {
 	r, _ := b.find(ordinal)
 	return r
+}
+
+// least is how many bytes an ordinal's files take at the very least.
+func (b backedUp) least(ordinal int) int64 {
+	for _, m := range b {
+		if m.Ordinal == ordinal {
+			return min(m.report.Bytes, m.stored)
+		}
+	}
+	return 0
 }
 
 // snapshots are the volume snapshots of an ordinal.

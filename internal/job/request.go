@@ -27,6 +27,8 @@ type Request struct {
 	Follow string
 	// AllowRollback consents to restoring a primary behind live followers.
 	AllowRollback bool
+	// AllowSmallClaim consents to claims that ask for less than the files have.
+	AllowSmallClaim bool
 }
 
 // The modes of a restore.
