@@ -127,7 +127,11 @@ func (h *handles) make(parent int, base string, call func() error) error {
 			}
 			continue
 		}
-		if err := unix.Unlinkat(parent, base, 0); err != nil && !errors.Is(err, unix.ENOENT) {
+		err = unix.Unlinkat(parent, base, 0)
+		if errors.Is(err, unix.EISDIR) {
+			return fmt.Errorf("%w: it is in the place of something else: remove it with all that is in it, and restore again", err)
+		}
+		if err != nil && !errors.Is(err, unix.ENOENT) {
 			return fmt.Errorf("remove what is there: %w", err)
 		}
 	}

@@ -110,6 +110,31 @@ func TestLinksInTheTarget(t *testing.T) {
 	requireSame(t, lines(t, root), to)
 }
 
+// TestOtherKindInTheTarget: with --replace, neither is a directory removed with all that
+// is in it, nor anything that a directory would take the place of.
+func TestOtherKindInTheTarget(t *testing.T) {
+	root := t.TempDir()
+	write(t, root+"/directory/file", "from the backup")
+	write(t, root+"/file", "from the backup")
+	m := newMemory()
+	m.save(t, SaveOptions{Path: root})
+	to := t.TempDir()
+	write(t, to+"/file/precious", "precious")
+	err := restoreInto(t, m, RestoreOptions{Path: to, Replace: true})
+	require.ErrorIs(t, err, unix.EISDIR)
+	require.ErrorContains(t, err, `restore "file"`)
+	require.ErrorContains(t, err, "remove it with all that is in it, and restore again")
+	require.FileExists(t, to+"/file/precious")
+
+	to = t.TempDir()
+	write(t, to+"/directory", "precious")
+	err = restoreInto(t, m, RestoreOptions{Path: to, Replace: true})
+	require.ErrorIs(t, err, unix.ENOTDIR)
+	require.ErrorContains(t, err, `"directory"`)
+	require.ErrorContains(t, err, "remove that, and restore again")
+	require.Equal(t, []string{"directory"}, sortedNames(t, to), "nothing was made")
+}
+
 // racing puts a link to the outside in the place of a directory that was made,
 // as soon as the first byte of a file is asked for.
 type racing struct {
@@ -258,6 +283,7 @@ func TestMountPoint(t *testing.T) {
 		err := into(other, RestoreOptions{})
 		require.ErrorIs(t, err, ErrRights)
 		require.ErrorContains(t, err, "--no-owner")
+		require.Empty(t, sortedNames(t, to+"/volume"), "it was found before anything was made")
 		require.NoError(t, into(other, RestoreOptions{NoOwner: true}))
 	}
 }
@@ -368,6 +394,11 @@ func TestChosen(t *testing.T) {
 	patterns, err = ParsePatterns([]string{"nothing"}, nil)
 	require.NoError(t, err)
 	require.ErrorIs(t, restoreInto(t, m, RestoreOptions{Path: t.TempDir(), Patterns: patterns}), ErrMismatch)
+	patterns, err = ParsePatterns([]string{"var/log", "ect/*.conf", "*.tmp", "messages", "y.tmp"}, []string{"*.tmp"})
+	require.NoError(t, err)
+	err = restoreInto(t, m, RestoreOptions{Path: t.TempDir(), Patterns: patterns, Workers: 2})
+	require.ErrorIs(t, err, ErrMismatch)
+	require.ErrorContains(t, err, "nothing of it was chosen by /ect/*.conf, *.tmp, y.tmp; the rest")
 
 	// The same ones of a backup.
 	patterns, err = ParsePatterns([]string{"var/lib/db"}, []string{"*.tmp"})
