@@ -221,12 +221,18 @@ func (r *reading) judge(path string) bool {
 		r.w.tally.note(unreadable, path, err)
 	case r.short || !bytes.Equal(fingerprint(&r.stat), fingerprint(&after)):
 		r.w.stream.Forget()
-		return false
+		return !r.short && lostName(&r.stat, &after)
 	default:
 		return true
 	}
 	r.w.stream.Forget()
 	return true
+}
+
+// lostName says that a name was taken from the file meanwhile, its last one perhaps,
+// which changes its times and nothing that is in it.
+func lostName(before, after *unix.Stat_t) bool {
+	return after.Nlink < before.Nlink && after.Size == before.Size && after.Mtim == before.Mtim
 }
 
 // write writes the header, which is in the buffer, and the data.

@@ -176,6 +176,38 @@ func TestTruncatedFile(t *testing.T) {
 	requireSame(t, lines(t, root), to)
 }
 
+// TestRemovedWhileRead: a file that is removed or replaced while it is read is whole,
+// as it was, and nothing is wrong with it.
+func TestRemovedWhileRead(t *testing.T) {
+	for _, replaced := range []bool{false, true} {
+		root := t.TempDir()
+		content := strings.Repeat("0", 2*bufferSize)
+		write(t, root+"/file", content)
+		write(t, root+"/other", "other")
+		m := newMemory()
+		var writes atomic.Int64
+		m.before = func(stream string) error {
+			if !strings.HasPrefix(stream, filesPrefix) || writes.Add(1) != 1 {
+				return nil
+			}
+			if replaced {
+				return os.Rename(root+"/other", root+"/file")
+			}
+			return os.Remove(root + "/file")
+		}
+		_, r := m.save(t, SaveOptions{Path: root, Workers: 1})
+		require.Empty(t, r.Doubts)
+		to := t.TempDir()
+		require.NoError(t, restoreInto(t, m, RestoreOptions{Path: to}))
+		data, err := os.ReadFile(to + "/file")
+		require.NoError(t, err)
+		require.True(t, content == string(data))
+		for key := range m.next {
+			require.NotContains(t, key, "file\x00", "what is not there any more is not remembered")
+		}
+	}
+}
+
 // TestShrinkingTree: what vanishes is reported, and is no reason to fail, unless
 // nothing is left.
 func TestShrinkingTree(t *testing.T) {
