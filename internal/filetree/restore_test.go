@@ -394,11 +394,11 @@ func TestChosen(t *testing.T) {
 	patterns, err = ParsePatterns([]string{"nothing"}, nil)
 	require.NoError(t, err)
 	require.ErrorIs(t, restoreInto(t, m, RestoreOptions{Path: t.TempDir(), Patterns: patterns}), ErrMismatch)
-	patterns, err = ParsePatterns([]string{"var/log", "ect/*.conf", "*.tmp", "messages", "y.tmp"}, []string{"*.tmp"})
+	patterns, err = ParsePatterns([]string{"var/log", "lib/*.conf", "*.tmp", "messages", "y.tmp"}, []string{"*.tmp"})
 	require.NoError(t, err)
 	err = restoreInto(t, m, RestoreOptions{Path: t.TempDir(), Patterns: patterns, Workers: 2})
 	require.ErrorIs(t, err, ErrMismatch)
-	require.ErrorContains(t, err, "nothing of it was chosen by /ect/*.conf, *.tmp, y.tmp; the rest")
+	require.ErrorContains(t, err, "nothing of it was chosen by /lib/*.conf, *.tmp, y.tmp; the rest")
 
 	// The same ones of a backup.
 	patterns, err = ParsePatterns([]string{"var/lib/db"}, []string{"*.tmp"})
