@@ -4,6 +4,8 @@ import (
 	"strconv"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/api/resource"
+
 	"keepset/internal/record"
 )
 
@@ -44,6 +46,21 @@ func (b backedUp) least(ordinal int) int64 {
 		}
 	}
 	return 0
+}
+
+// minded tells whether the storage that an ordinal's files come from minded how much
+// its claim had. It did not if the files had more, as NFS and local directories let
+// them; where nobody knows, it is taken to.
+func (b backedUp) minded(ordinal int, template string) bool {
+	for _, m := range b {
+		for _, c := range m.Claims {
+			size, err := resource.ParseQuantity(c.Size)
+			if m.Ordinal == ordinal && c.Template == template && err == nil && size.Value() < b.least(ordinal) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // snapshots are the volume snapshots of an ordinal.
