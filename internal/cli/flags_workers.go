@@ -119,12 +119,6 @@ func workerEnv(id record.BackupID, ordinal int, from *job.FromSnapshot) map[stri
 	return env
 }
 
-// writeBack is how long before a snapshot a file must have changed last to be
-// remembered as read: twice what Linux lets bytes wait to be written. The times of a
-// file may be written down long before its bytes, which in a snapshot then are those
-// of before, and would be taken for the file's until it changes again.
-const writeBack = time.Minute
-
 // toldSnapshot is the volume snapshot that a worker was told of; nil: of none.
 func toldSnapshot(a *App) (*job.FromSnapshot, error) {
 	name := a.Getenv(envWorkerSnapshot)
@@ -144,7 +138,8 @@ func (f *BackupFlags) asWorker(ctx context.Context, a *App, b *job.Backup) error
 	if err != nil || f.ID == "" {
 		return Usage("%s is set by the run that starts a worker; it is not for CronJobs", envWorker)
 	}
-	if _, _, err := f.reach(ctx, a, b, statefulset.DiscoverOptions{NoServer: true}); err != nil {
+	client, _, err := f.reach(ctx, a, b, statefulset.DiscoverOptions{NoServer: true})
+	if err != nil {
 		return err
 	}
 	f.events = nil // the run's to write
@@ -155,7 +150,10 @@ func (f *BackupFlags) asWorker(ctx context.Context, a *App, b *job.Backup) error
 		return err
 	}
 	if from := b.FromSnapshot; from != nil {
-		b.Files.Clock = func() time.Time { return from.CutAt.Add(-writeBack) }
+		b.Files.Clock = func() time.Time { return from.CutAt }
+	}
+	if b.FromSnapshot == nil && !f.Files.Fuzzy {
+		b.Users = client.ClaimUsers
 	}
 	b.WorkFor(ordinal, statefulset.WorkerPath)
 	return nil

@@ -109,7 +109,7 @@ var whatToRestore = []string{EnvName("replicas"), EnvName("ordinal"), EnvName("a
 // for one restore only.
 var ofOneRestore = []string{
 	EnvName("backup"), EnvName("base"), EnvName("replace"), EnvName("keep"), EnvName("force-pod"),
-	EnvName("allow-rollback"), EnvName("allow-incomplete"), EnvName("allow-suspect"),
+	EnvName("allow-rollback"), EnvName("allow-small-claim"), EnvName("allow-incomplete"), EnvName("allow-suspect"),
 }
 
 // forgetEarlier keeps what an earlier restore left in the ConfigMap from

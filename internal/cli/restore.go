@@ -80,6 +80,7 @@ func (f *RestoreFlags) Add(fs *pflag.FlagSet) {
 	fs.BoolVar(&q.Keep, "keep", false, "let pods come up on claims that exist, as they are")
 	fs.IntVar(&q.Base, "base", -1, "which member of the backup is loaded (default: the healthiest follower's for followers, the primary's for a whole set, the ordinal's own for who follows nobody)")
 	fs.BoolVar(&q.AllowRollback, "allow-rollback", false, "restore a primary although followers live on")
+	fs.BoolVar(&q.AllowSmallClaim, "allow-small-claim", false, "with --method: fill claims that ask for less than the files have, where the storage gives more, or compresses")
 	fs.StringVar(&f.Container, "container", "", "the database's container (default: the one with the database's port)")
 	addCopyContainer(fs, &f.CopyContainer)
 	fs.StringSliceVar(&f.InitContainers, "init-container", nil, "init container that mounts a claim and runs in the seed pod all the same; repeatable")

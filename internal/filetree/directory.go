@@ -2,6 +2,7 @@ package filetree
 
 import (
 	"os"
+	"slices"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -13,6 +14,8 @@ import (
 type directory struct {
 	file *os.File
 	fd   int
+	// next reads so many names, or fewer.
+	next func(n int) ([]string, error)
 	// path from the root, "." for the root itself.
 	path string
 	refs atomic.Int32
@@ -20,11 +23,20 @@ type directory struct {
 
 func newDirectory(fd int, path string) *directory {
 	d := &directory{file: os.NewFile(uintptr(fd), path), fd: fd, path: path}
+	d.next = d.file.Readdirnames
 	d.refs.Store(1)
 	return d
 }
 
 func (d *directory) retain() { d.refs.Add(1) }
+
+// names reads the next names, sorted, each once: a name that is given to something
+// else while the directory is read may be read as the old one's and as the new one's.
+func (d *directory) names() ([]string, error) {
+	names, err := d.next(namesAtOnce)
+	slices.Sort(names)
+	return slices.Compact(names), err
+}
 
 // release closes the directory with its last user. It was only read.
 func (d *directory) release() {

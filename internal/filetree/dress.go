@@ -113,6 +113,20 @@ func timeError(e *Entry, err error) error {
 	return nil
 }
 
+// sameAs makes sure that the target, which belongs to another user, is as the
+// root of the tree was: what is not, only its owner can change.
+func (s *restorer) sameAs(fd int, e *Entry) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	if s.NoOwner || st.Uid == e.UID && st.Gid == e.GID && st.Mode&0o7777 == e.Mode {
+		return nil
+	}
+	return fmt.Errorf("%w: the target belongs to %d:%d and has the mode %04o, the tree's root belonged to %d:%d and had %04o: restore as root, or with --no-owner",
+		ErrRights, st.Uid, st.Gid, st.Mode&0o7777, e.UID, e.GID, e.Mode)
+}
+
 // finish gives directories their owners, modes and times, once all is in them.
 type finish struct {
 	*restorer
@@ -121,8 +135,8 @@ type finish struct {
 }
 
 func (f *finish) directory(h *handles, e *Entry, _ io.Reader) error {
-	if f.given && e.Name == "." {
-		return f.opened(h, e, func(fd int) error { return f.sameAs(fd, e) })
+	if f.given && e.Name == "." { // and was as it should be when it was first seen
+		return nil
 	}
 	mode := e.Mode
 	if mode&0o700 != 0o700 && os.Geteuid() != 0 {
@@ -130,20 +144,6 @@ func (f *finish) directory(h *handles, e *Entry, _ io.Reader) error {
 		f.closed = append(f.closed, &Entry{Name: e.Name, Kind: Directory, Mode: e.Mode})
 	}
 	return f.opened(h, e, func(fd int) error { return f.dress(fd, e, mode) })
-}
-
-// sameAs makes sure that the target, which belongs to another user, is as the
-// root of the tree was: what is not, only its owner can change.
-func (f *finish) sameAs(fd int, e *Entry) error {
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return err
-	}
-	if f.NoOwner || st.Uid == e.UID && st.Gid == e.GID && st.Mode&0o7777 == e.Mode {
-		return nil
-	}
-	return fmt.Errorf("%w: the target belongs to %d:%d and has the mode %04o, the tree's root belonged to %d:%d and had %04o: restore as root, or with --no-owner",
-		ErrRights, st.Uid, st.Gid, st.Mode&0o7777, e.UID, e.GID, e.Mode)
 }
 
 // opened calls do with the directory, open for more than a place.

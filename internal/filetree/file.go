@@ -18,9 +18,13 @@ const (
 	// tries is how often a file that changes meanwhile is read.
 	tries = 3
 	// settled is how long a file must have been left alone to be remembered: it
-	// may change again without its times doing so, within what the file system
-	// takes for one moment, 2 s at worst.
-	settled = 2*time.Second + 100*time.Millisecond
+	// may change again without its times doing so. One that a program has mapped
+	// into its memory gets new times with the first byte that is written to a page,
+	// and none with those that follow until the page has been written to the disk;
+	// Linux lets that wait for 30 s, and for as long again until it comes round. The
+	// same bytes may be missing from a snapshot that has the times. What a file
+	// system takes for one moment is 2 s at worst.
+	settled = time.Minute
 )
 
 // memoPrefix begins the names under which files are remembered. It has the
@@ -32,7 +36,9 @@ type fileWriter struct {
 	*saver
 	stream Stream
 	size   int64 // of the stream so far
-	buf    []byte
+	// last is the name of the entry before in the stream.
+	last string
+	buf  []byte
 }
 
 // work takes parcels until there are no more.
@@ -63,7 +69,7 @@ func (w *fileWriter) end() error {
 		return nil
 	}
 	stream := w.stream
-	w.stream, w.size = nil, 0
+	w.stream, w.size, w.last = nil, 0, ""
 	return stream.Close()
 }
 
@@ -84,7 +90,7 @@ func (w *fileWriter) item(ctx context.Context, i *item) (err error) {
 		}
 	}
 	if n > 0 {
-		w.tally.unchanged(i.stat.Size)
+		w.entry(i.path(), func() { w.tally.unchanged(i.stat.Size) })
 		w.count(n)
 	} else if err := w.read(i); err != nil {
 		return err
@@ -93,6 +99,15 @@ func (w *fileWriter) item(ctx context.Context, i *item) (err error) {
 		return nil
 	}
 	return w.end()
+}
+
+// entry counts an entry, unless it takes the place of the one before it in the
+// stream: a restore counts in the same way.
+func (w *fileWriter) entry(name string, add func()) {
+	if w.last != name {
+		add()
+	}
+	w.last = name
 }
 
 func (w *fileWriter) count(n int64) {
@@ -115,7 +130,7 @@ func (w *fileWriter) read(i *item) error {
 			w.missing(i, try > 0, err)
 			return nil
 		}
-		r := &reading{w: w, item: i, fd: fd, again: try > 0}
+		r := &reading{w: w, item: i, fd: fd}
 		still, err := r.run()
 		done()
 		if err != nil || still {
@@ -151,14 +166,16 @@ func (i *item) open() (fd int, done func(), err error) {
 
 // reading is one file being read once.
 type reading struct {
-	w     *fileWriter
-	item  *item
-	fd    int
-	again bool
-	stat  unix.Stat_t
+	w    *fileWriter
+	item *item
+	fd   int
+	stat unix.Stat_t
 	// short says that the file had less than it should; fault why.
 	short bool
 	fault error
+	// lacking says that something of it could not be read: nobody is to take it over
+	// as if it were whole.
+	lacking bool
 }
 
 // run writes the file's entry. still is false when it changed meanwhile, and is
@@ -176,6 +193,7 @@ func (r *reading) run() (still bool, err error) {
 	}
 	if e.Xattrs, err = xattrsOfFile(r.fd); err != nil {
 		w.tally.note(unreadable, path, err)
+		r.lacking = true
 	}
 	if e.Extents, err = extentsOf(r.fd, &r.stat); err != nil {
 		e.Extents = nil // all of it is read, holes as zeros
@@ -188,9 +206,7 @@ func (r *reading) run() (still bool, err error) {
 	if err := r.write(e); err != nil {
 		return false, err
 	}
-	if !r.again {
-		w.tally.add(File, e.Size)
-	}
+	w.entry(path, func() { w.tally.add(File, e.Size) })
 	return r.judge(path), nil
 }
 
@@ -205,7 +221,7 @@ func (r *reading) judge(path string) bool {
 		r.w.tally.note(unreadable, path, err)
 	case r.short || !bytes.Equal(fingerprint(&r.stat), fingerprint(&after)):
 		r.w.stream.Forget()
-		return false
+		return !r.short && lostName(&r.stat, &after)
 	default:
 		return true
 	}
@@ -213,11 +229,17 @@ func (r *reading) judge(path string) bool {
 	return true
 }
 
+// lostName says that a name was taken from the file meanwhile, its last one perhaps,
+// which changes its times and nothing that is in it.
+func lostName(before, after *unix.Stat_t) bool {
+	return after.Nlink < before.Nlink && after.Size == before.Size && after.Mtim == before.Mtim
+}
+
 // write writes the header, which is in the buffer, and the data.
 func (r *reading) write(e *Entry) error {
 	w := r.w
 	var mark []byte
-	if w.isSettled(&r.stat) {
+	if w.isSettled(&r.stat) && !r.lacking {
 		mark = fingerprint(&r.stat)
 	}
 	if err := w.stream.Section(memoPrefix+e.Name, mark); err != nil {

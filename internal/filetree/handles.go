@@ -107,22 +107,32 @@ func (h *handles) targets() *handles {
 // make calls what makes something under a name. If there is something of
 // exactly this name, that is removed: the archive has several entries of a file
 // that changed while it was read, of which the last one counts, or replacing was
-// asked for. A name that is equal for the file system alone, as where it does
-// not tell A from a, is an error.
+// asked for. A name that was given to something else while its directory was read
+// may be in two streams: then another worker makes and removes it meanwhile. A name
+// that is equal for the file system alone, as where it does not tell A from a, is an
+// error.
 func (h *handles) make(parent int, base string, call func() error) error {
-	err := call()
-	if !errors.Is(err, unix.EEXIST) {
-		return err
+	for absent := 0; ; {
+		err := call()
+		if !errors.Is(err, unix.EEXIST) {
+			return err
+		}
+		names, err := namesIn(parent)
+		if err != nil {
+			return err
+		}
+		if !slices.Contains(names, base) {
+			if absent++; absent == tries {
+				return fmt.Errorf("%w: this file system takes its name for another one's of the tree", unix.EEXIST)
+			}
+			continue
+		}
+		err = unix.Unlinkat(parent, base, 0)
+		if errors.Is(err, unix.EISDIR) {
+			return fmt.Errorf("%w: it is in the place of something else: remove it with all that is in it, and restore again", err)
+		}
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("remove what is there: %w", err)
+		}
 	}
-	names, err := namesIn(parent)
-	if err != nil {
-		return err
-	}
-	if !slices.Contains(names, base) {
-		return fmt.Errorf("%w: this file system takes its name for another one's of the tree", unix.EEXIST)
-	}
-	if err := unix.Unlinkat(parent, base, 0); err != nil {
-		return fmt.Errorf("remove what is there: %w", err)
-	}
-	return call()
 }

@@ -78,6 +78,24 @@ func (p *Patterns) includes(name string) bool {
 	return false
 }
 
+// mark notes which patterns to include a name is meant by.
+func (p *Patterns) mark(name string, met []bool) {
+	elements := strings.Split(name, "/")
+	for i := range p.include {
+		for n := 0; n < len(elements) && !met[i]; n++ {
+			met[i] = p.include[i].matches(elements[:n+1])
+		}
+	}
+}
+
+// String is the pattern as it may have been given.
+func (p pattern) String() string {
+	if len(p) == 2 && p[0] == "**" {
+		return p[1]
+	}
+	return "/" + strings.Join(p, "/")
+}
+
 // chooses says both for a name of which the directories were not asked for.
 func (p *Patterns) chooses(name string) bool {
 	if name == "." {

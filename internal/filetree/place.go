@@ -22,6 +22,9 @@ func (s *restorer) makeDirectory(h *handles, e *Entry, _ io.Reader) error {
 		s.mu.Unlock()
 	}
 	if e.Name == "." {
+		if s.given { // before anything is made that it does not fit
+			return s.sameAs(s.root, e)
+		}
 		return nil
 	}
 	parent, base, err := h.parent(e.Name)
@@ -32,6 +35,9 @@ func (s *restorer) makeDirectory(h *handles, e *Entry, _ io.Reader) error {
 	if errors.Is(err, unix.EEXIST) {
 		// It may be there; what is no directory, or leads elsewhere, may not.
 		_, err = h.directory(e.Name)
+		if errors.Is(err, unix.ENOTDIR) {
+			err = fmt.Errorf("%w: something else is in its place: remove that, and restore again", err)
+		}
 		return err
 	}
 	if err != nil {

@@ -60,9 +60,11 @@ type restorer struct {
 	// whose owner, mode and time are not ours to change.
 	given bool
 	tally tally
-	// mu guards made: the directories that exist, where patterns choose.
+	// mu guards made: the directories that exist, where patterns choose; and met:
+	// which patterns to include have chosen something.
 	mu   sync.Mutex
 	made map[string]bool
+	met  []bool
 }
 
 // Restore makes the tree in the directory. After an error the directory holds
@@ -73,7 +75,7 @@ func Restore(ctx context.Context, source Source, o RestoreOptions) (record.Repor
 	if err != nil {
 		return r, fmt.Errorf("restore into %s: %w", o.Path, err)
 	}
-	s := &restorer{RestoreOptions: o, source: source, made: map[string]bool{}}
+	s := &restorer{RestoreOptions: o, source: source, made: map[string]bool{}, met: make([]bool, len(o.Patterns.include))}
 	if err = s.open(); err == nil {
 		err = errors.Join(s.restore(ctx), unix.Close(s.root))
 	}
@@ -218,7 +220,26 @@ func (s *restorer) each(ctx context.Context, stream string, do func(*handles, *E
 // chosen says that an entry is to be restored; directories on the way to one
 // are asked for by their names.
 func (s *restorer) chosen(e *Entry) bool {
-	return s.Patterns.empty() || s.Patterns.chooses(e.Name) || e.Kind == Directory && s.isMade(e.Name)
+	if s.Patterns.empty() {
+		return true
+	}
+	if s.Patterns.chooses(e.Name) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.Patterns.mark(e.Name, s.met)
+		return true
+	}
+	return e.Kind == Directory && s.isMade(e.Name)
+}
+
+// unmet are the patterns to include that have chosen nothing.
+func (s *restorer) unmet() (list []string) {
+	for i, met := range s.met {
+		if !met {
+			list = append(list, s.Patterns.include[i].String())
+		}
+	}
+	return list
 }
 
 func (s *restorer) isMade(name string) bool {
@@ -232,6 +253,9 @@ func (s *restorer) compare(want *Counts) error {
 	if !s.Patterns.empty() {
 		if s.tally.counts.Entries() == 0 {
 			return fmt.Errorf("%w: it holds nothing that was asked for", ErrMismatch)
+		}
+		if unmet := s.unmet(); len(unmet) > 0 {
+			return fmt.Errorf("%w: nothing of it was chosen by %s; the rest of what was asked for is there", ErrMismatch, strings.Join(unmet, ", "))
 		}
 		return nil
 	}

@@ -3,6 +3,7 @@ package filetree
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -109,6 +110,31 @@ func TestLinksInTheTarget(t *testing.T) {
 	requireSame(t, lines(t, root), to)
 }
 
+// TestOtherKindInTheTarget: with --replace, neither is a directory removed with all that
+// is in it, nor anything that a directory would take the place of.
+func TestOtherKindInTheTarget(t *testing.T) {
+	root := t.TempDir()
+	write(t, root+"/directory/file", "from the backup")
+	write(t, root+"/file", "from the backup")
+	m := newMemory()
+	m.save(t, SaveOptions{Path: root})
+	to := t.TempDir()
+	write(t, to+"/file/precious", "precious")
+	err := restoreInto(t, m, RestoreOptions{Path: to, Replace: true})
+	require.ErrorIs(t, err, unix.EISDIR)
+	require.ErrorContains(t, err, `restore "file"`)
+	require.ErrorContains(t, err, "remove it with all that is in it, and restore again")
+	require.FileExists(t, to+"/file/precious")
+
+	to = t.TempDir()
+	write(t, to+"/directory", "precious")
+	err = restoreInto(t, m, RestoreOptions{Path: to, Replace: true})
+	require.ErrorIs(t, err, unix.ENOTDIR)
+	require.ErrorContains(t, err, `"directory"`)
+	require.ErrorContains(t, err, "remove that, and restore again")
+	require.Equal(t, []string{"directory"}, sortedNames(t, to), "nothing was made")
+}
+
 // racing puts a link to the outside in the place of a directory that was made,
 // as soon as the first byte of a file is asked for.
 type racing struct {
@@ -158,22 +184,32 @@ func TestLinkRace(t *testing.T) {
 	}
 }
 
-// TestFullDisk: a target that fills up says so, keeps no half of a file, and
-// nothing beside it is touched. The disk is mounted in a process of its own,
-// with which it goes.
-func TestFullDisk(t *testing.T) {
+// ownDisk is an empty disk in memory. It is mounted in a process of its own, with
+// which it goes: that runs the test again, and here it is over once that has passed.
+func ownDisk(t *testing.T, options string) string {
+	t.Helper()
 	disk := os.Getenv("KEEPSET_TEST_DISK")
 	if disk == "" {
-		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestFullDisk$", "-test.count=1", "-test.v")
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.count=1", "-test.v")
 		cmd.Env = append(os.Environ(), "KEEPSET_TEST_DISK="+t.TempDir())
 		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
 		out, err := cmd.CombinedOutput()
 		require.NoError(t, err, "%s", out)
-		require.Contains(t, string(out), "--- PASS: TestFullDisk")
-		return
+		require.Contains(t, string(out), "--- PASS: "+t.Name())
+		return ""
 	}
 	require.NoError(t, unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
-	require.NoError(t, unix.Mount("tmpfs", disk, "tmpfs", 0, "size=1m"))
+	require.NoError(t, unix.Mount("tmpfs", disk, "tmpfs", 0, options))
+	return disk
+}
+
+// TestFullDisk: a target that fills up says so, keeps no half of a file, and
+// nothing beside it is touched.
+func TestFullDisk(t *testing.T) {
+	disk := ownDisk(t, "size=1m")
+	if disk == "" {
+		return
+	}
 	root := t.TempDir()
 	write(t, root+"/a", strings.Repeat("a", 600<<10))
 	write(t, root+"/b", strings.Repeat("b", 600<<10))
@@ -247,6 +283,7 @@ func TestMountPoint(t *testing.T) {
 		err := into(other, RestoreOptions{})
 		require.ErrorIs(t, err, ErrRights)
 		require.ErrorContains(t, err, "--no-owner")
+		require.Empty(t, sortedNames(t, to+"/volume"), "it was found before anything was made")
 		require.NoError(t, into(other, RestoreOptions{NoOwner: true}))
 	}
 }
@@ -285,6 +322,35 @@ func TestUnreadable(t *testing.T) {
 	to := t.TempDir()
 	require.NoError(t, restoreInto(t, m, RestoreOptions{Path: to}))
 	require.FileExists(t, to+"/open")
+}
+
+// TestUnreadableAttributes: a file whose extended attributes could not be read is
+// doubted by every backup, not by the first alone. Here there are more of them than
+// Linux lists, on a disk of this test's own.
+func TestUnreadableAttributes(t *testing.T) {
+	root := ownDisk(t, "")
+	if root == "" {
+		return
+	}
+	write(t, root+"/file", "content")
+	for i := range 400 {
+		require.NoError(t, unix.Setxattr(root+"/file", fmt.Sprintf("trusted.%0200d", i), []byte("v"), 0))
+	}
+	m := newMemory()
+	for range 2 {
+		counts, r := m.save(t, SaveOptions{Path: root})
+		require.Zero(t, counts.Unchanged)
+		require.Len(t, r.Doubts, 1)
+		require.Contains(t, r.Doubts[0], `"file" (list extended attributes: argument list too long)`)
+	}
+	for i := range 390 {
+		require.NoError(t, unix.Removexattr(root+"/file", fmt.Sprintf("trusted.%0200d", i)))
+	}
+	for _, unchanged := range []int64{0, 1} {
+		counts, r := m.save(t, SaveOptions{Path: root})
+		require.Empty(t, r.Doubts)
+		require.Equal(t, unchanged, counts.Unchanged)
+	}
 }
 
 // TestInheritedACL: a target whose new files get an ACL of their own accord.
@@ -328,6 +394,11 @@ func TestChosen(t *testing.T) {
 	patterns, err = ParsePatterns([]string{"nothing"}, nil)
 	require.NoError(t, err)
 	require.ErrorIs(t, restoreInto(t, m, RestoreOptions{Path: t.TempDir(), Patterns: patterns}), ErrMismatch)
+	patterns, err = ParsePatterns([]string{"var/log", "lib/*.conf", "*.tmp", "messages", "y.tmp"}, []string{"*.tmp"})
+	require.NoError(t, err)
+	err = restoreInto(t, m, RestoreOptions{Path: t.TempDir(), Patterns: patterns, Workers: 2})
+	require.ErrorIs(t, err, ErrMismatch)
+	require.ErrorContains(t, err, "nothing of it was chosen by /lib/*.conf, *.tmp, y.tmp; the rest")
 
 	// The same ones of a backup.
 	patterns, err = ParsePatterns([]string{"var/lib/db"}, []string{"*.tmp"})

@@ -52,7 +52,10 @@ type SaveOptions struct {
 	Fuzzy bool
 	// Workers read files; at least one.
 	Workers int
-	Clock   func() time.Time
+	// Clock says as of when files are read: now, or when the snapshot was cut that
+	// they are read from. What changed within a minute before is read again by the
+	// next Save.
+	Clock func() time.Time
 }
 
 // ErrGone says that the directory has vanished, or all that was in it.
@@ -103,19 +106,7 @@ func (s *saver) save(ctx context.Context) error {
 	if err := unix.Fstat(fd, &before); err != nil {
 		return err
 	}
-	group, inner := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		defer close(s.parcels)
-		return s.walk(inner, &before)
-	})
-	for range max(1, s.Workers) {
-		group.Go(func() error { return s.work(inner) })
-	}
-	err = group.Wait()
-	for p := range s.parcels {
-		p.release()
-	}
-	if err != nil {
+	if err := s.read(ctx, &before); err != nil {
 		return err
 	}
 	if err := unix.Stat(s.Path, &after); err != nil {
@@ -128,6 +119,23 @@ func (s *saver) save(ctx context.Context) error {
 		return fmt.Errorf("%w: all %d entries vanished while they were read", ErrGone, gone)
 	}
 	return nil
+}
+
+// read walks through the root and has its files read.
+func (s *saver) read(ctx context.Context, root *unix.Stat_t) error {
+	group, inner := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		defer close(s.parcels)
+		return s.walk(inner, root)
+	})
+	for range max(1, s.Workers) {
+		group.Go(func() error { return s.work(inner) })
+	}
+	err := group.Wait()
+	for p := range s.parcels {
+		p.release()
+	}
+	return err
 }
 
 // describe fills the report.

@@ -78,14 +78,32 @@ func TestUnchanged(t *testing.T) {
 	requireSame(t, lines(t, root), to)
 }
 
-// TestFreshlyWritten: a file that was written a moment ago may be written again
-// within the same moment, with the same times. It is not remembered.
+// TestFreshlyWritten: a file that was written a moment ago may be written again with
+// the same times: one that is mapped into memory, for as long as its pages wait for
+// the disk. It is not remembered.
 func TestFreshlyWritten(t *testing.T) {
 	root := t.TempDir()
-	write(t, root+"/file", "one")
+	write(t, root+"/file", strings.Repeat("1", 4096))
+	f, err := os.OpenFile(root+"/file", os.O_RDWR, 0)
+	require.NoError(t, err)
+	page, err := unix.Mmap(int(f.Fd()), 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	page[0] = '2'
 	m := newMemory()
-	m.save(t, SaveOptions{Path: root, Clock: time.Now})
-	require.Empty(t, m.next)
+	for _, after := range []time.Duration{0, 4 * time.Second, 35 * time.Second, 55 * time.Second} {
+		counts, _ := m.save(t, SaveOptions{Path: root, Clock: func() time.Time { return time.Now().Add(after) }})
+		require.Zero(t, counts.Unchanged)
+		require.Empty(t, m.next, "%s after", after)
+		page[0]++ // with whatever times
+		to := t.TempDir()
+		m.save(t, SaveOptions{Path: root, Clock: time.Now})
+		require.NoError(t, restoreInto(t, m, RestoreOptions{Path: to}))
+		data, err := os.ReadFile(to + "/file")
+		require.NoError(t, err)
+		require.Equal(t, page, data)
+	}
+	require.NoError(t, unix.Munmap(page))
 	again, _ := m.save(t, SaveOptions{Path: root})
 	require.Zero(t, again.Unchanged)
 	again, _ = m.save(t, SaveOptions{Path: root})
@@ -156,6 +174,38 @@ func TestTruncatedFile(t *testing.T) {
 	to := t.TempDir()
 	require.NoError(t, restoreInto(t, m, RestoreOptions{Path: to}))
 	requireSame(t, lines(t, root), to)
+}
+
+// TestRemovedWhileRead: a file that is removed or replaced while it is read is whole,
+// as it was, and nothing is wrong with it.
+func TestRemovedWhileRead(t *testing.T) {
+	for _, replaced := range []bool{false, true} {
+		root := t.TempDir()
+		content := strings.Repeat("0", 2*bufferSize)
+		write(t, root+"/file", content)
+		write(t, root+"/other", "other")
+		m := newMemory()
+		var writes atomic.Int64
+		m.before = func(stream string) error {
+			if !strings.HasPrefix(stream, filesPrefix) || writes.Add(1) != 1 {
+				return nil
+			}
+			if replaced {
+				return os.Rename(root+"/other", root+"/file")
+			}
+			return os.Remove(root + "/file")
+		}
+		_, r := m.save(t, SaveOptions{Path: root, Workers: 1})
+		require.Empty(t, r.Doubts)
+		to := t.TempDir()
+		require.NoError(t, restoreInto(t, m, RestoreOptions{Path: to}))
+		data, err := os.ReadFile(to + "/file")
+		require.NoError(t, err)
+		require.True(t, content == string(data))
+		for key := range m.next {
+			require.NotContains(t, key, "file\x00", "what is not there any more is not remembered")
+		}
+	}
 }
 
 // TestShrinkingTree: what vanishes is reported, and is no reason to fail, unless

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"os"
-	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,15 +27,6 @@ type walker struct {
 	links       map[inode]*links
 	// above are the directories from the root to where the walk is.
 	above []*level
-}
-
-// inode is a file, whatever its names.
-type inode struct{ device, number uint64 }
-
-// links are the further names of a file, so many of them not seen yet.
-type links struct {
-	first string
-	left  uint64
 }
 
 // level is a directory on the way. Its entry is written when the first thing in
@@ -89,8 +78,7 @@ func (w *walker) enter(d *directory, st *unix.Stat_t) error {
 		}
 	}
 	for {
-		names, err := d.file.Readdirnames(namesAtOnce)
-		slices.Sort(names)
+		names, err := d.names()
 		for _, name := range names {
 			if err := w.name(d, name); err != nil {
 				return err
@@ -203,41 +191,6 @@ func (w *walker) other(d *directory, name string, e *Entry) error {
 	}
 	w.tally.add(e.Kind, 0)
 	return w.others.add(e)
-}
-
-// regular hands a file to the workers, or writes that it is another name of one
-// that was.
-func (w *walker) regular(d *directory, name string, e *Entry, st *unix.Stat_t) error {
-	i := item{parent: d, name: name, stat: *st}
-	if st.Nlink > 1 {
-		key := inode{st.Dev, st.Ino}
-		if l := w.links[key]; l != nil {
-			if l.left--; l.left == 0 {
-				delete(w.links, key)
-			}
-			e.Kind, e.Size, e.Target = HardLink, 0, l.first
-			w.tally.add(HardLink, 0)
-			return w.others.add(e)
-		}
-		// From here on it is read, even if this name of it vanishes.
-		fd, err := openNoFollow(d.fd, name, 0)
-		if err != nil {
-			w.note(e.Name, err)
-			return nil
-		}
-		i.file = os.NewFile(uintptr(fd), e.Name)
-		if err := unix.Fstat(fd, &i.stat); err != nil || i.stat.Ino != st.Ino || i.stat.Dev != st.Dev {
-			_ = i.file.Close()
-			w.note(e.Name, errors.Join(err, unix.ENOENT))
-			return nil
-		}
-		w.links[key] = &links{first: e.Name, left: st.Nlink - 1}
-	}
-	w.parcel.add(i)
-	if w.parcel.full() {
-		return w.hand()
-	}
-	return nil
 }
 
 // hand gives the parcel to whichever worker comes first.

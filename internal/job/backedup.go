@@ -4,6 +4,8 @@ import (
 	"strconv"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/api/resource"
+
 	"keepset/internal/record"
 )
 
@@ -12,6 +14,9 @@ type backedUpMember struct {
 	record.PlannedMember
 	report    record.Report
 	snapshots []record.VolumeSnapshot
+	// stored is how many bytes its streams have: of files with their names, and
+	// without the holes of sparse ones.
+	stored int64
 }
 
 // backedUp are the valid members of a backup, by ordinal.
@@ -31,6 +36,31 @@ func (b backedUp) find(ordinal int) (record.Report, bool) {
 func (b backedUp) report(ordinal int) record.Report {
 	r, _ := b.find(ordinal)
 	return r
+}
+
+// least is how many bytes an ordinal's files take at the very least.
+func (b backedUp) least(ordinal int) int64 {
+	for _, m := range b {
+		if m.Ordinal == ordinal {
+			return min(m.report.Bytes, m.stored)
+		}
+	}
+	return 0
+}
+
+// minded tells whether the storage that an ordinal's files come from minded how much
+// its claim had. It did not if the files had more, as NFS and local directories let
+// them; where nobody knows, it is taken to.
+func (b backedUp) minded(ordinal int, template string) bool {
+	for _, m := range b {
+		for _, c := range m.Claims {
+			size, err := resource.ParseQuantity(c.Size)
+			if m.Ordinal == ordinal && c.Template == template && err == nil && size.Value() < b.least(ordinal) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // snapshots are the volume snapshots of an ordinal.

@@ -48,6 +48,8 @@ type Backup struct {
 	// FromSnapshot is set for a worker whose directory is a claim made of a volume
 	// snapshot.
 	FromSnapshot *FromSnapshot
+	// Users is set for a worker whose claim nobody may use while it is read.
+	Users ClaimUsers
 	// Role tells whether a member replicates from another; nil when roles do
 	// not matter. With FollowersOnly, members that do not are left out.
 	Role          func(context.Context, Member) (string, error)

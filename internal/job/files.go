@@ -13,13 +13,21 @@ import (
 
 // files streams the member's directory into the repository and commits it.
 func (c *capture) files(ctx context.Context, member Member) (commit record.Commit, report record.Report, err error) {
-	return c.into(ctx, member, func(ctx context.Context, w *repository.MemberWriter) (record.Report, error) {
+	use := c.job.claimUse(member)
+	if err := use.refuse(ctx); err != nil {
+		return record.Commit{}, record.Report{}, err
+	}
+	return c.into(ctx, member, func(ctx context.Context, w *repository.MemberWriter) (report record.Report, err error) {
 		o := *c.job.Files
 		o.Path = member.Address
-		report, err := filetree.Save(ctx, fileSink{w}, o)
+		doubts, err := use.during(ctx, useAsked, func() error {
+			report, err = filetree.Save(ctx, fileSink{w}, o)
+			return err
+		})
 		if err != nil {
 			return report, err
 		}
+		report.Doubts = append(report.Doubts, doubts...)
 		c.job.FromSnapshot.describe(&report)
 		counts, err := filetree.CountsOf(report)
 		if err == nil {

@@ -59,6 +59,11 @@ type filesCluster struct {
 	read map[int]string
 	// dead: workers that are made do nothing.
 	dead bool
+	// began is called as a worker begins, who uses claims is what it is told, and nodes
+	// is where it has to run.
+	began func(ordinal int)
+	users job.ClaimUsers
+	nodes map[int]string
 	// fail answers requests, "verb resource".
 	fail map[string]error
 	// cuts counts the snapshots.
@@ -71,7 +76,7 @@ func newFilesCluster(t *testing.T, replicas int32) *filesCluster {
 	t.Helper()
 	c := &filesCluster{
 		world: newWorld(t), snaps: snapshotfake.NewSimpleClientset(), //nolint:staticcheck // the module has no other: it generates no apply configurations
-		told: map[int]*job.FromSnapshot{}, read: map[int]string{}, fail: map[string]error{},
+		told: map[int]*job.FromSnapshot{}, read: map[int]string{}, nodes: map[int]string{}, fail: map[string]error{},
 	}
 	c.cutAt = c.clock.Now().Add(-time.Hour).UTC().Truncate(time.Second)
 	uid := int64(1000)
@@ -174,14 +179,21 @@ func (c *filesCluster) work(a core.Action) (bool, runtime.Object, error) {
 	volumes := made.Spec.Template.Spec.Volumes
 	c.mu.Lock()
 	c.read[ordinal] = volumes[len(volumes)-1].PersistentVolumeClaim.ClaimName
+	if affinity := made.Spec.Template.Spec.Affinity; affinity != nil {
+		c.nodes[ordinal] = affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms[0].MatchFields[0].Values[0]
+	}
 	dead, told := c.dead, c.told[ordinal]
 	c.mu.Unlock()
+	if c.began != nil {
+		c.began(ordinal)
+	}
 	if err != nil || dead {
 		return false, nil, err
 	}
 	made.Status.Conditions = []batchv1.JobCondition{{Type: batchv1.JobComplete, Status: corev1.ConditionTrue}}
 	worker := c.files()
 	worker.Set, worker.ID, worker.FromSnapshot = filesSetID, record.BackupID(made.Spec.Template.Spec.Containers[0].Env[0].Value), told
+	worker.Users = c.users
 	worker.WorkFor(ordinal, c.roots[ordinal])
 	if _, err := worker.Run(c.t.Context()); err != nil {
 		made.Status.Conditions[0].Type = batchv1.JobFailed

@@ -30,6 +30,8 @@ type Request struct {
 	Slot string
 	// AllowRollback consents to restoring a primary behind live followers.
 	AllowRollback bool
+	// AllowSmallClaim consents to claims that ask for less than the files have.
+	AllowSmallClaim bool
 }
 
 // SlotOrdinal stands for the ordinal in the name of a slot.

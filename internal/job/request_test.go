@@ -212,3 +212,13 @@ func TestUpstreamAfterFailover(t *testing.T) {
 		assert.Equal(t, "db-0.db.shop.svc:3307", item.Follow, "a whole set begins anew")
 	}
 }
+
+// TestLeastBytes: neither holes nor names take room that a claim has to have.
+func TestLeastBytes(t *testing.T) {
+	sparse := backedUpMember{PlannedMember: record.PlannedMember{Ordinal: 0}, report: record.Report{Bytes: 64 << 20}, stored: 4096}
+	small := backedUpMember{PlannedMember: record.PlannedMember{Ordinal: 1}, report: record.Report{Bytes: 10}, stored: 2048}
+	members := backedUp{sparse, small}
+	require.EqualValues(t, 4096, members.least(0))
+	require.EqualValues(t, 10, members.least(1))
+	require.Zero(t, members.least(2))
+}

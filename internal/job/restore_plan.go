@@ -138,6 +138,9 @@ func (r *Restore) resolve(ctx context.Context, mayBeUnreachable bool) (*RestoreP
 	if err := errors.Join(r.checkSlots(set, plan), r.checkRollback(set, plan)); err != nil {
 		return nil, err
 	}
+	if err := r.checkRoom(set, plan, members); err != nil {
+		return nil, err
+	}
 	if err := r.checkUpstreams(ctx, set, plan, members, mayBeUnreachable); err != nil {
 		return nil, err
 	}
@@ -167,7 +170,11 @@ func openMembers(ctx context.Context, r *repository.Repository, info repository.
 		if err != nil {
 			return nil, fmt.Errorf("open ordinal %d of backup %s: %w", planned.Ordinal, info.ID, err)
 		}
-		found = append(found, backedUpMember{planned, reader.Report(), reader.VolumeSnapshots()})
+		member := backedUpMember{PlannedMember: planned, report: reader.Report(), snapshots: reader.VolumeSnapshots()}
+		for _, s := range reader.Map().Streams {
+			member.stored += s.Size
+		}
+		found = append(found, member)
 		if err := reader.Close(); err != nil {
 			return nil, err
 		}

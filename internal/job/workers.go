@@ -35,7 +35,6 @@ type FileWorkers struct {
 
 	workers *statefulset.Workers
 	members map[int]statefulset.Member
-	nodes   map[int]string
 }
 
 // Discover is the inventory of the set's claims. Of a set that was scaled to
@@ -69,49 +68,25 @@ func (f *FileWorkers) Discover(ctx context.Context) (Inventory, error) {
 	return inv, nil
 }
 
-// check refuses claims that no worker can mount beside their users, and files
-// that are written meanwhile without the user's consent. It finds the nodes that
-// claims are on.
+// check refuses claims that no worker can mount beside their users, and files that
+// are written meanwhile without the user's consent, before anything is begun.
 func (f *FileWorkers) check(ctx context.Context, inv Inventory) error {
 	if f.Snapshots != nil {
 		return f.locate(ctx, inv)
 	}
-	users, err := f.workers.Users(ctx)
+	users, err := f.Cluster.ClaimUsers(ctx)
 	if err != nil {
 		return err
 	}
-	f.nodes = map[int]string{}
 	var refused []error
 	for i := range inv.Members {
 		m := &inv.Members[i]
-		claim := f.workers.Claim(f.members[m.Ordinal])
-		use := users[claim.Name]
-		if m.Problem != nil || len(use) == 0 {
-			continue
-		}
-		pods := make([]string, 0, len(use))
-		for _, u := range use {
-			pods = append(pods, u.Pod)
-			if u.Node != "" && !shared(claim.AccessModes) {
-				f.nodes[m.Ordinal] = u.Node
-			}
-		}
-		names := strings.Join(pods, ", ")
-		switch {
-		case slices.Contains(claim.AccessModes, "ReadWriteOncePod"):
-			refused = append(refused, fmt.Errorf("%w: claim %s is ReadWriteOncePod and pod %s has it, so that no worker can mount it: "+
-				"scale the set to zero for the time of the backup, or have it read --from-snapshot", ErrConfig, claim.Name, names))
-		case !f.Fuzzy:
-			refused = append(refused, fmt.Errorf("%w: claim %s is in use by pod %s: files that are written meanwhile are not of one moment, and those of a running database are worth nothing; "+
-				"scale the set to zero for the time of the backup, have them read --from-snapshot, use --method dump or snapshot, or consent with --fuzzy", ErrNeedsConsent, claim.Name, names))
+		if m.Problem == nil {
+			_, err := f.place(m.Ordinal, users)
+			refused = append(refused, err)
 		}
 	}
 	return errors.Join(refused...)
-}
-
-// shared tells whether a claim can be mounted on several nodes.
-func shared(modes []string) bool {
-	return slices.Contains(modes, "ReadWriteMany") || slices.Contains(modes, "ReadOnlyMany")
 }
 
 // work has a worker capture the member. What counts is the commit that it leaves,
@@ -139,7 +114,16 @@ func (c *capture) worked(ctx context.Context, member Member) (statefulset.JobRes
 	if f.Snapshots != nil {
 		return c.workedFromSnapshot(ctx, member)
 	}
-	result, err := f.workers.Work(ctx, f.members[member.Ordinal], f.nodes[member.Ordinal], f.Env(c.writer.Plan().ID, member.Ordinal, nil), f.Out)
+	// Others came before this one, for hours perhaps.
+	users, err := f.Cluster.ClaimUsers(ctx)
+	if err != nil {
+		return statefulset.JobResult{}, record.Report{}, err
+	}
+	node, err := f.place(member.Ordinal, users)
+	if err != nil { // and no worker of an earlier attempt goes on
+		return statefulset.JobResult{}, record.Report{}, errors.Join(err, f.workers.Remove(ctx, member.Ordinal))
+	}
+	result, err := f.workers.Work(ctx, f.members[member.Ordinal], node, f.Env(c.writer.Plan().ID, member.Ordinal, nil), f.Out)
 	return result, record.Report{}, err
 }
 

@@ -51,6 +51,22 @@ func (t ClaimTemplate) Makes(c Claim) bool {
 	return sized && (t.Class == "" || t.Class == c.Class)
 }
 
+// Room is how many bytes a new claim of the template will have, as far as is known:
+// what it asks for, or more if claims that it has made got more.
+func (s Set) Room(t ClaimTemplate) (bytes int64, known bool) {
+	asked, err := resource.ParseQuantity(t.Size)
+	if err != nil {
+		return 0, false
+	}
+	bytes = asked.Value()
+	for _, c := range s.ClaimsOf(t) {
+		if has, err := resource.ParseQuantity(c.Capacity); err == nil && t.Makes(c) {
+			bytes = max(bytes, has.Value())
+		}
+	}
+	return bytes, true
+}
+
 // Member is one ordinal of a set.
 type Member struct {
 	Ordinal   int

@@ -73,12 +73,12 @@ func (w *Workers) Claim(m Member) Claim {
 // ClaimUser is a pod that uses a claim, and where.
 type ClaimUser struct{ Pod, Node string }
 
-// Users are the pods, of whatever owner, that have the claims of the namespace
-// mounted or are about to, but for workers, which read only.
-func (w *Workers) Users(ctx context.Context) (map[string][]ClaimUser, error) {
-	list, err := w.client.kube.CoreV1().Pods(w.client.namespace).List(ctx, metav1.ListOptions{})
+// ClaimUsers are the pods, of whatever owner, that have the claims of the namespace
+// mounted or are about to, by claim, but for workers, which read only.
+func (c *Client) ClaimUsers(ctx context.Context) (map[string][]ClaimUser, error) {
+	list, err := c.kube.CoreV1().Pods(c.namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
-		return nil, explain(err, "list the pods of namespace "+w.client.namespace)
+		return nil, explain(err, "list the pods of namespace "+c.namespace)
 	}
 	users := map[string][]ClaimUser{}
 	for i := range list.Items {

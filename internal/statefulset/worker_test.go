@@ -312,7 +312,7 @@ func TestUsers(t *testing.T) {
 	add("ended", corev1.PodSucceeded, nil)
 	add("worker", corev1.PodRunning, map[string]string{labelWorker: "files"})
 	add("waits", corev1.PodPending, nil)
-	users, err := w.Users(t.Context())
+	users, err := w.client.ClaimUsers(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, map[string][]ClaimUser{w.Claim(m).Name: {{"waits", "node-1"}}}, users)
 }

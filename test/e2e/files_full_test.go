@@ -8,8 +8,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestFilesFull: a claim that fills up while it is restored is an error that says
-// so. Its ordinal stays held, the others are as they were; once the claim is large
+// TestFilesFull: files that cannot fit into what the template asks for are refused
+// while the old claim is there. With consent, a claim that fills up while it is restored
+// is an error that says so. Its ordinal stays held, the others are as they were; once the claim is large
 // enough, the same restore succeeds.
 func TestFilesFull(t *testing.T) {
 	t.Parallel()
@@ -33,9 +34,19 @@ func TestFilesFull(t *testing.T) {
 	}
 	remake("40Mi")
 	s.parameters(map[string]string{"KEEPSET_ORDINAL": "0", "KEEPSET_REPLACE": "true"})
+	before := s.claim("data-www-0")
+	s.once("keepset-restore", "refused")
+	require.False(t, s.waitJob("refused", 10*time.Minute), s.logs("refused"))
+	code, message, _ := s.ended("refused")
+	assert.EqualValues(t, 64, code)
+	assert.Contains(t, message, "template data, which asks for 40Mi: they will not fit")
+	assert.Equal(t, before, s.claim("data-www-0"))
+	assert.Equal(t, first, sums("www-0"))
+
+	s.parameters(map[string]string{"KEEPSET_ORDINAL": "0", "KEEPSET_REPLACE": "true", "KEEPSET_ALLOW_SMALL_CLAIM": "true"})
 	s.once("keepset-restore", "too-small")
 	require.False(t, s.waitJob("too-small", 10*time.Minute), s.logs("too-small"))
-	_, message, _ := s.ended("too-small")
+	_, message, _ = s.ended("too-small")
 	t.Log(message)
 	assert.Contains(t, message, "no space left on device")
 	assert.Contains(t, message, "ordinal 0")

@@ -28,8 +28,10 @@ func TestFiles(t *testing.T) {
 	for ordinal := range 2 {
 		s.plant(ordinal, files, 1000)
 	}
+	settled := time.Now().Add(65 * time.Second) // what was just made is read again next time
 	s.refused("running", "data-www-0 is in use by pod www-0", "data-www-1", "--fuzzy")
 
+	time.Sleep(time.Until(settled))
 	page := s.reader()
 	page.follow(filesPage, "Back up")
 	require.Equal(t, []int{files + 2, 0}, s.counts("files-1", 0))
