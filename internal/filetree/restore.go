@@ -31,6 +31,8 @@ type RestoreOptions struct {
 	// It may itself be a symbolic link.
 	Path     string
 	Patterns Patterns
+	// AnyPattern: of several patterns to include it is enough that one chooses something.
+	AnyPattern bool
 	// Replace accepts a directory that holds something. What has the name of
 	// something in the tree is replaced, the rest is left alone.
 	Replace bool
@@ -254,7 +256,7 @@ func (s *restorer) compare(want *Counts) error {
 		if s.tally.counts.Entries() == 0 {
 			return fmt.Errorf("%w: it holds nothing that was asked for", ErrMismatch)
 		}
-		if unmet := s.unmet(); len(unmet) > 0 {
+		if unmet := s.unmet(); len(unmet) > 0 && !s.AnyPattern {
 			return fmt.Errorf("%w: nothing of it was chosen by %s; the rest of what was asked for is there", ErrMismatch, strings.Join(unmet, ", "))
 		}
 		return nil

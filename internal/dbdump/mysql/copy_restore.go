@@ -78,7 +78,7 @@ func (o *CopyRestore) Restore(ctx context.Context, source filetree.Source) (reco
 	if err := o.arrange(ctx, source); err != nil {
 		return r, fmt.Errorf("restore into %s: %w", o.Path, err)
 	}
-	if _, err := filetree.Restore(ctx, tree, filetree.RestoreOptions{Path: o.Path, Patterns: only, Replace: true, NoOwner: true, Workers: 1}); err != nil {
+	if _, err := filetree.Restore(ctx, tree, filetree.RestoreOptions{Path: o.Path, Patterns: only, AnyPattern: true, Replace: true, NoOwner: true, Workers: 1}); err != nil {
 		return r, err
 	}
 	r.Omitted, r.Doubts = nil, nil
