@@ -36,7 +36,7 @@ func TestJudge(t *testing.T) {
 		"one in the middle":           {func(c *copying, _ *manifest) { delete(c.segments, "000000020000000000000004") }, "000000020000000000000004 of the log is missing"},
 		"the last":                    {func(c *copying, _ *manifest) { delete(c.segments, "000000020000000000000005") }, "000000020000000000000005 of the log is missing"},
 		"half of one":                 {func(c *copying, _ *manifest) { c.segments["000000020000000000000004"] = segment / 2 }, "is missing or cut off"},
-		"of another timeline":         {func(c *copying, m *manifest) { m.ranges[0].Timeline = 1 }, "000000010000000000000003 of the log is missing"},
+		"of another timeline":         {func(_ *copying, m *manifest) { m.ranges[0].Timeline = 1 }, "000000010000000000000003 of the log is missing"},
 		"a range that begins later":   {func(_ *copying, m *manifest) { m.ranges[0].Start = formatLSN(4 * segment) }, "it does not have the log from"},
 		"one that ends before":        {func(_ *copying, m *manifest) { m.ranges[0].End = formatLSN(5 * segment) }, "it does not have the log from"},
 		"one that ends after the end": {func(_ *copying, m *manifest) { m.ranges[0].End = formatLSN(5*segment + 9) }, "in a backup that ends at"},
@@ -73,9 +73,10 @@ func TestRestoreLooksForTheManifestsFiles(t *testing.T) {
 		text := version.ReplaceAll(good, []byte(c.put))
 		body := text[:bytes.LastIndexByte(bytes.TrimRight(text, "\n"), '\n')+1]
 		m.streams[manifestStream].Reset()
-		fmt.Fprintf(m.streams[manifestStream], "%s\"Manifest-Checksum\": \"%x\"}\n", body, sha256.Sum256(body))
+		_, err := fmt.Fprintf(m.streams[manifestStream], "%s\"Manifest-Checksum\": \"%x\"}\n", body, sha256.Sum256(body))
+		require.NoError(t, err)
 		o := BaseRestore{Path: filepath.Join(t.TempDir(), "data"), Workers: 2, NoOwner: true}
-		_, err := o.Restore(t.Context(), m)
+		_, err = o.Restore(t.Context(), m)
 		require.ErrorIs(t, err, dbdump.ErrMismatch)
 		require.ErrorContains(t, err, c.want)
 		require.NoFileExists(t, filepath.Join(o.Path, controlFile))
