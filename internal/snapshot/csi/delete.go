@@ -37,7 +37,9 @@ func (s *Snapshotter) Delete(ctx context.Context, owner snapshot.Owner, r snapsh
 	if !bears(vs, owner, s.purpose) {
 		return fmt.Errorf("delete VolumeSnapshot %s/%s: %w: it does not bear the labels of set %s, so it is left alone", r.Namespace, r.Name, snapshot.ErrInUse, owner.Set)
 	}
-	if r.ID != "" {
+	// One that was never cut may be bound to a content all the same, as those are whose
+	// driver failed, and there is no moment by which to tell it from another one.
+	if r.ID != "" && !r.CutAt.IsZero() {
 		// Where the content is gone, so is the snapshot, and what is left is ours.
 		same, err := s.isOf(ctx, vs, r)
 		if err != nil && !missing(err) {

@@ -194,3 +194,31 @@ func TestListUnfinished(t *testing.T) {
 	}
 	f.requireNoSnapshots(t)
 }
+
+// One whose driver has failed is bound to a content, and was never cut: it goes, and
+// is gone when Delete returns.
+func TestDeleteNeverCut(t *testing.T) {
+	f := newFakeCluster(t)
+	s := f.snapshotter()
+	f.cutOf(t, s)
+	vs := f.volumeSnapshots(t)[0].DeepCopy()
+	bound := *vs.Status.BoundVolumeSnapshotContentName
+	why := "the array is on fire"
+	vs.Status = &volumesnapshotv1.VolumeSnapshotStatus{BoundVolumeSnapshotContentName: &bound, Error: &volumesnapshotv1.VolumeSnapshotError{Message: &why}}
+	content := f.contents(t)[0].DeepCopy()
+	content.Status = nil
+	f.set(func() { f.still = true })
+	require.NoError(t, f.snaps.Tracker().Update(snapshotsResource, vs, vs.Namespace))
+	require.NoError(t, f.snaps.Tracker().Update(contentsResource, content, ""))
+	seen := 0
+	for r, err := range s.List(t.Context(), testOwner) {
+		require.NoError(t, err)
+		require.True(t, r.CutAt.IsZero())
+		require.NotEmpty(t, r.ID)
+		seen++
+		f.set(func() { f.still = false })
+		require.NoError(t, s.Delete(t.Context(), testOwner, r))
+	}
+	require.Equal(t, 1, seen)
+	require.Empty(t, f.volumeSnapshots(t))
+}
