@@ -172,7 +172,8 @@ fi
 # The end-to-end tests run on the same set and store. The image of versitygw that its makers publish does nothing
 # without arguments.
 manifest() {
-	sed -e "s|{{.Replicas}}|3|; s|{{.Policy}}|Parallel|; s|{{or .Size \"\(.*\)\"}}|\1|; /{{- with .Class}}/,/{{- end}}/d" -e "s|keepset-test/mariadb:10.11|$database|" \
+	sed -e "s|{{.Replicas}}|3|; s|{{.Policy}}|Parallel|; s|{{or .Size \"\(.*\)\"}}|\1|; /{{- with .Class}}/,/{{- end}}/d" \
+		-e "/{{- if .MySQL}}/,/{{- \(else\|end\)}}/d; /{{- end}}/d; s|{{if .MySQL}}.*{{else}}\(.*\){{end}}|\1|" -e "s|keepset-test/mariadb:10.11|$database|" \
 		-e "s|image: keepset-test/versitygw:v1.8.0|args: [--port, ':7070', posix, /data]\n      image: $s3|" \
 		-e "s|imagePullPolicy: Never|imagePullPolicy: $pull|" "test/e2e/testdata/$1"
 }

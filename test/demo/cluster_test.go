@@ -64,5 +64,6 @@ func TestDemoClusterFillsInTheManifests(t *testing.T) {
 		require.NoError(t, err, string(out))
 		assert.Contains(t, string(out), "kind: ")
 		assert.NotContains(t, string(out), "{{", file)
+		assert.NotContains(t, string(out), "image: keepset-test", "an image of the tests in %s", file)
 	}
 }
