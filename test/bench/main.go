@@ -76,6 +76,9 @@ func run(ctx context.Context, args []string) (err error) {
 	if !s.filesOnly {
 		err = b.databases(ctx)
 	}
+	if err == nil && !s.peersOnly && !s.dumpOnly {
+		err = b.shrinkLog(ctx)
+	}
 	if err = errors.Join(err, b.source.Close()); err != nil || s.peersOnly || s.dumpOnly {
 		return err
 	}
