@@ -107,8 +107,49 @@ func (c *chunker) ended(end bool) bool {
 	return end
 }
 
-// scan rolls the hash over p until the mask fits. It is the hot loop.
+// lane is how far apart the two bytes are that scan takes at a time.
+const lane = 4 << 10
+
+// scan rolls the hash over p until the mask fits. It is the hot loop. A hash
+// depends on the 64 bytes before alone: the processor, which would wait for
+// each hash before it begins the next, can roll two of them, a lane apart.
 func (c *chunker) scan(p []byte, mask uint64) (int, bool) {
+	n := 0
+	for ; n+2*lane <= len(p); n += 2 * lane {
+		h, fits := c.gear.pair(c.hash, (*[lane]byte)(p[n:]), (*[lane]byte)(p[n+lane:]), mask)
+		if fits {
+			break // where, and whether there is one before it, the rest says
+		}
+		c.hash = h
+	}
+	c.position += n
+	m, found := c.roll(p[n:], mask)
+	return n + m, found
+}
+
+// pair rolls the hash h over two lanes of which the second follows the first, and
+// returns it at their end, or that the mask fits in one of them.
+func (t *gearTable) pair(h uint64, first, second *[lane]byte, mask uint64) (after uint64, fits bool) {
+	for _, b := range first[lane-64:] {
+		after = after<<1 + t[b]
+	}
+	for i := 0; i < lane; i += 2 {
+		h = h<<1 + t[first[i]]
+		after = after<<1 + t[second[i]]
+		if h&mask == 0 || after&mask == 0 {
+			return 0, true
+		}
+		h = h<<1 + t[first[i+1]]
+		after = after<<1 + t[second[i+1]]
+		if h&mask == 0 || after&mask == 0 {
+			return 0, true
+		}
+	}
+	return after, false
+}
+
+// roll does the same byte by byte.
+func (c *chunker) roll(p []byte, mask uint64) (int, bool) {
 	h, gear := c.hash, c.gear
 	for i, b := range p {
 		h = h<<1 + gear[b]

@@ -129,6 +129,20 @@ func cuts(data []byte, portion int, c record.Chunker) []int {
 	return lengths
 }
 
+// TestLanesCutAsBytesDo: pairs of lanes are taken of long portions alone.
+func TestLanesCutAsBytesDo(t *testing.T) {
+	data := randomBytes(11, 2<<20)
+	for _, c := range []record.Chunker{
+		{Min: 1 << 10, Average: 4 << 10, Max: 64 << 10},
+		{Min: 1 << 10, Average: 32 << 10, Max: 256 << 10},
+	} {
+		want := cuts(data, 1, c)
+		require.Greater(t, len(want), 20)
+		require.Equal(t, want, cuts(data, len(data), c))
+		require.Equal(t, want, cuts(data, 3*lane+1, c))
+	}
+}
+
 func TestChunksDoNotDependOnPortions(t *testing.T) {
 	data := text(1, 12<<20/slowdown)
 	want := cuts(data, len(data), testChunker())
