@@ -205,6 +205,13 @@ func TestNobodyToAskAs(t *testing.T) {
 	}
 }
 
+// How a server will be asked is wrong before the first claim is taken away, not when its pod is Ready.
+func TestAskedWithWhatIsMissing(t *testing.T) {
+	a := &App{Log: slog.New(slog.DiscardHandler), Environ: func() []string { return nil }}
+	_, err := (&RestoreFlags{Server: ServerFlags{User: "postgres", TLS: "verify", TLSCA: "/nowhere/ca.pem"}}).asker(a)
+	require.ErrorContains(t, err, "/nowhere/ca.pem")
+}
+
 // The directories above a server's are made in the claim, and nowhere else.
 func TestDirectoriesAbove(t *testing.T) {
 	claim, elsewhere := t.TempDir(), t.TempDir()
