@@ -33,6 +33,7 @@ var entangled = []string{
 	"CREATE EXTENSION pg_stat_statements", "CREATE EXTENSION pg_trgm", "CREATE EXTENSION btree_gist",
 	"CREATE FUNCTION kinds.lowered(v text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT lower(v)'", "CREATE TABLE public.searched (v text, n int, EXCLUDE USING gist (n WITH =))",
 	"CREATE INDEX ON public.searched USING gin (v gin_trgm_ops)", "CREATE UNIQUE INDEX ON public.searched (kinds.lowered(v))", "INSERT INTO public.searched VALUES ('A', 1)",
+	"CREATE OPERATOR CLASS kinds.plain FOR TYPE int USING btree AS OPERATOR 1 <, OPERATOR 2 <=, OPERATOR 3 =, OPERATOR 4 >=, OPERATOR 5 >, FUNCTION 1 btint4cmp(int, int)", "CREATE INDEX ON public.alone (a kinds.plain)",
 	"CREATE TABLE public.refers (id int REFERENCES public.base)", "INSERT INTO public.refers VALUES (1)",
 }
 
@@ -87,6 +88,9 @@ func TestFilteredDump(t *testing.T) {
 				{
 					"what indexes are made by", "logs.public.searched", "",
 					"SELECT (SELECT count(*) FROM pg_index WHERE indrelid = 'public.searched'::regclass), (SELECT count(*) FROM pg_extension WHERE extname = 'pg_stat_statements')", "3|0", nil,
+				},
+				{
+					"an index that cannot be", "logs.public.alone", "", "SELECT a, (SELECT count(*) FROM pg_index WHERE indrelid = 'public.alone'::regclass) FROM public.alone", "7|0", nil,
 				},
 				{
 					"an extension that nothing needs", "logs.public", "logs.public.searched", "SELECT count(*) FROM pg_extension WHERE extname IN ('pg_stat_statements', 'pg_trgm')", "0", nil,
