@@ -193,6 +193,7 @@ func (f *RestoreFlags) asker(a *App) (func(job.RestoreItem) job.Asker, error) {
 			return nil, err
 		}
 		o = opts.Postgres
+		o.TLS.AnyName = o.TLS.CA != "" // a pod's address is in no certificate
 	default:
 		return func(job.RestoreItem) job.Asker {
 			return func(context.Context, string) (string, error) {
