@@ -149,9 +149,6 @@ func (f *BackupFlags) asWorker(ctx context.Context, a *App, b *job.Backup) error
 	if b.FromSnapshot, err = toldSnapshot(a); err != nil {
 		return err
 	}
-	if from := b.FromSnapshot; from != nil {
-		b.Files.Clock = func() time.Time { return from.CutAt }
-	}
 	if b.FromSnapshot == nil && !f.Files.Fuzzy {
 		b.Users = client.ClaimUsers
 	}

@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"path"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"keepset/internal/dbdump/postgres"
@@ -187,11 +185,15 @@ func (f *RestoreFlags) asker(a *App) (func(job.RestoreItem) job.Asker, error) {
 			o.TLS = postgres.TLS{Required: true, SkipVerify: true}
 		}
 	case f.Server.User != "":
-		opts, err := f.Server.Options(a, Server{Engine: enginePostgres, User: f.Server.User, Address: net.JoinHostPort("localhost", strconv.Itoa(1))}, a.Log)
+		opts, err := f.Server.Options(a, Server{Engine: enginePostgres, User: f.Server.User, Address: "localhost:1"}, a.Log)
+		if err == nil {
+			err = tryEngine(enginePostgres, opts) // a file that is missing is said before a claim goes
+		}
 		if err != nil {
 			return nil, err
 		}
 		o = opts.Postgres
+		o.TLS.AnyName = o.TLS.CA != "" // a pod's address is in no certificate
 	default:
 		return func(job.RestoreItem) job.Asker {
 			return func(context.Context, string) (string, error) {

@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -203,6 +206,59 @@ func TestNobodyToAskAs(t *testing.T) {
 		require.ErrorIs(t, err, dbdump.ErrUnreachable)
 		require.ErrorContains(t, err, "as "+f.Upstream.User+f.Server.User)
 	}
+}
+
+// How a server will be asked is wrong before the first claim is taken away, not when its pod is Ready.
+func TestAskedWithWhatIsMissing(t *testing.T) {
+	a := &App{Log: slog.New(slog.DiscardHandler), Environ: func() []string { return nil }}
+	_, err := (&RestoreFlags{Server: ServerFlags{User: "postgres", TLS: "verify", TLSCA: "/nowhere/ca.pem"}}).asker(a)
+	require.ErrorContains(t, err, "/nowhere/ca.pem")
+}
+
+// A server whose certificate has its name is asked at its pod's address, and one of another authority is not.
+func TestAskedAtAnAddress(t *testing.T) {
+	s, other := servers.Postgres15(t, servers.WithPostgresTLS()), servers.Postgres15(t, servers.WithPostgresTLS())
+	pod := elsewhere(t, s.Addr)
+	a := &App{Log: slog.New(slog.DiscardHandler), Environ: func() []string { return []string{"KEEPSET_TARGET_PASSWORD=" + s.Password} }}
+	for ca, want := range map[string]error{s.TLS.CA: dbdump.ErrMismatch, other.TLS.CA: dbdump.ErrUntrusted} {
+		f := &RestoreFlags{Server: ServerFlags{User: s.User, TLS: "verify", TLSCA: ca, ConnectTimeout: time.Minute, side: "target"}}
+		ask, err := f.asker(a)
+		require.NoError(t, err)
+		_, err = ask(job.RestoreItem{Coordinates: &record.Coordinates{Server: "1"}})(t.Context(), pod)
+		require.ErrorIs(t, err, want)
+	}
+}
+
+// elsewhere is an address of a server's that is not in its certificate.
+func elsewhere(t *testing.T, server string) string {
+	t.Helper()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.2:0")
+	require.NoError(t, err)
+	var all sync.WaitGroup
+	t.Cleanup(func() {
+		require.NoError(t, listener.Close())
+		all.Wait()
+	})
+	hand := func(from, to net.Conn) {
+		_, _ = io.Copy(to, from)
+		_, _ = to.Close(), from.Close()
+	}
+	all.Go(func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", server)
+			if err != nil {
+				_ = client.Close()
+				continue
+			}
+			all.Go(func() { hand(client, conn) })
+			all.Go(func() { hand(conn, client) })
+		}
+	})
+	return listener.Addr().String()
 }
 
 // The directories above a server's are made in the claim, and nowhere else.

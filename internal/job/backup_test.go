@@ -78,6 +78,18 @@ func TestRefusedSelectionIsConfiguration(t *testing.T) {
 	assert.Equal(t, job.StatusFailed, report.Status)
 }
 
+// In a fan-out it is a matter of the share that has the member: exit code 64 would end the pods that have the others.
+func TestRefusedSelectionOfAShare(t *testing.T) {
+	w := newWorld(t, 10, 10)
+	w.servers["db0:3306"].fail = fmt.Errorf("%w: a table needs another one", dbdump.ErrSelection)
+	b := w.backup()
+	b.Share = job.Share{Index: 0, Of: 2}
+	_, err := b.Run(t.Context())
+	require.ErrorIs(t, err, job.ErrFailed)
+	require.NotErrorIs(t, err, job.ErrConfig)
+	require.ErrorContains(t, err, "a table needs another one")
+}
+
 func TestMissingPodFailsItsMemberOnly(t *testing.T) {
 	w := newWorld(t, 10, 10)
 	b := w.backup()

@@ -57,6 +57,13 @@ func shared(modes []string) bool {
 // useAsked is how often a worker asks, while it reads, who uses its claim.
 const useAsked = time.Minute
 
+// How often it asks again at the end, and how long it waits before: what it has read
+// for hours hangs on an answer, and the API server may be restarting.
+const (
+	lastAsks     = 12
+	lastAsksWait = 5 * time.Second
+)
+
 // claimUse is what a worker learns of the pods that use its claim while it reads: a
 // set may be scaled up after the backup has begun.
 type claimUse struct {
@@ -97,6 +104,11 @@ func (u *claimUse) during(ctx context.Context, interval time.Duration, do func()
 	stop := every(interval, func(bool, bool) { u.ask(ctx) })
 	err = do()
 	stop(err)
+	for again := 0; err == nil && u.err != nil && again < lastAsks; again++ {
+		if err = sleep(ctx, lastAsksWait); err == nil {
+			u.ask(ctx)
+		}
+	}
 	if err != nil || u.err != nil {
 		return nil, errors.Join(err, u.err)
 	}

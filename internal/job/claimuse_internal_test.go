@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -33,9 +34,36 @@ func TestUseThatComesAndGoes(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"claim data-www-0 was in use by pod cleaner while its files were read: they are not of one moment"}, doubts)
 
-	u = &claimUse{users: func(context.Context) (map[string][]statefulset.ClaimUser, error) { return nil, down }, claim: "data-www-0"}
-	require.ErrorIs(t, u.refuse(t.Context()), down)
-	_, err = u.during(t.Context(), time.Hour, func() error { return nil })
-	require.ErrorIs(t, err, down)
 	require.NoError(t, (*claimUse)(nil).refuse(t.Context()))
+}
+
+// TestNoAnswerAtTheEnd: an API server that restarts when all has been read does not
+// spoil that, and one that stays away does: nobody knows who used the claim.
+func TestNoAnswerAtTheEnd(t *testing.T) {
+	down := errors.New("the API server is away")
+	for _, c := range []struct {
+		away time.Duration
+		want error
+	}{{0, nil}, {40 * time.Second, nil}, {time.Hour, down}} {
+		synctest.Test(t, func(t *testing.T) {
+			var since time.Time // it has been read
+			users := func(context.Context) (map[string][]statefulset.ClaimUser, error) {
+				if !since.IsZero() && time.Since(since) < c.away {
+					return nil, down
+				}
+				if since.IsZero() {
+					return nil, nil
+				}
+				return map[string][]statefulset.ClaimUser{"data-www-0": {{Pod: "www-0"}}}, nil
+			}
+			u := &claimUse{users: users, claim: "data-www-0", pods: map[string]bool{}}
+			doubts, err := u.during(t.Context(), time.Hour, func() error { since = time.Now(); return nil })
+			require.ErrorIs(t, err, c.want)
+			if c.want == nil {
+				require.Len(t, doubts, 1, "and what is answered then counts")
+			}
+		})
+	}
+	u := &claimUse{users: func(context.Context) (map[string][]statefulset.ClaimUser, error) { return nil, down }, claim: "data-www-0"}
+	require.ErrorIs(t, u.refuse(t.Context()), down)
 }

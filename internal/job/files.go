@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"keepset/internal/filetree"
 	"keepset/internal/record"
@@ -20,6 +21,9 @@ func (c *capture) files(ctx context.Context, member Member) (commit record.Commi
 	return c.into(ctx, member, func(ctx context.Context, w *repository.MemberWriter) (report record.Report, err error) {
 		o := *c.job.Files
 		o.Path = member.Address
+		if from := c.job.FromSnapshot; from != nil {
+			o.Clock = func() time.Time { return from.CutAt }
+		}
 		doubts, err := use.during(ctx, useAsked, func() error {
 			report, err = filetree.Save(ctx, fileSink{w}, o)
 			return err

@@ -117,6 +117,25 @@ func TestFiles(t *testing.T) {
 	filetreetest.RequireSame(t, want, to)
 }
 
+// TestReadAsOfTheCut: what changed within a minute before the snapshot was cut that it is
+// read from is read again by the next backup, and that is not the time of the reading.
+func TestReadAsOfTheCut(t *testing.T) {
+	for after, unchanged := range map[time.Duration]int64{0: 0, 20 * time.Second: 0, time.Hour: 3} {
+		w := newWorld(t)
+		root := plant(t, 1, 3)
+		cut := time.Now().Add(after)
+		for range 2 {
+			b := w.files(root)
+			b.FromSnapshot = &job.FromSnapshot{Name: "vs", CutAt: cut}
+			_, err := b.Run(t.Context())
+			require.NoError(t, err)
+		}
+		member, counts := w.open(t)
+		require.NoError(t, member.Close())
+		require.Equal(t, unchanged, counts.Unchanged, "%s after they were written", after)
+	}
+}
+
 // open opens the newest backup.
 func (w *world) open(t *testing.T) (*repository.MemberReader, filetree.Counts) {
 	t.Helper()

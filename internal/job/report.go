@@ -133,9 +133,10 @@ func (r *BackupReport) outcome() error {
 }
 
 // refused tells that no member can be captured as it was asked for, whoever
-// tries again.
+// tries again. What one share of a fan-out says is no word about the others, whose
+// pods would be ended with it.
 func (r *BackupReport) refused() bool {
-	return !slices.ContainsFunc(r.Members, func(m MemberResult) bool {
+	return !r.Partial() && !slices.ContainsFunc(r.Members, func(m MemberResult) bool {
 		return !errors.Is(m.err, dbdump.ErrSelection) && !errors.Is(m.err, ErrConfig)
 	})
 }

@@ -185,3 +185,14 @@ func TestPlaceIsPlanned(t *testing.T) {
 	require.ErrorContains(t, err, "another version's")
 	require.Empty(t, cluster.fills())
 }
+
+// What was recorded of the files is in the plan for whoever asks their server, and not
+// otherwise: the sets of GTIDs of a long history would make it too long to be stored.
+func TestPlanOfWhoIsNotAsked(t *testing.T) {
+	w := copiedWorld(t)
+	r := newCluster(t, 2).fill(w, nil, recovery)
+	plan, err := r.Resolve(t.Context())
+	require.NoError(t, err)
+	require.NotNil(t, plan.Items[0].Place)
+	require.Nil(t, plan.Items[0].Coordinates)
+}

@@ -80,7 +80,10 @@ func (r *Restore) placeFiles(set statefulset.Set, report record.Report, item *Re
 	if err != nil {
 		return fmt.Errorf("ordinal %d: %w", item.Ordinal, err)
 	}
-	item.Place, item.Coordinates = &at, &report.Coordinates
+	item.Place = &at
+	if r.Files.Ask != nil { // those of MySQL may be long, and a stored plan may not
+		item.Coordinates = &report.Coordinates
+	}
 	return nil
 }
 

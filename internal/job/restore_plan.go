@@ -54,8 +54,8 @@ type RestoreItem struct {
 	Beginning bool `json:"beginning,omitempty"`
 	// Slot is the replication slot that keeps the upstream's log for the ordinal.
 	Slot string `json:"slot,omitempty"`
-	// Place is where in the claim a server's files go, and Coordinates what they
-	// were recorded with; for the method physical.
+	// Place is where in the claim a server's files go, for the method physical, and
+	// Coordinates what they were recorded with, where its server is asked for that.
 	Place       *statefulset.DataPlace `json:"place,omitempty"`
 	Coordinates *record.Coordinates    `json:"coordinates,omitempty"`
 	// Snapshots are the volume snapshots that the ordinal's claims are made of,

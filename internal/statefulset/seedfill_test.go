@@ -31,7 +31,10 @@ func ownFiller() *Filler {
 func TestSeedPodThatIsFilled(t *testing.T) {
 	set := readSet(t, "mysql-replicated.yaml")
 	spec := SeedSpec{Ordinal: 2, Fill: ownFiller(), Adopt: &Adoption{Script: "prepare"}}
+	spec.Fill.anchor = "node-2"
 	_, pod := buildSeed(t, set, spec)
+	terms := pod.Spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms
+	require.Equal(t, []string{"node-2"}, terms[0].MatchFields[0].Values, "beside the run, where the repository's claim is mounted")
 	inits := names(pod.Spec.InitContainers)
 	repository := slices.IndexFunc(pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == ownVolumes+"repository" })
 	require.True(t, pod.Spec.Volumes[repository].PersistentVolumeClaim.ReadOnly, "the kubelet would give it to the database's group")

@@ -149,7 +149,8 @@ func refused(err error) bool {
 // have both, and a server on other files may be any.
 func closed(err error) string {
 	for _, e := range answers(err) {
-		if e.Code == stateWrongPassword || strings.HasSuffix(e.Message, "does not exist") {
+		// What it says of an account that it does not know is in a language of its own.
+		if e.Code == stateWrongPassword || e.Routine == "InitializeSessionUserId" || e.Code == stateNoDatabase {
 			return ""
 		}
 	}

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
 	"keepset/internal/dbdump"
@@ -157,4 +159,16 @@ func TestStandingOfStandbys(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestUnknownAccount: a server that does not know the account may be any, in whatever
+// language it says so; one whose access rules refuse it cannot be asked.
+func TestUnknownAccount(t *testing.T) {
+	says := func(routine, message string) error {
+		return fmt.Errorf("connect: %w: %w", dbdump.ErrAccess, &pgconn.PgError{Code: "28000", Routine: routine, Message: message})
+	}
+	unknown, shut := says("InitializeSessionUserId", "Rolle »copy« existiert nicht"), says("ClientAuthentication", "kein Eintrag für Host »::1«")
+	require.Empty(t, closed(unknown))
+	require.Empty(t, closed(errors.Join(shut, unknown)))
+	require.Contains(t, closed(shut), "its access rules refuse the account: kein Eintrag")
 }

@@ -162,7 +162,7 @@ func (e *Engine) asks(ctx context.Context, s *session, slot string, timeline, fi
 	for {
 		m, err := b.message()
 		switch state := sqlState(err); {
-		case state == stateInUse && slot != "":
+		case state == stateObjectInUse && slot != "":
 			return fmt.Errorf("%w: %w: %w", dbdump.ErrCoordinates, ErrSlotInUse, err)
 		case state == stateUndefinedObject && slot != "":
 			return fmt.Errorf("%w: %w; SELECT pg_create_physical_replication_slot('%s', true) makes it there", dbdump.ErrCoordinates, err, slot)

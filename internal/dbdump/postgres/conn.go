@@ -220,7 +220,6 @@ const (
 	stateSchemaExists     = "42P06"
 	stateUndefinedObject  = "42704"
 	stateUndefinedRoutine = "42883"
-	stateInUse            = "55006"
 	stateWrongPassword    = "28P01"
 	stateNotNow           = "57P03" // the server starts up, shuts down, or lets nobody in
 )

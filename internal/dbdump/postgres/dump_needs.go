@@ -42,6 +42,9 @@ func classOf(word string) thingClass {
 // need says that one thing cannot be created without another one.
 type need struct {
 	who, what needing
+	// ofIndex: it is an index of who's that needs it. It comes along where it may,
+	// and is no reason to refuse anything.
+	ofIndex bool
 }
 
 type needing struct {
@@ -53,18 +56,21 @@ type needing struct {
 // needsQuery asks the server what needs what before rows are loaded: the parts of
 // a table or view, which are its defaults, its checks and its query, count as the
 // table, the type of its rows as well, and what an extension has made as the
-// extension. A multirange is made with its range. What comes after the rows may fail when only a part is loaded.
-const needsQuery = `SELECT l.class = 'pg_catalog.pg_class'::regclass, l.obj, h.type, h.schema, h.identity, l.refclass = 'pg_catalog.pg_class'::regclass, l.ref, n.type, n.schema, n.identity
+// extension, whose own needs are its business. A multirange is made with its range.
+// What comes after the rows may fail when only a part is loaded, but what an index
+// is made by is asked for: without it there would be no index.
+const needsQuery = `SELECT l.class = 'pg_catalog.pg_class'::regclass, l.obj, h.type, h.schema, h.identity, l.refclass = 'pg_catalog.pg_class'::regclass, l.ref, n.type, n.schema, n.identity, l.index
 FROM (SELECT DISTINCT
-  CASE WHEN a.oid IS NOT NULL OR k.conrelid > 0 OR w.oid IS NOT NULL THEN 'pg_catalog.pg_class'::regclass
+  CASE WHEN a.oid IS NOT NULL OR k.conrelid > 0 OR w.oid IS NOT NULL OR i.indexrelid IS NOT NULL THEN 'pg_catalog.pg_class'::regclass
    WHEN k.contypid > 0 OR c.relkind = 'c' THEN 'pg_catalog.pg_type'::regclass ELSE d.classid END,
-  COALESCE(a.adrelid, NULLIF(k.conrelid, 0), NULLIF(k.contypid, 0), w.ev_class, CASE WHEN c.relkind = 'c' THEN c.reltype END, d.objid),
+  COALESCE(a.adrelid, NULLIF(k.conrelid, 0), NULLIF(k.contypid, 0), w.ev_class, i.indrelid, CASE WHEN c.relkind = 'c' THEN c.reltype END, d.objid),
   CASE WHEN x.refobjid IS NOT NULL THEN 'pg_catalog.pg_extension'::regclass WHEN o.oid IS NOT NULL THEN 'pg_catalog.pg_class'::regclass ELSE d.refclassid END,
-  COALESCE(x.refobjid, o.oid, g.rngtypid, d.refobjid)
+  COALESCE(x.refobjid, o.oid, g.rngtypid, d.refobjid), i.indexrelid IS NOT NULL
  FROM pg_catalog.pg_depend d
  LEFT JOIN pg_catalog.pg_attrdef a ON d.classid = 'pg_catalog.pg_attrdef'::regclass AND a.oid = d.objid
  LEFT JOIN pg_catalog.pg_constraint k ON d.classid = 'pg_catalog.pg_constraint'::regclass AND k.oid = d.objid AND k.contype = 'c'
  LEFT JOIN pg_catalog.pg_rewrite w ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND w.oid = d.objid AND w.rulename = '_RETURN'
+ LEFT JOIN pg_catalog.pg_index i ON d.classid = 'pg_catalog.pg_class'::regclass AND i.indexrelid = d.objid
  LEFT JOIN pg_catalog.pg_class c ON d.classid = 'pg_catalog.pg_class'::regclass AND c.oid = d.objid AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c')
  LEFT JOIN pg_catalog.pg_type t ON d.refclassid = 'pg_catalog.pg_type'::regclass AND t.oid = d.refobjid
  LEFT JOIN pg_catalog.pg_type e ON t.typcategory = 'A' AND e.oid = t.typelem
@@ -72,11 +78,12 @@ FROM (SELECT DISTINCT
  LEFT JOIN pg_catalog.pg_range g ON g.rngmultitypid = t.oid
  LEFT JOIN pg_catalog.pg_depend x ON x.classid = d.refclassid AND x.objid = d.refobjid AND x.deptype = 'e'
  WHERE d.deptype IN ('n', 'a') AND d.refobjid >= 16384
-  AND (COALESCE(a.oid, k.oid, w.oid, c.oid) IS NOT NULL OR d.classid IN ('pg_catalog.pg_proc'::regclass, 'pg_catalog.pg_type'::regclass,
+  AND (COALESCE(a.oid, k.oid, w.oid, i.indexrelid, c.oid) IS NOT NULL OR d.classid IN ('pg_catalog.pg_proc'::regclass, 'pg_catalog.pg_type'::regclass,
    'pg_catalog.pg_collation'::regclass, 'pg_catalog.pg_operator'::regclass, 'pg_catalog.pg_cast'::regclass, 'pg_catalog.pg_extension'::regclass))
-  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend y WHERE y.classid = d.classid AND y.objid = d.objid AND y.deptype = 'e')
-) AS l (class, obj, refclass, ref), pg_catalog.pg_identify_object(l.class, l.obj, 0) h, pg_catalog.pg_identify_object(l.refclass, l.ref, 0) n
-WHERE (l.class, l.obj) <> (l.refclass, l.ref) ORDER BY h.identity COLLATE "C", n.identity COLLATE "C"`
+) AS l (class, obj, refclass, ref, index), pg_catalog.pg_identify_object(l.class, l.obj, 0) h, pg_catalog.pg_identify_object(l.refclass, l.ref, 0) n
+WHERE (l.class, l.obj) <> (l.refclass, l.ref)
+ AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend y WHERE y.classid = l.class AND y.objid = l.obj AND y.deptype = 'e')
+ORDER BY h.identity COLLATE "C", n.identity COLLATE "C"`
 
 // readNeeds lists what needs what.
 func readNeeds(ctx context.Context, s *session, all []*relation) ([]need, error) {
@@ -106,7 +113,7 @@ func readNeeds(ctx context.Context, s *session, all []*relation) ([]need, error)
 		}
 	}
 	err := s.each(ctx, needsQuery, func(r row) error {
-		list = append(list, need{who: read(r, 0), what: read(r, 5)})
+		list = append(list, need{who: read(r, 0), what: read(r, 5), ofIndex: r.at(10) == "t"})
 		return nil
 	})
 	return list, err
@@ -159,9 +166,11 @@ func (s *selection) settle(needs []need) (left []string, err error) {
 				case n.what.schema != "":
 					s.schemas[n.what.schema] = true
 				}
+			case n.ofIndex:
+				continue
 			case s.mayGo(n.who):
 				s.without[n.who.thing] = true
-				left = append(left, because+", which the filter leaves out: it is left out as well")
+				left = append(left, because+", which the filter leaves out: it is left out as well"+n.who.alike())
 			case !slices.Contains(refused, because):
 				refused = append(refused, because)
 				continue
@@ -175,6 +184,14 @@ func (s *selection) settle(needs []need) (left []string, err error) {
 		return nil, fmt.Errorf("%w: %s, which the filter leaves out: select that as well, or leave out what needs it", dbdump.ErrSelection, few(refused))
 	}
 	return left, nil
+}
+
+// alike says what goes with a thing: statements do not tell routines of one name apart.
+func (n needing) alike() string {
+	if n.class == aRoutine {
+		return ", with every other routine of its name"
+	}
+	return ""
 }
 
 // ofPartition tells that a partition needs its table, which it does not: it can

@@ -29,6 +29,11 @@ var entangled = []string{
 	"CREATE FOREIGN DATA WRAPPER fdw", "CREATE SERVER elsewhere FOREIGN DATA WRAPPER fdw", "CREATE FOREIGN TABLE public.far (a int) SERVER elsewhere",
 	"CREATE TABLE public.child (b int) INHERITS (public.base)", "CREATE SEQUENCE public.numbers", "CREATE TABLE public.numbered (id int DEFAULT nextval('public.numbers'))",
 	"CREATE TABLE public.rows (b public.base)", "CREATE TABLE public.counted (n bigint DEFAULT public.of_base())",
+	"CREATE FUNCTION public.of_base(factor int) RETURNS int LANGUAGE sql AS 'SELECT 1'",
+	"CREATE EXTENSION pg_stat_statements", "CREATE EXTENSION pg_trgm", "CREATE EXTENSION btree_gist",
+	"CREATE FUNCTION kinds.lowered(v text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT lower(v)'", "CREATE TABLE public.searched (v text, n int, EXCLUDE USING gist (n WITH =))",
+	"CREATE INDEX ON public.searched USING gin (v gin_trgm_ops)", "CREATE UNIQUE INDEX ON public.searched (kinds.lowered(v))", "INSERT INTO public.searched VALUES ('A', 1)",
+	"CREATE OPERATOR CLASS kinds.plain FOR TYPE int USING btree AS OPERATOR 1 <, OPERATOR 2 <=, OPERATOR 3 =, OPERATOR 4 >=, OPERATOR 5 >, FUNCTION 1 btint4cmp(int, int)", "CREATE INDEX ON public.alone (a kinds.plain)",
 	"CREATE TABLE public.refers (id int REFERENCES public.base)", "INSERT INTO public.refers VALUES (1)",
 }
 
@@ -67,7 +72,7 @@ func TestFilteredDump(t *testing.T) {
 					"SELECT (SELECT a FROM public.of_alone), (SELECT count(*) FROM public.log), to_regclass('public.vv') IS NULL, to_regproc('public.of_base') IS NULL, (SELECT id FROM public.refers)", "7|15|t|t|1",
 					[]string{
 						"view logs.public.v needs table logs.public.base, which the filter leaves out: it is left out as well", "view logs.public.vv needs view logs.public.v,",
-						"view logs.public.mv needs view logs.public.vv,", "function logs.public.of_base() needs table logs.public.base,", "function logs.public.of_row(public.base) needs table",
+						"view logs.public.mv needs view logs.public.vv,", "function logs.public.of_base() needs table logs.public.base, which the filter leaves out: it is left out as well, with every other routine of its name", "function logs.public.of_row(public.base) needs table",
 					},
 				},
 				{
@@ -79,6 +84,16 @@ func TestFilteredDump(t *testing.T) {
 				{
 					"one schema", "logs.public", "", "SELECT (SELECT count(*) FROM public.log), (SELECT f FROM public.needy), (SELECT count(*) FROM public.base), public.of_base(), (SELECT n FROM public.vv)", "15|ok|1|1|2",
 					[]string{"foreign table logs.public.far needs server logs.elsewhere, which the filter leaves out"},
+				},
+				{
+					"what indexes are made by", "logs.public.searched", "",
+					"SELECT (SELECT count(*) FROM pg_index WHERE indrelid = 'public.searched'::regclass), (SELECT count(*) FROM pg_extension WHERE extname = 'pg_stat_statements')", "3|0", nil,
+				},
+				{
+					"an index that cannot be", "logs.public.alone", "", "SELECT a, (SELECT count(*) FROM pg_index WHERE indrelid = 'public.alone'::regclass) FROM public.alone", "7|0", nil,
+				},
+				{
+					"an extension that nothing needs", "logs.public", "logs.public.searched", "SELECT count(*) FROM pg_extension WHERE extname IN ('pg_stat_statements', 'pg_trgm')", "0", nil,
 				},
 				{
 					"one partition", "logs.public.log_1", "", "SELECT count(*) FROM public.log_1", "9", []string{"that table logs.public.log_1 is a partition of logs.public.log"},

@@ -33,11 +33,16 @@ func (l *loader) checkTarget(ctx context.Context, admin *session) error {
 		}
 		found = append(found, conflicts...)
 	}
-	if len(found) > 0 {
-		return fmt.Errorf("%w: it holds %s: load into an empty server, or choose to replace what it holds (--replace, in a Job KEEPSET_REPLACE=true)",
-			dbdump.ErrNotEmpty, few(found))
+	return occupied(found)
+}
+
+// occupied refuses a target that holds what is listed.
+func occupied(found []string) error {
+	if len(found) == 0 {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("%w: it holds %s: load into an empty server, or choose to replace what it holds (--replace, in a Job KEEPSET_REPLACE=true)",
+		dbdump.ErrNotEmpty, few(found))
 }
 
 // checkDatabase lists what a database of the target holds that may not be
@@ -135,6 +140,12 @@ func (l *loader) prepareDatabase(ctx context.Context, admin *session, db *loadDa
 		return nil
 	}
 	if there {
+		// It was empty when the load began, other databases ago: a program that came
+		// back with its server may have made its tables since.
+		found, err := l.checkDatabase(ctx, db, true)
+		if err = errors.Join(err, occupied(found)); err != nil {
+			return err
+		}
 		if err := l.dropDatabase(ctx, admin, db.target); err != nil {
 			return fmt.Errorf("make room: %w", err)
 		}

@@ -1,8 +1,11 @@
 package postgres
 
 import (
+	"context"
 	"errors"
+	"io"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -236,4 +239,37 @@ func TestIdleSession(t *testing.T) {
 	_, err = idle.Exec(t.Context(), "SELECT 1").ReadAll()
 	require.NoError(t, err, "where there is something nobody is disturbed")
 	require.NoError(t, idle.Close(t.Context()))
+}
+
+// meddling is a source that does something when its first stream of the database app is opened.
+type meddling struct {
+	dbdump.Source
+	once *sync.Once
+	do   func()
+}
+
+func (m meddling) Open(ctx context.Context, name string) (io.ReadCloser, error) {
+	if strings.HasPrefix(name, "databases/app/") {
+		m.once.Do(m.do)
+	}
+	return m.Source.Open(ctx, name)
+}
+
+// TestFilledMeanwhile: a database that was empty when the load began, and is not when its turn comes, is left as it is.
+func TestFilledMeanwhile(t *testing.T) {
+	source, target := servers.Postgres15(t), servers.Postgres15(t)
+	source.Exec(t, "postgres", "CREATE TABLE public.t (a int)", "CREATE DATABASE app")
+	source.Exec(t, "app", "CREATE TABLE public.t (a int)")
+	memory, report := dumpOf(t, options(source))
+	program := target.Connect(t, "postgres")
+	m := meddling{memory.Source(report), &sync.Once{}, func() {
+		_, err := program.Exec(t.Context(), "CREATE TABLE public.migrated (a int)").ReadAll()
+		require.NoError(t, err)
+	}}
+	_, err := newEngine(t, options(target)).Load(t.Context(), m)
+	require.ErrorIs(t, err, dbdump.ErrNotEmpty)
+	require.ErrorContains(t, err, "postgres.public.migrated")
+	_, err = program.Exec(t.Context(), "INSERT INTO public.migrated VALUES (1)").ReadAll()
+	require.NoError(t, err, "its session goes on")
+	require.NoError(t, program.Close(t.Context()))
 }

@@ -17,6 +17,9 @@ type TLS struct {
 	CA, Cert, Key string
 	// SkipVerify encrypts without checking whom one talks to.
 	SkipVerify bool
+	// AnyName takes what the authority of CA has signed for whatever name: a pod that
+	// is asked at its address has that in no certificate. The system's sign for everybody.
+	AnyName bool
 }
 
 // config is nil when nothing was asked for.
@@ -38,6 +41,10 @@ func (t TLS) config(address string) (*tls.Config, error) {
 			return nil, fmt.Errorf("read the CA of the server: no certificate in %s", t.CA)
 		}
 	}
+	if t.AnyName && t.CA != "" && !t.SkipVerify {
+		c.InsecureSkipVerify = true // but for what comes instead
+		c.VerifyConnection = func(s tls.ConnectionState) error { return signed(s.PeerCertificates, c.RootCAs) }
+	}
 	if (t.Cert == "") != (t.Key == "") {
 		return nil, errors.New("a client certificate needs both the certificate and its key")
 	}
@@ -49,6 +56,18 @@ func (t TLS) config(address string) (*tls.Config, error) {
 		c.Certificates = []tls.Certificate{pair}
 	}
 	return c, nil
+}
+
+// signed makes sure that a certificate is of one of the authorities.
+func signed(chain []*x509.Certificate, roots *x509.CertPool) error {
+	between := x509.NewCertPool()
+	for _, c := range chain[1:] {
+		between.AddCert(c)
+	}
+	if _, err := chain[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: between}); err != nil {
+		return &tls.CertificateVerificationError{UnverifiedCertificates: chain, Err: err}
+	}
+	return nil
 }
 
 // nowhere is a file that is not there: libpq would take what it finds in the home folder.
