@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
 )
 
 // AbortOptions for [Client.Abort].
@@ -198,33 +200,18 @@ func (a *abort) mayEmpty(ordinal int) bool {
 	return false
 }
 
-// wipe removes an ordinal's half-loaded claims and whatever pod holds them, in
-// the order that never lets a pod start on them.
+// wipe removes an ordinal's claims that a dead run has begun with and whatever pod holds
+// them, in the order that never lets a pod start on them.
 func (a *abort) wipe(ctx context.Context, ordinal int, claims []string) error {
 	name := podName(a.set.Name, ordinal)
 	for _, claim := range claims {
-		a.say("delete half-loaded claim %s", claim)
+		if err := a.wipeClaim(ctx, ordinal, claim); err != nil {
+			return err
+		}
 	}
 	a.say("remove seed pod %s", name)
 	if a.options.DryRun {
 		return nil
-	}
-	for _, claim := range claims {
-		if err := a.fence(ctx); err != nil {
-			return err
-		}
-		pvc, err := a.client.getClaim(ctx, claim)
-		if err != nil {
-			return err
-		}
-		if pvc != nil {
-			if err := a.client.withoutRights(a.client.disposeVolume(ctx, pvc), pvc); err != nil {
-				return err
-			}
-			if err := a.client.holdAndDelete(ctx, pvc); err != nil {
-				return err
-			}
-		}
 	}
 	pod, err := a.client.getPod(ctx, name)
 	if err != nil {
@@ -247,6 +234,43 @@ func (a *abort) wipe(ctx context.Context, ordinal int, claims []string) error {
 		}
 	}
 	return a.client.enqueue(ctx, a.set.Name)
+}
+
+// wipeClaim deletes one of them. It stays, Terminating, under our finalizer.
+func (a *abort) wipeClaim(ctx context.Context, ordinal int, name string) error {
+	claim, err := a.client.getClaim(ctx, name)
+	if err != nil || claim == nil {
+		return err
+	}
+	before := hadBefore(claim)
+	if before {
+		a.say("delete claim %s, which the ordinal had before; its volume %s is kept, if we may change volumes, and else goes by its reclaim policy", name, claim.Spec.VolumeName)
+	} else {
+		a.say("delete half-loaded claim %s", name)
+	}
+	if a.options.DryRun {
+		return nil
+	}
+	if err := a.fence(ctx); err != nil {
+		return err
+	}
+	if before {
+		err = a.client.keepVolume(ctx, a.set.Name, ordinal, claim)
+	} else {
+		err = a.client.disposeVolume(ctx, claim)
+	}
+	if err := a.client.withoutRights(err, claim); err != nil {
+		return err
+	}
+	return a.client.holdAndDelete(ctx, claim)
+}
+
+// hadBefore: the claim is what the ordinal had before a run began to delete it, and its
+// volume may be the last one with the ordinal's data. What runs fill is marked, and
+// what the set's controller has made for a seed is neither held nor deleted.
+func hadBefore(claim *corev1.PersistentVolumeClaim) bool {
+	begun := claim.DeletionTimestamp != nil || hasFinalizer(claim)
+	return begun && claim.Annotations[AnnotationSeeding] == "" && claim.Spec.VolumeName != ""
 }
 
 // deletePlan removes a plan that no Job will take along.

@@ -81,6 +81,70 @@ func TestHalfFilledVolumesAreDisposedOf(t *testing.T) {
 	require.Equal(t, corev1.PersistentVolumeReclaimDelete, policyOf(t, c, pv.Name))
 }
 
+// A restore that was killed when the ordinal's claim was deleted, and had not begun
+// to fill another, has lost nothing yet: the volume is the last one with the
+// ordinal's data. Who aborts it does not have that thrown away, nor go by a policy
+// that would do so; what was half filled goes.
+func TestAbortKeepsTheVolumeThatTheOrdinalHad(t *testing.T) {
+	for name, tc := range map[string]struct {
+		policy  corev1.PersistentVolumeReclaimPolicy
+		seed    bool
+		change  func(*corev1.PersistentVolumeClaim, *corev1.PersistentVolume)
+		want    corev1.PersistentVolumeReclaimPolicy
+		settles string
+	}{
+		"not placed, Retain": {corev1.PersistentVolumeReclaimRetain, false, nil, corev1.PersistentVolumeReclaimRetain, "Retain"},
+		"not placed, Delete": {corev1.PersistentVolumeReclaimDelete, false, nil, corev1.PersistentVolumeReclaimRetain, "Delete"},
+		"placed, Retain":     {corev1.PersistentVolumeReclaimRetain, true, nil, corev1.PersistentVolumeReclaimRetain, "Retain"},
+		"kept by the restore": {corev1.PersistentVolumeReclaimRetain, true, func(_ *corev1.PersistentVolumeClaim, pv *corev1.PersistentVolume) {
+			pv.Labels = map[string]string{labelManagedBy: product, LabelSet: "mysql", labelNamespace: "mysql", LabelOrdinal: "2"}
+			pv.Annotations = map[string]string{annotationReclaim: "Delete"}
+		}, corev1.PersistentVolumeReclaimRetain, "Delete"},
+		"held, of several": {corev1.PersistentVolumeReclaimRetain, true, func(claim *corev1.PersistentVolumeClaim, _ *corev1.PersistentVolume) {
+			claim.DeletionTimestamp = nil
+		}, corev1.PersistentVolumeReclaimRetain, "Retain"},
+		"made for the seed": {corev1.PersistentVolumeReclaimRetain, true, func(claim *corev1.PersistentVolumeClaim, _ *corev1.PersistentVolume) {
+			claim.DeletionTimestamp, claim.Finalizers = nil, nil
+		}, corev1.PersistentVolumeReclaimDelete, ""},
+		"half filled": {corev1.PersistentVolumeReclaimRetain, true, func(claim *corev1.PersistentVolumeClaim, _ *corev1.PersistentVolume) {
+			claim.Annotations = map[string]string{AnnotationSeeding: "run-1"}
+		}, corev1.PersistentVolumeReclaimDelete, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			set := readSet(t, "mysql-replicated.yaml")
+			set.Name, set.Namespace = "mysql", "mysql"
+			claim, pv := boundClaim("data-mysql-2", tc.policy)
+			claim.Finalizers, claim.DeletionTimestamp = []string{Finalizer}, &metav1.Time{Time: metav1.Now().Time}
+			if tc.change != nil {
+				tc.change(claim, pv)
+			}
+			kube := fake.NewClientset(set, pv)
+			require.NoError(t, kube.Tracker().Add(claim))
+			if tc.seed {
+				_, pod := buildSeed(t, set, SeedSpec{Ordinal: 2})
+				require.NoError(t, kube.Tracker().Add(pod))
+			}
+			finishDeletions(kube)
+			c := New(kube, "mysql", nil)
+			steps, err := c.Abort(t.Context(), "mysql", Run{ID: "abort", PodUID: "p", Local: true}, AbortOptions{ReleaseEmpty: true})
+			require.NoError(t, err)
+			require.Equal(t, tc.want, policyOf(t, c, pv.Name), "%q", steps)
+			gone, err := c.getClaim(t.Context(), claim.Name)
+			require.NoError(t, err)
+			require.Nil(t, gone)
+			kept, err := c.KeptVolumes(t.Context(), "mysql")
+			require.NoError(t, err)
+			if tc.settles == "" {
+				require.Empty(t, kept)
+				require.Contains(t, steps, "delete half-loaded claim data-mysql-2")
+				return
+			}
+			require.Equal(t, []KeptVolume{{Name: pv.Name, Ordinal: 2, Claim: claim.Name, Policy: tc.settles}}, kept, "and found again")
+			require.NotContains(t, steps, "delete half-loaded claim data-mysql-2", "which it is not")
+		})
+	}
+}
+
 func TestWithoutRightsOnVolumesReclaimPoliciesDecide(t *testing.T) {
 	claim, pv := boundClaim("data-mysql-1", corev1.PersistentVolumeReclaimDelete)
 	kube := fake.NewClientset(claim, pv)
