@@ -57,8 +57,9 @@ func (r *Restore) item(ctx context.Context, hold *statefulset.Hold, plan *Restor
 		if result.Unasked, err = r.ask(ctx, item); err != nil {
 			return result, err
 		}
+		// Not for what was there: it may be empty, and the volume before the last one with the ordinal's data.
+		r.returnVolumes(ctx, item.Ordinal)
 	}
-	r.returnVolumes(ctx, item.Ordinal)
 	if err := r.scrapVolumes(ctx, seed, plan, item); err != nil { // of an ordinal that is ready without it
 		r.Log.Warn("something stays behind; restore abort --snapshotter removes it", "ordinal", item.Ordinal, "error", err)
 	}

@@ -284,6 +284,47 @@ func TestRestoreOfVolumesSurvivesEveryRefusal(t *testing.T) {
 	}
 }
 
+// A restore dies and is given up, so that the ordinal comes up empty beside the
+// volume that it had before. Another restore that shall keep what is there has filled
+// nothing, and so does not let that volume go.
+func TestKeepingWhatIsThereDoesNotLetTheVolumeBeforeGo(t *testing.T) {
+	w, volumes := cutUp(t)
+	c, p := newCluster(t, 2), newProvider(volumes)
+	c.withVolumes()
+	killed := errors.New("killed")
+	c.fail = func(_ int, a core.Action) error {
+		if a.Matches("patch", "pods") { // to ungate the seed, once its claim is made
+			return killed
+		}
+		return nil
+	}
+	_, err := c.restoreVolumes(w, p, recovery, "pod-1").Execute(t.Context())
+	require.ErrorIs(t, err, killed)
+	c.fail = nil
+	_, err = c.client().Abort(t.Context(), "db", statefulset.Run{ID: "abort", PodUID: "x"}, statefulset.AbortOptions{ReleaseEmpty: true})
+	require.NoError(t, err)
+	before := func() []statefulset.KeptVolume {
+		kept, err := c.client().KeptVolumes(t.Context(), "db")
+		require.NoError(t, err)
+		return kept
+	}
+	want := []statefulset.KeptVolume{{Name: "pv-of-users-1", Ordinal: 1, Claim: "data-db-1", Policy: "Delete"}}
+	require.Equal(t, want, before())
+
+	again := c.restoreVolumes(w, p, job.Request{Ordinals: []int{1}, Keep: true, Base: -1}, "pod-2")
+	again.Run.ID, again.Run.JobUID = "run-2", "run-2"
+	report, err := again.Execute(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, job.ActionKept, report.Members[0].Action)
+	require.Equal(t, want, before())
+
+	again = c.restoreVolumes(w, p, recovery, "pod-3")
+	again.Run.ID, again.Run.JobUID = "run-3", "run-3"
+	_, err = again.Execute(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, before(), "the ordinal is ready without it")
+}
+
 func TestVolumesThatDoNotFitAreRefusedBeforeAnythingIsTouched(t *testing.T) {
 	w, volumes := cutUp(t)
 	c, p := newCluster(t, 2), newProvider(volumes)
