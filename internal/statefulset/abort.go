@@ -144,6 +144,13 @@ func (l Leftovers) claimsOf(ordinal int) []HeldClaim {
 // seed ends one seed pod.
 func (a *abort) seed(ctx context.Context, s SeedInfo) error {
 	if s.LoadedBackup != "" {
+		lost, err := a.lost(ctx, s)
+		if err != nil {
+			return err
+		}
+		if lost != "" && !a.mayEmpty(s.Ordinal, "was loaded, and claim "+lost+" is no longer the one that was filled") {
+			return nil
+		}
 		a.say("release seed pod %s, which is loaded with backup %s", s.Pod, s.LoadedBackup)
 		if a.options.DryRun {
 			return nil
@@ -153,7 +160,7 @@ func (a *abort) seed(ctx context.Context, s SeedInfo) error {
 		}
 		return a.client.release(ctx, a.set.Name, s.Pod, a.options.Timeout)
 	}
-	if !a.mayEmpty(s.Ordinal) {
+	if !a.mayEmpty(s.Ordinal, halfLoaded) {
 		return nil
 	}
 	return a.wipe(ctx, s.Ordinal, s.Claims)
@@ -169,7 +176,7 @@ func (a *abort) orphans(ctx context.Context, ordinal int, claims []HeldClaim) er
 		untouched = untouched && !claim.Terminating && claim.Seeding == ""
 	}
 	if !untouched {
-		if !a.mayEmpty(ordinal) {
+		if !a.mayEmpty(ordinal, halfLoaded) {
 			return nil
 		}
 		return a.wipe(ctx, ordinal, names)
@@ -190,13 +197,26 @@ func (a *abort) orphans(ctx context.Context, ordinal int, claims []HeldClaim) er
 	return nil
 }
 
-// mayEmpty decides whether an ordinal may lose its half-loaded claims.
-func (a *abort) mayEmpty(ordinal int) bool {
+// lost names a claim of a loaded seed pod that is no longer the one that it filled.
+func (a *abort) lost(ctx context.Context, s SeedInfo) (string, error) {
+	pod, err := a.client.getPod(ctx, s.Pod)
+	if err != nil || pod == nil {
+		return "", err // it was let go by now
+	}
+	claims, err := a.client.claimsNamed(ctx, s.Claims)
+	return lostClaim(pod, s.Claims, claims), err
+}
+
+const halfLoaded = "is half loaded"
+
+// mayEmpty decides whether an ordinal may be let go without its data, and why that
+// is what it comes to.
+func (a *abort) mayEmpty(ordinal int, why string) bool {
 	if !a.set.Wanted(ordinal) || a.options.ReleaseEmpty {
 		return true
 	}
-	a.held = append(a.held, fmt.Errorf("%w: ordinal %d of %s is half loaded, and letting it go would start an empty replica; "+
-		"restore it again, scale the set below it, or give --release-empty", ErrHeld, ordinal, a.client.ref("statefulset", a.set.Name)))
+	a.held = append(a.held, fmt.Errorf("%w: ordinal %d of %s %s, and letting it go would start an empty replica; "+
+		"restore it again, scale the set below it, or give --release-empty", ErrHeld, ordinal, a.client.ref("statefulset", a.set.Name), why))
 	return false
 }
 

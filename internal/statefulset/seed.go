@@ -95,28 +95,47 @@ func (s *Seed) Inspect(ctx context.Context) (SeedStatus, error) {
 
 // look reads the ordinal's pod and the claims that the seed fills.
 func (s *Seed) look(ctx context.Context) (seen, error) {
-	now := seen{claims: map[string]*corev1.PersistentVolumeClaim{}}
+	var now seen
 	var err error
 	if now.pod, err = s.client.getPod(ctx, s.pod.Name); err != nil {
 		return now, err
 	}
+	now.claims, err = s.client.claimsNamed(ctx, s.claimNames())
+	return now, err
+}
+
+// claimNames are the claims that the seed fills.
+func (s *Seed) claimNames() []string {
+	names := make([]string, 0, len(s.spec.ClaimTemplates))
 	for _, t := range s.spec.ClaimTemplates {
-		name := claimName(t, s.set.Name, s.spec.Ordinal)
-		claim, err := s.client.getClaim(ctx, name)
-		if err != nil {
-			return now, err
+		names = append(names, claimName(t, s.set.Name, s.spec.Ordinal))
+	}
+	return names
+}
+
+// lostClaim is the first of the named claims that a loaded seed pod has filled and that
+// was deleted since, or made anew; empty when none was. A pod that starts on it would be
+// empty.
+func lostClaim(pod *corev1.Pod, names []string, claims map[string]*corev1.PersistentVolumeClaim) string {
+	for _, name := range strings.Fields(pod.Annotations[annotationClaims]) {
+		if !slices.Contains(names, name) {
+			continue
 		}
-		if claim != nil {
-			now.claims[name] = claim
+		claim := claims[name]
+		if claim == nil || claim.DeletionTimestamp != nil || claim.Annotations[AnnotationSeededRun] != pod.Labels[LabelRun] {
+			return name
 		}
 	}
-	return now, nil
+	return ""
 }
 
 func (s *Seed) judge(now seen) SeedStatus {
 	if now.pod != nil && isSeed(now.pod) {
 		run := now.pod.Labels[LabelRun]
 		if backup := now.pod.Annotations[AnnotationLoaded]; backup != "" {
+			if lost := lostClaim(now.pod, s.claimNames(), now.claims); lost != "" {
+				return SeedStatus{State: SeedHalf, Run: run, Text: "seed pod " + now.pod.Name + " is loaded with backup " + backup + ", and claim " + lost + " is no longer the one that it filled"}
+			}
 			return SeedStatus{State: SeedLoaded, Backup: backup, Run: run, Text: "seed pod " + now.pod.Name + " is loaded with backup " + backup + " and waits for its release"}
 		}
 		return SeedStatus{State: SeedHalf, Run: run, Text: "seed pod " + now.pod.Name + " of run " + run + " did not finish"}
@@ -239,6 +258,21 @@ func (c *Client) getPod(ctx context.Context, name string) (*corev1.Pod, error) {
 		return nil, nil //nolint:nilnil // absence is a normal answer here
 	}
 	return pod, explain(err, "read "+c.ref("pod", name))
+}
+
+// claimsNamed reads those of the claims that there are.
+func (c *Client) claimsNamed(ctx context.Context, names []string) (map[string]*corev1.PersistentVolumeClaim, error) {
+	claims := map[string]*corev1.PersistentVolumeClaim{}
+	for _, name := range names {
+		claim, err := c.getClaim(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		if claim != nil {
+			claims[name] = claim
+		}
+	}
+	return claims, nil
 }
 
 // getClaim reads a claim; nil when there is none.

@@ -62,6 +62,59 @@ func TestMarkLoadedKnowsItsClaims(t *testing.T) {
 	require.Empty(t, marked.Annotations[AnnotationLoaded])
 }
 
+// A claim of a loaded seed is deleted, or made anew, between the mark and the release,
+// which are days apart where a run was killed: the real pod would start on an empty
+// one. Neither a retry nor abort lets the name go.
+func TestLoadedSeedWhoseClaimIsNoLongerItsOwnIsNotReleased(t *testing.T) {
+	set := readSet(t, "mysql-replicated.yaml")
+	for name, change := range map[string]func(*corev1.PersistentVolumeClaim) *corev1.PersistentVolumeClaim{
+		"it is": func(claim *corev1.PersistentVolumeClaim) *corev1.PersistentVolumeClaim { return claim },
+		"deleted, and still mounted": func(claim *corev1.PersistentVolumeClaim) *corev1.PersistentVolumeClaim {
+			claim.DeletionTimestamp, claim.Finalizers = &metav1.Time{Time: metav1.Now().Time}, []string{"kubernetes.io/pvc-protection"}
+			return claim
+		},
+		"made anew": func(claim *corev1.PersistentVolumeClaim) *corev1.PersistentVolumeClaim {
+			claim.Annotations = nil
+			return claim
+		},
+		"gone": func(*corev1.PersistentVolumeClaim) *corev1.PersistentVolumeClaim { return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			seed, pod := buildSeed(t, set, SeedSpec{Ordinal: 0})
+			pod = pod.DeepCopy()
+			pod.Annotations[AnnotationLoaded] = "backup-1"
+			kube := fake.NewClientset(set, pod)
+			claim := change(&corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{
+				Name: "data-mysql-0", Namespace: set.Namespace, UID: "filled",
+				Annotations: map[string]string{AnnotationSeeded: "backup-1", AnnotationSeededRun: "run-1"},
+			}})
+			if claim != nil {
+				require.NoError(t, kube.Tracker().Add(claim))
+			}
+			c := New(kube, set.Namespace, nil)
+			seed.client, seed.fence = c, func(context.Context) error { return nil }
+			status, err := seed.Inspect(t.Context())
+			require.NoError(t, err)
+			left, err := c.Leftovers(t.Context(), set.Name)
+			require.NoError(t, err)
+			require.Equal(t, "backup-1", left.Seeds[0].LoadedBackup)
+			if name == "it is" {
+				require.Equal(t, SeedLoaded, status.State)
+				require.NoError(t, seed.Release(t.Context()))
+				return
+			}
+			require.Equal(t, SeedHalf, status.State)
+			require.ErrorContains(t, seed.Release(t.Context()), "its name stays held")
+			_, err = c.Abort(t.Context(), set.Name, Run{ID: "abort", PodUID: "p", Local: true}, AbortOptions{})
+			require.ErrorIs(t, err, ErrHeld)
+			now, err := c.getPod(t.Context(), pod.Name)
+			require.NoError(t, err)
+			require.NotNil(t, now)
+			require.Nil(t, now.DeletionTimestamp)
+		})
+	}
+}
+
 func TestPasswordsOfImagesAreNotQuoted(t *testing.T) {
 	const log = "a\n2026 [Note] [Entrypoint]: GENERATED ROOT PASSWORD: s3cret\nA temporary password is generated for root@localhost: s3cret\nb"
 	require.Equal(t, "a\n(a line with a password)\n(a line with a password)\nb", tellsPassword.ReplaceAllString(log, "(a line with a password)"))
@@ -79,7 +132,9 @@ func TestReleaseOfASeedThatGoes(t *testing.T) {
 			seed, pod := buildSeed(t, set, SeedSpec{Ordinal: 2})
 			pod = pod.DeepCopy()
 			pod.Annotations[AnnotationLoaded] = "backup-1"
-			kube := fake.NewClientset(set, pod)
+			kube := fake.NewClientset(set, pod, &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{
+				Name: "data-mysql-2", Namespace: set.Namespace, Annotations: map[string]string{AnnotationSeededRun: "run-1"},
+			}})
 			looks := 0
 			kube.PrependReactor("get", "pods", func(clienttesting.Action) (bool, runtime.Object, error) {
 				if looks++; looks == 1 {
