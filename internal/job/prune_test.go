@@ -33,10 +33,10 @@ func newTaken(t *testing.T, n int) *taken {
 	return w
 }
 
-func (w *taken) take(t *testing.T, status repository.CommitStatus) {
+func (w *taken) take(t *testing.T, status repository.CommitStatus, paths ...string) {
 	t.Helper()
 	plan := record.Plan{
-		ID: record.NewBackupID(w.clock.Now(), fmt.Sprintf("%08d", len(w.ids))), Set: volumesSet, Origin: "here", CreatedAt: w.clock.Now(),
+		Paths: paths, ID: record.NewBackupID(w.clock.Now(), fmt.Sprintf("%08d", len(w.ids))), Set: volumesSet, Origin: "here", CreatedAt: w.clock.Now(),
 		Method: record.MethodSnapshot, Replicas: 1, Members: []record.PlannedMember{{Name: "mysql-0"}},
 	}
 	w.ids = append(w.ids, plan.ID)
@@ -215,6 +215,24 @@ func TestSuspectDoesNotDisplace(t *testing.T) {
 	report, err := w.prune(nil).Run(t.Context())
 	require.NoError(t, err)
 	require.Empty(t, report.Condemned)
+}
+
+// TestPartsDoNotDisplaceWhatIsWhole: no restore takes backups of single paths for
+// whole ones, and neither does retention. What is left out says nothing: it is of nearly
+// every backup, and changes.
+func TestPartsDoNotDisplaceWhatIsWhole(t *testing.T) {
+	w := newTaken(t, 1)
+	w.take(t, repository.CommitStatus{}, "!/cache")
+	w.clock.Add(24 * time.Hour)
+	for range 4 {
+		w.take(t, repository.CommitStatus{}, "/uploads", "!*.tmp")
+		w.clock.Add(24 * time.Hour)
+	}
+	w.clock.Add(30 * 24 * time.Hour)
+	report, err := w.prune(func(p *job.Prune) { p.Policy.Last, p.Force = 1, true }).Run(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []record.BackupID{w.ids[0], w.ids[2], w.ids[3], w.ids[4]}, report.Condemned)
+	require.Equal(t, []record.BackupID{w.ids[5], w.ids[1]}, w.left(t), "the newest of each kind")
 }
 
 // TestOverwrittenPlan: where writes are not conditional, whoever can write puts
