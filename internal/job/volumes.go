@@ -109,7 +109,8 @@ func cutPrefix(id record.BackupID, ordinal int) string { return fmt.Sprintf("%s.
 
 // cut captures the member by its volumes and commits it. What it has cut and
 // not committed is deleted again; what a killed attempt has left, the one that
-// commits deletes.
+// commits deletes. A commit that failed may stand all the same, its reply lost, and
+// then the backup needs what was cut.
 func (c *capture) cut(ctx context.Context, member Member) (commit record.Commit, report record.Report, err error) {
 	w, err := c.writer.Member(ctx, member.Ordinal)
 	if err != nil {
@@ -119,9 +120,14 @@ func (c *capture) cut(ctx context.Context, member Member) (commit record.Commit,
 	defer func() { stop(err) }()
 	report, refs, err := c.held(ctx, member)
 	if err == nil {
-		commit, err = c.commitCut(ctx, w, member, report, refs)
+		if err = c.readyCut(ctx, w, member, refs); err == nil {
+			commit, err = c.commitCut(ctx, w, report)
+		}
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, errMayStand):
+		return record.Commit{}, report, err
+	case err != nil:
 		w.Abort()
 		return record.Commit{}, report, errors.Join(err, c.giveUp(ctx, member, refs))
 	}
@@ -130,38 +136,46 @@ func (c *capture) cut(ctx context.Context, member Member) (commit record.Commit,
 	return commit, report, nil
 }
 
-// commitCut waits for what was cut, has it copied, and commits it. What it adds
-// to refs stands there after an error, too.
-func (c *capture) commitCut(ctx context.Context, w *repository.MemberWriter, member Member, report record.Report, refs []snapshot.Ref) (record.Commit, error) {
+// readyCut waits for what was cut, has it copied, and writes what the commit is of. What
+// it adds to refs stands there after an error, too.
+func (c *capture) readyCut(ctx context.Context, w *repository.MemberWriter, member Member, refs []snapshot.Ref) error {
 	for _, r := range refs {
 		if err := c.job.Volumes.Snapshotter.WaitReady(ctx, r); err != nil {
-			return record.Commit{}, fmt.Errorf("wait for snapshot %s of claim %s: %w", r.ID, r.Claim, err)
+			return fmt.Errorf("wait for snapshot %s of claim %s: %w", r.ID, r.Claim, err)
 		}
 	}
 	if err := c.job.Volumes.beginCopies(ctx, member, refs); err != nil {
-		return record.Commit{}, err
+		return err
 	}
 	if c.job.Volumes.Copy { // while the provider copies
 		if err := c.copyBlocks(ctx, w, refs); err != nil {
-			return record.Commit{}, err
+			return err
 		}
 	}
 	if err := c.job.Volumes.waitCopies(ctx, refs); err != nil {
-		return record.Commit{}, err
+		return err
 	}
 	if err := c.job.check(ctx); err != nil {
-		return record.Commit{}, err
+		return err
 	}
 	if err := c.writeObjects(ctx, w); err != nil {
-		return record.Commit{}, err
+		return err
 	}
 	if err := w.AddVolumeSnapshots(refs); err != nil {
-		return record.Commit{}, err
+		return err
 	}
+	return ctx.Err()
+}
+
+// errMayStand says of a commit that failed that it may be stored.
+var errMayStand = errors.New("the volume snapshots stay, in case the commit was stored: the next attempt of the run finds it, or deletes them; without one, verify --orphans lists them")
+
+// commitCut commits the member.
+func (c *capture) commitCut(ctx context.Context, w *repository.MemberWriter, report record.Report) (record.Commit, error) {
 	reasons := c.job.Rules.Judge(report, c.last)
 	commit, err := w.Commit(ctx, report, repository.CommitStatus{Suspect: len(reasons) > 0, Reasons: reasons})
 	if err != nil {
-		return commit, fmt.Errorf("commit the member: %w", err)
+		return commit, fmt.Errorf("commit the member: %w; %w", err, errMayStand)
 	}
 	return commit, nil
 }

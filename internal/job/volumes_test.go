@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"maps"
 	"slices"
@@ -18,7 +19,9 @@ import (
 	"keepset/internal/dbdump"
 	"keepset/internal/job"
 	"keepset/internal/record"
+	"keepset/internal/repository"
 	"keepset/internal/snapshot"
+	"keepset/internal/storage"
 )
 
 // fakeVolumes keeps volume snapshots in memory.
@@ -391,6 +394,65 @@ func TestCutsOfAKilledAttemptAreSweptByALaterOne(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, report.Members[0].Resumed)
 	require.Equal(t, want, c.volumes.names())
+}
+
+// deafStore stores a commit, and then something fails: the reply is lost, or the pod
+// is being stopped before it has looked whether the commit counts.
+type deafStore struct {
+	storage.Store
+	put, stat func() error
+}
+
+func (s deafStore) Put(ctx context.Context, key string, body io.ReadSeeker) error {
+	if err := s.Store.Put(ctx, key, body); err != nil || !strings.Contains(key, "/commits/") || s.put == nil {
+		return err
+	}
+	return s.put()
+}
+
+func (s deafStore) Stat(ctx context.Context, key string) (storage.Object, error) {
+	if strings.Contains(key, "/commits/") && s.stat != nil {
+		return storage.Object{}, s.stat()
+	}
+	return s.Store.Stat(ctx, key)
+}
+
+// A commit may stand whose reply was lost. What it says is needed is not deleted: the
+// next attempt finds the commit, and says that the backup is complete.
+func TestCutsOfACommitThatMayStandAreNotDeleted(t *testing.T) {
+	lost := errors.New("connection reset")
+	for name, deaf := range map[string]deafStore{
+		"the reply is lost":      {put: func() error { return lost }},
+		"it cannot be looked at": {stat: func() error { return lost }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCutter(t, 1)
+			deaf.Store = c.store
+			repo, err := repository.Open(t.Context(), deaf, repository.Keys{}, repository.Options{Clock: c.clock.Now})
+			require.NoError(t, err)
+			b := c.backup()
+			b.Repository = repo
+			report, err := b.Run(t.Context())
+			require.Error(t, err)
+			require.Equal(t, job.StatusFailed, report.Members[0].Status)
+
+			again := c.backup()
+			again.ID, again.Attempt = b.ID, "0badcafe"
+			report, err = again.Run(t.Context())
+			require.NoError(t, err)
+			require.True(t, report.Members[0].Resumed)
+			infos, err := c.repo.Backups(t.Context(), volumesSet)
+			require.NoError(t, err)
+			require.Equal(t, repository.StatusComplete, infos[0].Status)
+			reader, err := c.repo.OpenMember(t.Context(), infos[0], 0)
+			require.NoError(t, err)
+			require.Len(t, reader.VolumeSnapshots(), 2)
+			for _, ref := range reader.VolumeSnapshots() {
+				require.Contains(t, c.volumes.snapshots, ref.ID, "a backup that is complete has its snapshots")
+			}
+			require.NoError(t, reader.Close())
+		})
+	}
 }
 
 // oneByOne is a provider that cuts one volume after the other.
