@@ -48,6 +48,19 @@ func (b backedUp) least(ordinal int) int64 {
 	return 0
 }
 
+// templates are those of the claims that an ordinal had as far as it was backed up; none
+// outside of Kubernetes.
+func (b backedUp) templates(ordinal int) (names []string) {
+	for _, m := range b {
+		for _, c := range m.Claims {
+			if m.Ordinal == ordinal && c.Template != "" {
+				names = append(names, c.Template)
+			}
+		}
+	}
+	return names
+}
+
 // minded tells whether the storage that an ordinal's files come from minded how much
 // its claim had. It did not if the files had more, as NFS and local directories let
 // them; where nobody knows, it is taken to.

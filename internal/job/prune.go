@@ -208,13 +208,19 @@ func judge(info *repository.BackupInfo) retention.Backup {
 }
 
 // kindOf names what a backup holds: one of a single database, of some paths, or of some
-// of the members, takes the place of no whole one, nor does one by another method.
+// of the members, takes the place of no whole one, nor does one by another method, or of
+// the files of other claims.
 func kindOf(plan *record.Plan) string {
 	parts := []string{plan.Method}
 	if len(plan.Databases) > 0 {
 		databases := slices.Clone(plan.Databases)
 		slices.Sort(databases)
 		parts = append(parts, "databases "+strings.Join(databases, ","))
+	}
+	if plan.Method == record.MethodFiles && len(plan.Members) > 0 {
+		for _, claim := range plan.Members[0].Claims { // one, and of the same template as all members'
+			parts = append(parts, "claims of "+claim.Template)
+		}
 	}
 	if paths := plan.OnlyPaths(); len(paths) > 0 {
 		slices.Sort(paths)

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	batchv1 "k8s.io/api/batch/v1"
@@ -170,4 +173,51 @@ func TestBaseThatCannotFollow(t *testing.T) {
 		require.Len(t, plan.Items, 1)
 		require.Contains(t, fmt.Sprint(plan.Notes), "not checked from here whether "+upstream)
 	})
+}
+
+// A set may have the files of two claim templates in one repository, although the
+// docs want two: those of the one are not brought into the claims of the other.
+func TestFilesOfAnotherTemplateAreRefused(t *testing.T) {
+	w := newWorld(t)
+	b := w.backup()
+	b.Plan.Method, b.Plan.Engine, b.Files = record.MethodFiles, "", &filetree.SaveOptions{Workers: 1, Clock: time.Now}
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "file"), []byte("log"), 0o600))
+	b.Discover = func(context.Context) (job.Inventory, error) {
+		return job.Inventory{Replicas: 1, Members: []job.Member{{
+			PlannedMember: record.PlannedMember{Name: "db-0", Claims: []record.Claim{{Name: "log-db-0", Template: "log"}}}, Address: dir,
+		}}}, nil
+	}
+	_, err := b.Run(t.Context())
+	require.NoError(t, err)
+	for name, tc := range map[string]struct {
+		templates []string
+		into      string
+		refused   bool
+	}{
+		"another of the set's":  {[]string{"data", "log"}, "data", true},
+		"its own":               {[]string{"data", "log"}, "log", false},
+		"renamed, the only one": {[]string{"data"}, "", false},
+		"renamed, one of two":   {[]string{"data", "index"}, "data", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster(t, 1)
+			set := c.set()
+			set.Spec.VolumeClaimTemplates = nil
+			for _, template := range tc.templates {
+				set.Spec.VolumeClaimTemplates = append(set.Spec.VolumeClaimTemplates, corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: template}})
+			}
+			require.NoError(t, c.tracker.Update(setsResource, set, namespace))
+			r := c.fill(w, nil, job.Request{Ordinals: []int{0}, Replace: true, Follow: "none", Base: -1})
+			r.Files.Method, r.Files.Place, r.Files.Base = record.MethodFiles, nil, nil
+			r.Files.Spec.Template = tc.into
+			_, err := r.Resolve(t.Context())
+			if !tc.refused {
+				require.NoError(t, err)
+				return
+			}
+			require.ErrorIs(t, err, job.ErrConfig)
+			require.ErrorContains(t, err, "--claim-template")
+		})
+	}
 }

@@ -138,6 +138,9 @@ func (r *Restore) resolve(ctx context.Context, mayBeUnreachable bool) (*RestoreP
 	if err := errors.Join(r.checkSlots(set, plan), r.checkRollback(set, plan)); err != nil {
 		return nil, err
 	}
+	if err := r.checkTemplate(set, plan, members); err != nil {
+		return nil, err
+	}
 	if err := r.checkRoom(set, plan, members); err != nil {
 		return nil, err
 	}

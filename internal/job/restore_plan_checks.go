@@ -43,6 +43,29 @@ func (r *Restore) checkKnown(p *record.Plan, members backedUp, mode string, ordi
 		"give --as-follower-of host:port if it is, --as-follower-of none for what it held itself", ErrConfig, p.ID, ordinal, ordinal)
 }
 
+// checkTemplate refuses to bring the files of claims of one template into those of
+// another that the set has as well: both may be in one repository, and the newest
+// backup is of either.
+func (r *Restore) checkTemplate(set statefulset.Set, plan *RestorePlan, members backedUp) error {
+	if r.Files == nil || plan.Method != record.MethodFiles {
+		return nil
+	}
+	into, err := set.ClaimTemplate(r.Files.Spec.Template)
+	if err != nil {
+		return err
+	}
+	for _, item := range plan.Items {
+		for _, from := range members.templates(item.Base) {
+			has := slices.ContainsFunc(set.Templates, func(t statefulset.ClaimTemplate) bool { return t.Name == from })
+			if has && from != into.Name && !item.Keep {
+				return fmt.Errorf("%w: backup %s holds the files of claims of template %s, and they would go to those of template %s: choose another backup by --backup, or another template by --claim-template",
+					ErrConfig, plan.Backup, from, into.Name)
+			}
+		}
+	}
+	return nil
+}
+
 // checkRollback refuses to bring a primary back to an older state while its
 // followers live on: they would be ahead of it and break. A follower need not
 // be Ready for that, since one that lost its primary may well not be. Files have
