@@ -67,8 +67,8 @@ func (c *Client) withoutRights(err error, claim *corev1.PersistentVolumeClaim) e
 // keepVolume sees to it that the claim's volume outlives the claim.
 func (c *Client) keepVolume(ctx context.Context, set string, ordinal int, claim *corev1.PersistentVolumeClaim) error {
 	pv, err := c.volumeOf(ctx, claim)
-	if err != nil || pv == nil || pv.Annotations[annotationReclaim] != "" {
-		return err
+	if err != nil || pv == nil || pv.Annotations[annotationReclaim] != "" && pv.Spec.PersistentVolumeReclaimPolicy == corev1.PersistentVolumeReclaimRetain {
+		return err // kept already
 	}
 	return c.patchVolume(ctx, pv, corev1.PersistentVolumeReclaimRetain, map[string]any{
 		"labels": map[string]any{

@@ -68,6 +68,19 @@ func TestVolumesAreKeptAndReturned(t *testing.T) {
 	}
 }
 
+// Somebody has put a kept volume to use again, and its policy back by hand, but not the
+// note: the next restore keeps it all the same.
+func TestVolumeThatIsNotedAsKeptIsKept(t *testing.T) {
+	claim, pv := boundClaim("data-mysql-1", corev1.PersistentVolumeReclaimDelete)
+	pv.Annotations = map[string]string{annotationReclaim: "Retain"}
+	c := New(fake.NewClientset(claim, pv), "mysql", nil)
+	require.NoError(t, c.keepVolume(t.Context(), "mysql", 1, claim))
+	require.Equal(t, corev1.PersistentVolumeReclaimRetain, policyOf(t, c, pv.Name))
+	kept, err := c.KeptVolumes(t.Context(), "mysql")
+	require.NoError(t, err)
+	require.Equal(t, []KeptVolume{{Name: pv.Name, Ordinal: 1, Claim: claim.Name, Policy: "Delete"}}, kept)
+}
+
 // What was half filled goes, whatever its policy; a volume that another claim
 // has by now does not.
 func TestHalfFilledVolumesAreDisposedOf(t *testing.T) {
