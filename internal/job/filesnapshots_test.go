@@ -499,3 +499,38 @@ func TestFilesFromSnapshotCommitted(t *testing.T) {
 	require.Contains(t, log.String(), "stays behind until the next backup")
 	require.Len(t, c.left(), 2)
 }
+
+// Of a set that is scaled to zero only its claims say which ordinals it had. One that
+// is missing among the others is missing in the backup, too, which says so.
+func TestFilesOfAStoppedSetThatLacksAClaim(t *testing.T) {
+	c := newFilesCluster(t, 3)
+	c.stop()
+	sets := c.kube.AppsV1().StatefulSets(namespace)
+	set, err := sets.Get(t.Context(), "www", metav1.GetOptions{})
+	require.NoError(t, err)
+	*set.Spec.Replicas = 0
+	_, err = sets.Update(t.Context(), set, metav1.UpdateOptions{})
+	require.NoError(t, err)
+	run := func(name, ordinals string) (*job.BackupReport, error) {
+		c.newJob(name)
+		b := c.backup()
+		b.Workers.Snapshots, b.Workers.Spec.Temporary = nil, false
+		b.Ordinals, err = job.ParseOrdinals(ordinals)
+		require.NoError(t, err)
+		return b.Run(t.Context())
+	}
+	report, err := run("all", "")
+	require.NoError(t, err)
+	require.Len(t, report.Members, 3)
+
+	require.NoError(t, c.kube.CoreV1().PersistentVolumeClaims(namespace).Delete(t.Context(), "data-www-1", metav1.DeleteOptions{}))
+	report, err = run("one-less", "")
+	require.ErrorIs(t, err, job.ErrIncomplete)
+	require.Len(t, report.Members, 3)
+	require.Equal(t, 1, report.Members[1].Ordinal)
+	require.Contains(t, report.Members[1].Error, "claim shop/data-www-1: is missing")
+
+	report, err = run("chosen", "0,2")
+	require.NoError(t, err, "nobody asked for it")
+	require.Len(t, report.Members, 2)
+}

@@ -38,8 +38,8 @@ type FileWorkers struct {
 }
 
 // Discover is the inventory of the set's claims. Of a set that was scaled to
-// zero, all ordinals whose claims were left count: which of them it had, nothing
-// says any more.
+// zero, all ordinals up to the last one whose claim was left count: how many it had,
+// nothing says any more.
 func (f *FileWorkers) Discover(ctx context.Context) (Inventory, error) {
 	set, err := f.Cluster.Discover(ctx, f.Set, statefulset.DiscoverOptions{NoServer: true})
 	if err != nil {
@@ -50,7 +50,7 @@ func (f *FileWorkers) Discover(ctx context.Context) (Inventory, error) {
 	}
 	members := set.Members
 	if set.Replicas == 0 {
-		members = slices.DeleteFunc(slices.Clone(set.Beyond), func(m statefulset.Member) bool { return !f.workers.Claim(m).Exists })
+		members = f.left(set)
 	}
 	inv := Inventory{Replicas: set.Replicas, Start: set.Start}
 	f.members = map[int]statefulset.Member{}
@@ -66,6 +66,39 @@ func (f *FileWorkers) Discover(ctx context.Context) (Inventory, error) {
 		f.members[m.Ordinal] = m
 	}
 	return inv, nil
+}
+
+// mostLost is how many claims in a row may be missing: data-www-20261128 is somebody's
+// copy, and not the last of twenty million.
+const mostLost = 1000
+
+// left are the ordinals of a set that was scaled to zero: those whose claims are there,
+// and those that have lost theirs, of which another one is left behind them.
+func (f *FileWorkers) left(set statefulset.Set) (members []statefulset.Member) {
+	next := set.Start
+	for _, m := range set.Beyond {
+		claim := f.workers.Claim(m)
+		if !claim.Exists {
+			continue
+		}
+		if m.Ordinal-next > mostLost {
+			next = m.Ordinal
+		}
+		for ; next < m.Ordinal; next++ {
+			lost := statefulset.ClaimName(claim.Template, set.Name, next)
+			members = append(members, statefulset.Member{
+				Ordinal: next, Pod: statefulset.PodInfo{Name: fmt.Sprintf("%s-%d", set.Name, next)},
+				Claims: []statefulset.Claim{{Template: claim.Template, Name: lost}},
+				Problems: []statefulset.Problem{{
+					Ordinal: next, Object: "claim " + set.Namespace + "/" + lost, Fatal: true, OfContent: true,
+					What: "is missing, and those of later ordinals are there; if that is as it should be, choose with --ordinals",
+				}},
+			})
+		}
+		members = append(members, m)
+		next = max(next, m.Ordinal+1)
+	}
+	return members
 }
 
 // check refuses claims that no worker can mount beside their users, and files that
