@@ -19,10 +19,15 @@ func TestKindOf(t *testing.T) {
 	}
 	kinds := map[string]bool{}
 	for _, plan := range []*record.Plan{
-		claims(record.MethodFiles), claims(record.MethodFiles, "data"), claims(record.MethodFiles, "log"),
+		claims(record.MethodFiles),
+		claims(record.MethodFiles, "data"),
+		claims(record.MethodFiles, "log"),
 		claims(record.MethodDump, "data"),
-		{Method: record.MethodFiles, Paths: []string{"/a"}}, {Method: record.MethodFiles, Paths: []string{"/a", "/b"}},
-		{Method: record.MethodDump, Databases: []string{"a"}}, {Method: record.MethodDump, Ordinals: "0"}, {Method: record.MethodDump, FollowersOnly: true},
+		{Method: record.MethodFiles, Paths: []string{"/a"}},
+		{Method: record.MethodFiles, Paths: []string{"/a", "/b"}},
+		{Method: record.MethodDump, Databases: []string{"a"}},
+		{Method: record.MethodDump, Ordinals: "0"},
+		{Method: record.MethodDump, FollowersOnly: true},
 	} {
 		require.NotContains(t, kinds, kindOf(plan))
 		kinds[kindOf(plan)] = true

@@ -117,7 +117,7 @@ func (s *Seed) claimNames() []string {
 // was deleted since, or made anew; empty when none was. A pod that starts on it would be
 // empty.
 func lostClaim(pod *corev1.Pod, names []string, claims map[string]*corev1.PersistentVolumeClaim) string {
-	for _, name := range strings.Fields(pod.Annotations[annotationClaims]) {
+	for name := range strings.FieldsSeq(pod.Annotations[annotationClaims]) {
 		if !slices.Contains(names, name) {
 			continue
 		}
