@@ -207,14 +207,19 @@ func judge(info *repository.BackupInfo) retention.Backup {
 	return b
 }
 
-// kindOf names what a backup holds: one of a single database, or of some of
-// the members, takes the place of no whole one, nor does one by another method.
+// kindOf names what a backup holds: one of a single database or directory, or of some
+// of the members, takes the place of no whole one, nor does one by another method.
 func kindOf(plan *record.Plan) string {
 	parts := []string{plan.Method}
 	if len(plan.Databases) > 0 {
 		databases := slices.Clone(plan.Databases)
 		slices.Sort(databases)
 		parts = append(parts, "databases "+strings.Join(databases, ","))
+	}
+	if len(plan.Paths) > 0 {
+		paths := slices.Clone(plan.Paths)
+		slices.Sort(paths)
+		parts = append(parts, "paths "+strings.Join(paths, ","))
 	}
 	if plan.Ordinals != "" {
 		parts = append(parts, "ordinals "+plan.Ordinals)

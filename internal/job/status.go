@@ -158,7 +158,7 @@ func (l *look) fail(check string, err error) Check {
 	return Check{Check: check, State: CheckFailed, What: err.Error()}
 }
 
-// countedGood is the newest complete backup. Those of single databases or
+// countedGood is the newest complete backup. Those of single databases, paths or
 // ordinals, which somebody takes by hand, do not hide that the nightly ones
 // fail: they count only where the set has no others.
 func countedGood(infos []repository.BackupInfo) *repository.BackupInfo {
@@ -181,10 +181,10 @@ func countedGood(infos []repository.BackupInfo) *repository.BackupInfo {
 	return newest
 }
 
-// partOfSet tells whether only some databases or ordinals were asked for.
+// partOfSet tells whether only some databases, paths or ordinals were asked for.
 func partOfSet(p *record.Plan) bool {
 	include, _ := p.Filter()
-	return len(include) > 0 || p.Ordinals != ""
+	return len(include) > 0 || len(p.OnlyPaths()) > 0 || p.Ordinals != ""
 }
 
 // grace is how long after its time a backup may be complete.

@@ -85,24 +85,18 @@ func TestStatusAge(t *testing.T) {
 	require.Contains(t, says, "give --schedule")
 }
 
-// TestStatusAgeIsThatOfWholeBackups: those that somebody takes of one database
-// do not hide that nobody has taken a whole one since.
+// TestStatusAgeIsThatOfWholeBackups: those that somebody takes of one database or
+// directory do not hide that nobody has taken a whole one since.
 func TestStatusAgeIsThatOfWholeBackups(t *testing.T) {
-	w := newTaken(t, 1)
-	w.clock.Add(time.Hour)
-	plan := record.Plan{
-		ID: record.NewBackupID(w.clock.Now(), "byhand01"), Set: volumesSet, Origin: "here", CreatedAt: w.clock.Now(), Databases: []string{"shop"},
-		Method: record.MethodDump, Replicas: 1, Members: []record.PlannedMember{{Name: "mysql-0"}},
+	for name, change := range partial() {
+		t.Run(name, func(t *testing.T) {
+			w := newTaken(t, 1)
+			w.clock.Add(time.Hour)
+			w.takePart(t, change)
+			r, err := w.look(t, nil)
+			requireAlert(t, r, err, job.CheckAge, string(w.ids[0]))
+		})
 	}
-	b, err := w.repo.Begin(t.Context(), plan, "one")
-	require.NoError(t, err)
-	m, err := b.Member(t.Context(), 0)
-	require.NoError(t, err)
-	_, err = m.Commit(t.Context(), record.Report{Engine: "fake", Layout: "fake/1", CapturedAt: w.clock.Now()}, repository.CommitStatus{})
-	require.NoError(t, err)
-	require.NoError(t, b.Close())
-	r, err := w.look(t, nil)
-	requireAlert(t, r, err, job.CheckAge, string(w.ids[0]))
 }
 
 func TestStatusWithoutABackup(t *testing.T) {
