@@ -26,7 +26,7 @@ Only complete backups count. The newest complete one always stays, so do pinned 
 all that are younger than --min-age. A suspect one stays as long as a complete one of its
 time would; an incomplete one until the next is complete. What is forged, quarantined,
 unreadable or dated in the future stays, and never makes another one go. Backups by
-different methods, or of different databases or ordinals, do not replace each other.
+different methods, or of different databases, paths or ordinals, do not replace each other.
 
 A backup is gone at once. Its data is only condemned: a prune that runs later than the
 longest time that a backup may take (26 hours, unless the repository was made with

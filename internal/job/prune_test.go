@@ -54,6 +54,33 @@ func (w *taken) take(t *testing.T, status repository.CommitStatus, paths ...stri
 	require.NoError(t, b.Close())
 }
 
+// partial are what makes a backup one of a part of its set.
+func partial() map[string]func(*record.Plan) {
+	return map[string]func(*record.Plan){
+		"databases": func(p *record.Plan) { p.Databases = []string{"shop"} },
+		"paths":     func(p *record.Plan) { p.Paths = []string{"/uploads"} },
+		"ordinals":  func(p *record.Plan) { p.Ordinals = "0" },
+	}
+}
+
+// takePart takes a backup that the change makes another one.
+func (w *taken) takePart(t *testing.T, change func(*record.Plan)) {
+	t.Helper()
+	plan := record.Plan{
+		ID: record.NewBackupID(w.clock.Now(), fmt.Sprintf("%08d", len(w.ids))), Set: volumesSet, Origin: "here", CreatedAt: w.clock.Now(),
+		Method: record.MethodSnapshot, Replicas: 1, Members: []record.PlannedMember{{Name: "mysql-0"}},
+	}
+	change(&plan)
+	w.ids = append(w.ids, plan.ID)
+	b, err := w.repo.Begin(t.Context(), plan, "one")
+	require.NoError(t, err)
+	m, err := b.Member(t.Context(), 0)
+	require.NoError(t, err)
+	_, err = m.Commit(t.Context(), record.Report{Engine: "fake", Layout: "fake/1", CapturedAt: w.clock.Now()}, repository.CommitStatus{})
+	require.NoError(t, err)
+	require.NoError(t, b.Close())
+}
+
 func (w *taken) prune(change func(*job.Prune)) *job.Prune {
 	p := &job.Prune{
 		Repository: w.repo, Set: volumesSet, Snapshotter: w.volumes, Provider: record.ProviderEBS,
@@ -202,6 +229,24 @@ func TestDeleteByName(t *testing.T) {
 	require.NoError(t, named(false, plan.ID))
 	require.NoError(t, named(true, w.ids[2]))
 	require.Equal(t, []record.BackupID{w.ids[1]}, w.left(t))
+}
+
+// TestPartDoesNotDisplace a whole backup, however many somebody takes by hand.
+func TestPartDoesNotDisplace(t *testing.T) {
+	for name, change := range partial() {
+		t.Run(name, func(t *testing.T) {
+			w := newTaken(t, 2)
+			for range 3 {
+				w.takePart(t, change)
+				w.clock.Add(24 * time.Hour)
+			}
+			w.clock.Add(30 * 24 * time.Hour)
+			report, err := w.prune(nil).Run(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, w.ids[2:3], report.Condemned)
+			require.Subset(t, w.left(t), w.ids[:2])
+		})
+	}
 }
 
 // TestSuspectDoesNotDisplace what is complete.

@@ -85,27 +85,14 @@ func TestStatusAge(t *testing.T) {
 	require.Contains(t, says, "give --schedule")
 }
 
-// TestStatusAgeIsThatOfWholeBackups: those that somebody takes of one database, or of
-// one path, do not hide that nobody has taken a whole one since.
+// TestStatusAgeIsThatOfWholeBackups: those that somebody takes of one database or
+// directory do not hide that nobody has taken a whole one since.
 func TestStatusAgeIsThatOfWholeBackups(t *testing.T) {
-	for name, part := range map[string]record.Plan{
-		"a database": {Method: record.MethodDump, Databases: []string{"shop"}},
-		"a path":     {Method: record.MethodFiles, Paths: []string{"/uploads"}},
-	} {
+	for name, change := range partial() {
 		t.Run(name, func(t *testing.T) {
 			w := newTaken(t, 1)
 			w.clock.Add(time.Hour)
-			plan := part
-			plan.ID, plan.Set = record.NewBackupID(w.clock.Now(), "byhand01"), volumesSet
-			plan.Origin, plan.CreatedAt = "here", w.clock.Now()
-			plan.Replicas, plan.Members = 1, []record.PlannedMember{{Name: "mysql-0"}}
-			b, err := w.repo.Begin(t.Context(), plan, "one")
-			require.NoError(t, err)
-			m, err := b.Member(t.Context(), 0)
-			require.NoError(t, err)
-			_, err = m.Commit(t.Context(), record.Report{Engine: "fake", Layout: "fake/1", CapturedAt: w.clock.Now()}, repository.CommitStatus{})
-			require.NoError(t, err)
-			require.NoError(t, b.Close())
+			w.takePart(t, change)
 			r, err := w.look(t, nil)
 			requireAlert(t, r, err, job.CheckAge, string(w.ids[0]))
 		})

@@ -31,9 +31,10 @@ type Backup struct {
 	stop     context.CancelFunc
 	done     chan struct{}
 
+	condemned *condemned // as read when the backup was begun
+
 	// The rest belongs to whoever loads the index, and then to the
 	// goroutine that writes checkpoints.
-	condemned  *condemned
 	agedParts  map[hash]struct{} // see Options.ReuseWithin
 	started    bool
 	absorbed   map[writerName]int
@@ -48,7 +49,7 @@ type Backup struct {
 // Begin writes the plan, or adopts the one that an earlier attempt at the same
 // backup wrote: [Backup.Plan] says which. The caller fills ID, Set, Origin,
 // CreatedAt, Method, Engine, Members and what else it knows. ErrOrigin when
-// the set's keys belong to another cluster; ErrNoKey when a key is missing.
+// the set's keys belong to another cluster; ErrNoKey when a key is missing; ErrCondemned.
 func (r *Repository) Begin(ctx context.Context, plan record.Plan, attempt record.AttemptID) (*Backup, error) {
 	plan.Header = record.NewHeader(record.KindPlan)
 	plan.Repository = r.config.Repository
@@ -76,7 +77,24 @@ func (r *Repository) Begin(ctx context.Context, plan record.Plan, attempt record
 	if err := b.storePlan(ctx, &plan); err != nil {
 		return nil, err
 	}
+	if err := b.readCondemned(ctx); err != nil {
+		return nil, err
+	}
 	return b, nil
+}
+
+// readCondemned reads what prunes are about to delete, after the plan is stored:
+// a prune that has not been seen here sees the commits. A backup that is condemned
+// itself was deleted by the user while it ran, and this is the next attempt at it:
+// the next prune would delete all that it commits.
+func (b *Backup) readCondemned(ctx context.Context) (err error) {
+	if b.condemned, err = b.r.condemned(ctx, b.layout); err != nil {
+		return err
+	}
+	if b.condemned.hasBackup(b.plan.ID) {
+		return fmt.Errorf("%w: %s, and the next prune deletes all that is written for it; start a new one: delete its Job, or leave out --id", ErrCondemned, b.plan.ID)
+	}
+	return nil
 }
 
 // storePlan writes the plan; when there is one already, that one counts.

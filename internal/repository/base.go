@@ -17,14 +17,9 @@ import (
 // complete backups of what is planned, and from what earlier attempts at this backup, or other
 // pods at work on it, have noted in commits and checkpoints.
 
-// loadIndex is called once a run, after the plan is stored.
+// loadIndex is called once a run, after the plan is stored and the prune records are read.
 func (b *Backup) loadIndex(ctx context.Context) error {
-	condemned, err := b.r.condemned(ctx, b.layout)
-	if err != nil {
-		return err
-	}
-	b.condemned = condemned
-	if condemned.all {
+	if b.condemned.all {
 		return nil
 	}
 	if err := b.findAged(ctx); err != nil {

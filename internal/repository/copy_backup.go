@@ -53,7 +53,9 @@ func (c *copier) backup(ctx context.Context, info *BackupInfo) (CopiedBackup, er
 	return copied, err
 }
 
-// before says whether the copy has all of a backup, whatever the times there.
+// before says whether the copy has all of a backup, whatever the times there: its
+// records, and what they need. An object that the copy has lost since (a lifecycle rule, a
+// hand) is brought again, as by nothing else it would be.
 func (c *copier) before(ctx context.Context, info *BackupInfo) (bool, error) {
 	if c.there == nil {
 		return false, nil
@@ -63,7 +65,28 @@ func (c *copier) before(ctx context.Context, info *BackupInfo) (bool, error) {
 		return false, nil
 	}
 	same := have.committed() == info.committed() && have.planHash == info.planHash && len(have.Accepted) >= len(info.Accepted)
-	return err == nil && same && !have.Condemned, err
+	if err != nil || !same || have.Condemned {
+		return false, err
+	}
+	stock := &prune{stock: c.stock}
+	for ordinal, m := range have.Members {
+		if !m.Valid {
+			continue
+		}
+		refs, err := c.there.readRefs(ctx, c.layout, &m.Commit)
+		if err != nil && !isNotExist(err) && !unreadable(err) {
+			return false, err
+		}
+		missing := "its refs cannot be read"
+		if err == nil {
+			missing = stock.lacks(&refs)
+		}
+		if missing != "" {
+			c.r.log.Warn("the copy has lost something of a backup; it is copied again", "backup", info.ID, "ordinal", ordinal, "lost", missing, "error", err)
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // commits reads the commits of a backup that count, and the refs of each.

@@ -166,6 +166,40 @@ func TestCopyIsKilled(t *testing.T) {
 	t.Logf("killed at %d sites", sites)
 }
 
+// TestCopyThatLostSomething: of a backup that was copied before, an object is gone
+// from the copy. The next copy brings it again, and does not say that all is there.
+func TestCopyThatLostSomething(t *testing.T) {
+	p := newPruned(t, plainMode())
+	p.backup(t, pruneContent(1))
+	to := mem.New(mem.Options{Now: p.c.Now})
+	_, err := p.copyTo(t, to, CopyOptions{})
+	require.NoError(t, err)
+	whole := keysBelow(t, to, "")
+	l := layout{testSet}
+	for _, prefix := range []string{l.packs(), l.maps(), l.parts(), l.refs()} {
+		key := keysBelow(t, to, prefix)[0]
+		require.NoError(t, to.Delete(t.Context(), key))
+		dry, err := p.copyTo(t, to, CopyOptions{DryRun: true})
+		require.NoError(t, err)
+		require.False(t, dry.Backups[0].Before, key)
+		report, err := p.copyTo(t, to, CopyOptions{})
+		require.NoError(t, err, key)
+		require.False(t, report.Backups[0].Before, key)
+		require.Equal(t, 1, report.Copied.Objects, key)
+		require.Equal(t, whole, keysBelow(t, to, ""))
+		p.at(to).requireLeft(t, 0)
+	}
+	key := keysBelow(t, to, l.packs())[0]
+	data := readObject(t, to, key)
+	replace(t, to, key, data[1:])
+	_, err = p.copyTo(t, to, CopyOptions{})
+	require.ErrorIs(t, err, ErrDamaged, "half an object is somebody's to look at")
+	replace(t, to, key, data)
+	report, err := p.copyTo(t, to, CopyOptions{})
+	require.NoError(t, err)
+	require.True(t, report.Backups[0].Before)
+}
+
 // TestCopyOfADamagedBackup: a byte that has changed is not handed on.
 func TestCopyOfADamagedBackup(t *testing.T) {
 	p := newPruned(t, plainMode())

@@ -357,6 +357,38 @@ func TestPruneCrashesAtEveryCall(t *testing.T) {
 	}
 }
 
+// TestNextAttemptAtADeletedBackup: the user has deleted a backup that ran, and its
+// Job starts another pod. What that one commits would be deleted by the next prune, so
+// that it must not say that all is well; nor where that prune was killed right after
+// its record, and the commits of the first attempt are still there.
+func TestNextAttemptAtADeletedBackup(t *testing.T) {
+	for name, kill := range map[string]bool{"deleted": false, "killed before it deletes": true} {
+		t.Run(name, func(t *testing.T) {
+			p := newPruned(t, plainMode())
+			p.backup(t, pruneContent(1))
+			p.c.advance(time.Hour)
+			p.backup(t, pruneContent(2))
+			plan := planAt(p.c.now, "job00001", 0)
+			store := p.store
+			if kill {
+				store = &undeleting{p.store}
+			}
+			_, err := p.prune(t, store, PruneOptions{Choose: p.drop(1), Force: true})
+			require.Equal(t, kill, err != nil, "%v", err)
+			p.c.advance(time.Minute)
+			_, err = open(t, p.store, p.m.writer, p.options()).Begin(t.Context(), plan, "attempt-2")
+			require.ErrorIs(t, err, ErrCondemned)
+			p.mustPrune(t, PruneOptions{})
+			p.requireLeft(t, 0)
+		})
+	}
+}
+
+// undeleting is a store on which a prune fails at its first deletion.
+type undeleting struct{ storage.Store }
+
+func (u *undeleting) Delete(context.Context, string) error { return errKilled }
+
 // TestTwoPrunersAtOnce with one policy do no harm, whoever deletes first.
 func TestTwoPrunersAtOnce(t *testing.T) {
 	m := encryptedMode(t)
