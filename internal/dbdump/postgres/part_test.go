@@ -273,3 +273,17 @@ func TestFilledMeanwhile(t *testing.T) {
 	require.NoError(t, err, "its session goes on")
 	require.NoError(t, program.Close(t.Context()))
 }
+
+// TestReplacePublished: a table that is dropped leaves its publications without a word.
+func TestReplacePublished(t *testing.T) {
+	w := newPartWorld(t, versions()[0].start)
+	w.Exec(t, "app", "CREATE PUBLICATION pub FOR TABLE public.other, public.part_d", "CREATE PUBLICATION every FOR ALL TABLES",
+		`CREATE SUBSCRIPTION "su b" CONNECTION 'host=nowhere.invalid' PUBLICATION p WITH (connect = false)`,
+		"INSERT INTO pg_subscription_rel (srsubid, srrelid, srsubstate) SELECT oid, 'public.other'::regclass, 'r' FROM pg_subscription")
+	loaded, err := w.load(t, w.Postgres, true, "app.public.other")
+	require.NoError(t, err)
+	require.Equal(t, "part_d", w.Value(t, "app", "SELECT string_agg(tablename, ',') FROM pg_publication_tables WHERE pubname = 'pub'"))
+	require.Len(t, loaded.Warnings, 2)
+	require.Contains(t, loaded.Warnings[0], `table "public"."other" was replaced, and is in publication "pub" no more`)
+	require.Contains(t, loaded.Warnings[1], `ALTER SUBSCRIPTION "su b" REFRESH PUBLICATION`)
+}
