@@ -287,3 +287,22 @@ func TestReplacePublished(t *testing.T) {
 	require.Contains(t, loaded.Warnings[0], `table "public"."other" was replaced, and is in publication "pub" no more`)
 	require.Contains(t, loaded.Warnings[1], `ALTER SUBSCRIPTION "su b" REFRESH PUBLICATION`)
 }
+
+// TestPartitionedMeanwhile: a partition that has been made since the load began, databases ago, is not dropped with
+// the table that is replaced.
+func TestPartitionedMeanwhile(t *testing.T) {
+	w := newPartWorld(t, servers.Postgres15)
+	w.Exec(t, "postgres", "CREATE DATABASE zoo")
+	w.Exec(t, "zoo", "CREATE TABLE public.part (k int) PARTITION BY LIST (k)")
+	memory, report := dumpOf(t, options(w.Postgres))
+	o := options(w.Postgres)
+	o.Load.Replace, o.Load.Filter.Include = true, []string{"app.public.other", "zoo.public.part"}
+	source := meddling{Source: memory.Source(report), once: &sync.Once{}, do: func() {
+		w.Exec(t, "zoo", "CREATE TABLE public.young PARTITION OF public.part DEFAULT", "INSERT INTO public.part VALUES (1)")
+	}}
+	_, err := newEngine(t, o).Load(t.Context(), source)
+	require.ErrorIs(t, err, dbdump.ErrSelection)
+	require.ErrorContains(t, err, "zoo.public.young, which is a partition of it")
+	require.Equal(t, "1", w.Value(t, "zoo", "SELECT k FROM public.part"))
+	require.Equal(t, "7", w.Value(t, "app", "SELECT a FROM public.other"))
+}
