@@ -19,11 +19,17 @@ const insertBytes = 1 << 20
 const insertReadBuffer = 256 << 10
 
 // insertRows sends the rows as INSERT statements of many rows each, for servers that do not allow LOAD DATA LOCAL. The
-// statements are strict: a value that does not fit is an error.
+// statements are strict, a value that does not fit is an error, or else their warnings are.
 //
 // The fields of a .tsv stream are escaped as a string literal is, but for the quote: a row becomes SQL by copying.
 func (l *loader) insertRows(ctx context.Context, s *session, o loadObject, r io.Reader) (int64, error) {
-	in := &inserter{session: s, prefix: insertPrefix(o), limit: min(insertBytes, l.maxPacket-packetRoom), most: l.maxPacket - packetRoom}
+	enums := emptyEnumsOf(o.Columns)
+	if enums.any() {
+		if err := s.exec(ctx, "SET SESSION sql_mode = '"+laxSQLMode+"'"); err != nil {
+			return 0, err
+		}
+	}
+	in := &inserter{session: s, enums: enums, prefix: insertPrefix(o), limit: min(insertBytes, l.maxPacket-packetRoom), most: l.maxPacket - packetRoom}
 	encodings := make([]string, len(o.Columns))
 	for i, c := range o.Columns {
 		encodings[i] = c.Encoding
@@ -82,6 +88,7 @@ func readLine(r *bufio.Reader, buf []byte) ([]byte, error) {
 // inserter collects rows into statements.
 type inserter struct {
 	session *session
+	enums   *emptyEnums
 	prefix  []byte
 	limit   int64 // length at which a statement is sent
 	most    int64 // length that the server takes
@@ -112,6 +119,7 @@ func (in *inserter) add(ctx context.Context, line []byte, encodings []string) er
 		in.buf = append(in.buf, ',')
 	}
 	in.buf = append(in.buf, in.row...)
+	in.enums.count(line)
 	in.pending++
 	if cap(in.row) > insertKeep {
 		in.row = nil
@@ -135,9 +143,10 @@ func (in *inserter) flush(ctx context.Context) error {
 	if n != in.pending {
 		return fmt.Errorf("%w: %d of %d rows arrived", dbdump.ErrMismatch, n, in.pending)
 	}
-	if err := checkWarnings(ctx, in.session); err != nil {
+	if err := checkWarnings(ctx, in.session, in.enums); err != nil {
 		return err
 	}
+	in.enums.sent = 0
 	in.rows += n
 	in.pending = 0
 	if cap(in.buf) > insertKeep {

@@ -35,7 +35,8 @@ type loadPlan struct {
 	views     []loadObject
 	triggers  []loadObject
 	events    []loadObject
-	// whole tells the target schemas that are loaded with everything in them, as opposed to some tables of theirs.
+	// whole tells the target schemas that are loaded with everything in them, as opposed to some tables of theirs: by
+	// their names, and once the target is known also by these as Server.fold has them.
 	whole map[string]bool
 }
 

@@ -166,6 +166,8 @@ func (l *loader) loadStreams(ctx context.Context, s *session, job rowJob, r io.R
 // loadData sends the rows by LOAD DATA LOCAL. The server reads past what it cannot take and says so in a warning
 // (LOCAL implies IGNORE), so that a warning is an error here.
 func (l *loader) loadData(ctx context.Context, s *session, o loadObject, r io.Reader) (int64, error) {
+	enums := emptyEnumsOf(o.Columns)
+	r = enums.reader(r)
 	name := "keepset-" + rand.Text()
 	mysqldriver.RegisterReaderHandler(name, func() io.Reader { return struct{ io.Reader }{r} })
 	defer mysqldriver.DeregisterReaderHandler(name)
@@ -176,7 +178,7 @@ func (l *loader) loadData(ctx context.Context, s *session, o loadObject, r io.Re
 	if err != nil {
 		return 0, s.queryError("LOAD DATA LOCAL ... INTO TABLE "+quoteQualified(o.Target, o.Name), err)
 	}
-	if err := checkWarnings(ctx, s); err != nil {
+	if err := checkWarnings(ctx, s, enums); err != nil {
 		return 0, err
 	}
 	return result.RowsAffected()
@@ -205,9 +207,15 @@ func loadColumns(o loadObject) (columns, set string) {
 	return strings.Join(list, ","), set
 }
 
-// loadTyped runs the INSERT statements of a stream that keeps rows as SQL.
+// loadTyped runs the INSERT statements of a stream that keeps rows as SQL. The stream sets a mode in which the server
+// adjusts what it does not take, such as dates that it took under another one, and only warns of it: so the mode is
+// that of a load again, where it is an error.
 func (l *loader) loadTyped(ctx context.Context, s *session, o loadObject, r io.Reader) (int64, error) {
 	var rows int64
+	mode := loadSQLMode
+	if emptyEnumsOf(o.Columns).any() {
+		mode = laxSQLMode
+	}
 	err := eachStatement(r, func(statement string, quote quoting) error {
 		if len(l.opts.Rename) > 0 {
 			var err error
@@ -219,6 +227,16 @@ func (l *loader) loadTyped(ctx context.Context, s *session, o loadObject, r io.R
 		if err != nil {
 			return s.queryError(firstWords(statement)+" ...", err) // what follows is the user's data
 		}
+		if strings.HasPrefix(statement, "SET ") {
+			return s.exec(ctx, "SET SESSION sql_mode = '"+mode+"'") // which reads quotes and backslashes as the stream's
+		}
+		if mode == laxSQLMode {
+			enums := emptyEnumsOf(o.Columns)
+			enums.sent = int64(strings.Count(statement, "''"))
+			if err := checkWarnings(ctx, s, enums); err != nil {
+				return err
+			}
+		}
 		n, err := result.RowsAffected()
 		rows += n
 		return err
@@ -226,12 +244,12 @@ func (l *loader) loadTyped(ctx context.Context, s *session, o loadObject, r io.R
 	return rows, err
 }
 
-// checkWarnings makes an error of what the last statement warned of.
-func checkWarnings(ctx context.Context, s *session) error {
+// checkWarnings makes an error of what the last statement warned of, but for the empty values of enums.
+func checkWarnings(ctx context.Context, s *session, enums *emptyEnums) error {
 	var first string
 	count := 0
 	err := s.each(ctx, "SHOW WARNINGS", func(r row) error {
-		if harmlessWarning(r.at(1)) {
+		if harmlessWarning(r.at(1)) || enums.excuses(r.at(1), r.at(2)) {
 			return nil
 		}
 		if count++; count == 1 {
@@ -245,7 +263,7 @@ func checkWarnings(ctx context.Context, s *session) error {
 	if count > 0 {
 		return fmt.Errorf("%w: the server adjusted or left out values: %s (and %d more)", dbdump.ErrMismatch, first, count-1)
 	}
-	return nil
+	return enums.check(ctx, s)
 }
 
 // harmlessWarning tells warnings of deprecated syntax and types, which change no value.

@@ -66,7 +66,8 @@ func (l *loader) createTables(ctx context.Context) error {
 		created := false
 		err := l.loadScript(ctx, s, o, func(statement string, quote quoting) (string, error) {
 			if !isCreateTable(statement, quote) {
-				return statement, nil
+				// A default may be a date that the source took under that mode.
+				return strings.Replace(statement, "sql_mode = "+preambleMode, "sql_mode = '"+laxSQLMode+"'", 1), nil
 			}
 			if created {
 				return "", fmt.Errorf("stream %s creates two tables", o.DDL)

@@ -3,6 +3,7 @@ package mysql
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -72,6 +73,9 @@ func (l *loader) checkServer(ctx context.Context, s *session) error {
 	if err := l.plan.checkCase(l.server); err != nil {
 		return err
 	}
+	for name, whole := range maps.Clone(l.plan.whole) {
+		l.plan.whole[l.server.fold(name)] = whole
+	}
 	if l.opts.Follower || l.opts.Isolated {
 		if err := checkIsolated(ctx, s, l.server); err != nil {
 			return err
@@ -107,13 +111,13 @@ func (l *loader) conflicts(ctx context.Context, s *session) ([]string, error) {
 	created := make(map[string]bool)
 	for _, list := range [][]loadObject{l.plan.tables, l.plan.views, l.plan.sequences} {
 		for _, o := range list {
-			created[quoteQualified(o.Target, o.Name)] = true
+			created[l.server.fold(quoteQualified(o.Target, o.Name))] = true
 		}
 	}
 	var found []string
 	note := func(schema, name, what string) {
-		whole, ours := l.plan.whole[schema]
-		if everything && len(l.opts.Rename) == 0 || ours && (whole || created[quoteQualified(schema, name)]) {
+		whole, ours := l.plan.whole[l.server.fold(schema)]
+		if everything && len(l.opts.Rename) == 0 || ours && (whole || created[l.server.fold(quoteQualified(schema, name))]) {
 			found = append(found, what+" "+quoteQualified(schema, name))
 		}
 	}
@@ -161,7 +165,7 @@ func (l *loader) databases(ctx context.Context, s *session) ([]string, error) {
 // its claim was made. What the backup holds as well is replaced, and a database without rows is no loss.
 func (l *loader) checkOthers(ctx context.Context, s *session, existing []string) error {
 	for _, schema := range existing {
-		if l.plan.whole[schema] {
+		if l.plan.whole[l.server.fold(schema)] {
 			continue
 		}
 		var tables []string
@@ -194,7 +198,7 @@ func (l *loader) drop(ctx context.Context, s *session, existing []string) error 
 		return l.empty(ctx, s, existing)
 	}
 	for _, schema := range l.plan.schemas {
-		if !slices.Contains(existing, schema.Target) {
+		if !slices.ContainsFunc(existing, func(name string) bool { return l.server.fold(name) == l.server.fold(schema.Target) }) {
 			continue
 		}
 		if l.plan.whole[schema.Target] {
@@ -202,6 +206,9 @@ func (l *loader) drop(ctx context.Context, s *session, existing []string) error 
 				return privilegeError(err, "replace "+schema.String())
 			}
 			continue
+		}
+		if !l.opts.Replace {
+			continue // none of them was there, and one that has come since is not ours
 		}
 		if err := l.dropTables(ctx, s, schema.Target); err != nil {
 			return err
@@ -213,7 +220,7 @@ func (l *loader) drop(ctx context.Context, s *session, existing []string) error 
 // empty drops every database of a seed: those that the image or its scripts have made, too.
 func (l *loader) empty(ctx context.Context, s *session, existing []string) error {
 	for _, schema := range existing {
-		if !l.plan.whole[schema] {
+		if !l.plan.whole[l.server.fold(schema)] {
 			l.warn("database %s, which the target had, was dropped: the backup does not hold it", quoteIdentifier(schema))
 		}
 		if err := s.exec(ctx, "DROP DATABASE "+quoteIdentifier(schema)); err != nil {

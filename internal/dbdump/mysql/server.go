@@ -94,3 +94,11 @@ func parseVersion(v string) (string, int, error) {
 	}
 	return m[0], number, nil
 }
+
+// fold is a name of a schema or a table as the server compares it with others.
+func (s Server) fold(name string) string {
+	if s.LowerCaseTableNames == 0 {
+		return name
+	}
+	return strings.ToLower(name)
+}

@@ -18,8 +18,11 @@ type script struct {
 // preamble is what every script sets first, so that it means the same in any
 // session of any server: no converting, no strictness, no checks.
 const preamble = "SET NAMES utf8mb4;\n" +
-	"SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO', time_zone = '+00:00', foreign_key_checks = 0, unique_checks = 0" +
+	"SET SESSION sql_mode = " + preambleMode + ", time_zone = '+00:00', foreign_key_checks = 0, unique_checks = 0" +
 	" /*M!110500 , character_set_collations = '' */;\n" // MariaDB alone reads this
+
+// preambleMode is its sql_mode, as it stands there.
+const preambleMode = "'NO_AUTO_VALUE_ON_ZERO'"
 
 func newScript() *script {
 	s := &script{}

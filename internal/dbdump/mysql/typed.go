@@ -52,6 +52,10 @@ type typedWriter struct {
 	sum    checksum
 }
 
+// typedPreamble is the preamble of rows: dates that the source took are taken as they are. That of definitions stays
+// as it is, since a drill compares them with those of earlier backups.
+var typedPreamble = strings.Replace(preamble, preambleMode, "'"+laxSQLMode+"'", 1)
+
 // add writes one row as a statement. values holds the columns of the layout,
 // then one answer of typesExpression for every JSON column.
 func (w *typedWriter) add(values [][]byte) error {
@@ -60,7 +64,7 @@ func (w *typedWriter) add(values [][]byte) error {
 		if err != nil {
 			return err
 		}
-		w.stream, w.buf = st, []byte(preamble)
+		w.stream, w.buf = st, []byte(typedPreamble)
 		names := make([]string, len(w.layout.columns))
 		for i, c := range w.layout.columns {
 			names[i] = quoteIdentifier(c.Name)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
@@ -39,7 +40,7 @@ func (d *dump) writeDefinitions(ctx context.Context, db *databaseDump) (err erro
 	opts := dbdump.StreamOptions{Secret: db.secret}
 	own := d.out.create(ctx, databaseStream(db.name, "database.sql"), dbdump.StreamOptions{})
 	pre := d.out.create(ctx, databaseStream(db.name, "pre-data.sql"), opts)
-	err = d.runScript(ctx, d.dumpProgram(db, "pre-data"), dumpComplete, &sorter{selection: db.chosen, database: own, other: pre})
+	err = d.runScript(ctx, d.dumpProgram(db, "pre-data"), dumpComplete, "database "+db.name, &sorter{selection: db.chosen, database: own, other: pre})
 	if err == nil {
 		err = d.writeLargeObjects(ctx, db, pre)
 	}
@@ -48,7 +49,7 @@ func (d *dump) writeDefinitions(ctx context.Context, db *databaseDump) (err erro
 		return err
 	}
 	post := d.out.create(ctx, databaseStream(db.name, "post-data.sql"), opts)
-	err = d.runScript(ctx, d.dumpProgram(db, "post-data"), dumpComplete, &sorter{selection: db.chosen, other: post})
+	err = d.runScript(ctx, d.dumpProgram(db, "post-data"), dumpComplete, "database "+db.name, &sorter{selection: db.chosen, other: post})
 	db.post, err = post.end(err)
 	return err
 }
@@ -69,8 +70,9 @@ func (d *dump) dumpProgram(db *databaseDump, section string) Program {
 	return Program{Name: "pg_dump", Major: d.server.major, Args: args, Server: d.engine.serverFor(db.name)}
 }
 
-// runScript runs a program that writes a script, and gives its pieces to the sorter.
-func (d *dump) runScript(ctx context.Context, p Program, complete string, to *sorter) (err error) {
+// runScript runs a program that writes a script about something, and gives its
+// pieces to the sorter.
+func (d *dump) runScript(ctx context.Context, p Program, complete, about string, to *sorter) (err error) {
 	out := d.engine.output(ctx, p)
 	defer func() { err = errors.Join(err, out.Close()) }()
 	scan := newScanner(out, "the output of "+p.Name)
@@ -92,7 +94,19 @@ func (d *dump) runScript(ctx context.Context, p Program, complete string, to *so
 	if !done {
 		return fmt.Errorf("run %s: %w", p.Name, errTruncated)
 	}
+	d.passOn(about, p.Name, out.words.String())
 	return nil
+}
+
+// passOn warns of what a program has said beside a script that it calls complete:
+// what its account may not see it leaves out, and says so in this way only.
+func (d *dump) passOn(about, program, words string) {
+	if !strings.Contains(words, program+": ") { // of its own, not a notice of the server's
+		return
+	}
+	if text := about + ": " + words; !slices.Contains(d.report.Warnings, text) {
+		d.warn(text)
+	}
 }
 
 // hasLine tells whether one of the lines is this one.

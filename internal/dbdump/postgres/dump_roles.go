@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"keepset/internal/dbdump"
@@ -27,10 +28,14 @@ func (d *dump) writeRoles(ctx context.Context, admin *session, before string) er
 		args = append(args, "--no-role-passwords")
 		d.omit("passwords of roles: the account that dumps is no superuser, and may not read them")
 	}
-	if err := d.writeAll(ctx, rolesStream, dbdump.StreamOptions{Secret: true}, args); err != nil {
+	everybody, err := settingsOfAll(ctx, admin)
+	if err != nil {
 		return err
 	}
-	if err := d.writeAll(ctx, tablespacesStream, dbdump.StreamOptions{}, []string{"--tablespaces-only"}); err != nil {
+	if err := d.writeAll(ctx, rolesStream, dbdump.StreamOptions{Secret: true}, args, everybody); err != nil {
+		return err
+	}
+	if err := d.writeAll(ctx, tablespacesStream, dbdump.StreamOptions{}, []string{"--tablespaces-only"}, ""); err != nil {
 		return err
 	}
 	after, err := rolesFingerprint(ctx, admin)
@@ -47,13 +52,53 @@ func (d *dump) writeRoles(ctx context.Context, admin *session, before string) er
 	return err
 }
 
-// writeAll writes what pg_dumpall says.
-func (d *dump) writeAll(ctx context.Context, stream string, opts dbdump.StreamOptions, args []string) error {
+// writeAll writes what pg_dumpall says, and what it does not say.
+func (d *dump) writeAll(ctx context.Context, stream string, opts dbdump.StreamOptions, args []string, more string) error {
 	out := d.out.create(ctx, stream, opts)
 	p := Program{Name: "pg_dumpall", Major: d.server.major, Args: args, Server: d.engine.serverFor("postgres")}
-	err := d.runScript(ctx, p, dumpAllComplete, &sorter{other: out})
+	err := d.runScript(ctx, p, dumpAllComplete, stream, &sorter{other: out})
+	if err == nil {
+		_, err = out.Write([]byte(more))
+	}
 	_, err = out.end(err)
 	return err
+}
+
+// allRoles begins the statements that settingsOfAll writes.
+const allRoles = "ALTER ROLE ALL SET "
+
+// lists are the settings whose value is a list of names, each of them quoted
+// where it has to be, and not one text.
+var lists = []string{
+	"local_preload_libraries", "search_path", "session_preload_libraries", "shared_preload_libraries", "temp_tablespaces", "unix_socket_directories",
+}
+
+// settingsOfAll are the statements that make the settings of all roles in all
+// databases. They belong to none of either, and pg_dumpall leaves them out.
+func settingsOfAll(ctx context.Context, s *session) (string, error) {
+	const q = "SELECT pg_catalog.unnest(setconfig) FROM pg_catalog.pg_db_role_setting WHERE setrole = 0 AND setdatabase = 0"
+	settings, err := names(ctx, s, q)
+	if err != nil || len(settings) == 0 {
+		return "", err
+	}
+	var b strings.Builder
+	b.WriteString("\n")
+	for _, setting := range settings {
+		name, value, _ := strings.Cut(setting, "=")
+		b.WriteString(allRoles + quoteIdentifier(name) + " TO ")
+		if !slices.Contains(lists, name) {
+			b.WriteString(quoteString(value) + ";\n")
+			continue
+		}
+		var items []string
+		for _, t := range tokensOf([]byte(value), len(value)+1) {
+			if t.name {
+				items = append(items, quoteString(t.text))
+			}
+		}
+		b.WriteString(strings.Join(items, ", ") + ";\n")
+	}
+	return b.String(), nil
 }
 
 // rolesFingerprint is a text that changes with roles, memberships, their

@@ -121,11 +121,27 @@ func (d *dump) describe(ctx context.Context, db *databaseDump) error {
 		return err
 	}
 	db.secret = secret == "t"
+	if err := d.judgeMappings(ctx, db); err != nil {
+		return err
+	}
 	for _, r := range db.relations {
 		d.judge(db, r)
 	}
 	if d.opts.Filter.Loose(db.name) {
 		db.large, err = readLargeObjects(ctx, s)
+	}
+	return err
+}
+
+// judgeMappings says whose options are not in the dump. The server shows none to
+// who may not see them, and not that there are any.
+func (d *dump) judgeMappings(ctx context.Context, db *databaseDump) error {
+	if d.server.superuser {
+		return nil
+	}
+	bare, err := db.holder.value(ctx, "SELECT EXISTS (SELECT FROM pg_catalog.pg_user_mappings WHERE umoptions IS NULL)")
+	if err == nil && bare == "t" {
+		d.omit("options of user mappings in database " + db.name + ", such as passwords: the account that dumps is no superuser, and may not read those of others")
 	}
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -124,7 +125,9 @@ func (l *loader) warn(format string, args ...any) {
 	l.log.Warn(text)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.warnings = append(l.warnings, text)
+	if !slices.Contains(l.warnings, text) { // what is looked at twice is said once
+		l.warnings = append(l.warnings, text)
+	}
 }
 
 // majorOf is the major version of "15.20", 0 for what is none.

@@ -84,6 +84,10 @@ func (l *loader) replacing(ctx context.Context, s *session, db *loadDatabase, de
 	if err := s.exec(ctx, "BEGIN"); err != nil {
 		return err
 	}
+	quit, err := readReplicated(ctx, s, db.drops)
+	if err != nil {
+		return err
+	}
 	for _, drop := range db.dropStatements() {
 		if err := s.exec(ctx, drop); err != nil {
 			return fmt.Errorf("replace: %w", err)
@@ -98,7 +102,40 @@ func (l *loader) replacing(ctx context.Context, s *session, db *loadDatabase, de
 			return fmt.Errorf("nothing was changed, since %s cannot become a partition again: %w", tableLabel(db.target, o.Attributes[AttrSchema], o.Name), err)
 		}
 	}
-	return s.exec(ctx, "COMMIT")
+	if err := s.exec(ctx, "COMMIT"); err != nil {
+		return err
+	}
+	for _, text := range quit {
+		l.warn("database %s: %s", db.target, text)
+	}
+	return nil
+}
+
+// readReplicated says which publications and subscriptions lose a table that is
+// dropped, which the server does without a word. It is not put back: it comes
+// with rows of another time, of which the other side knows nothing.
+func readReplicated(ctx context.Context, s *session, drops []*relation) (list []string, err error) {
+	names, oids := map[string]string{}, make([]string, 0, len(drops))
+	for _, r := range drops {
+		names[r.oid] = r.qualified()
+		oids = append(oids, r.oid)
+	}
+	if len(oids) == 0 {
+		return nil, nil
+	}
+	in := " = ANY ('{" + strings.Join(oids, ",") + "}'::pg_catalog.oid[]) "
+	const publications = "SELECT 'p', prrelid, pubname FROM pg_catalog.pg_publication_rel JOIN pg_catalog.pg_publication p ON p.oid = prpubid WHERE prrelid"
+	const subscriptions = "UNION ALL SELECT 's', srrelid, subname FROM pg_catalog.pg_subscription_rel JOIN pg_catalog.pg_subscription s ON s.oid = srsubid WHERE srrelid"
+	err = s.each(ctx, publications+in+subscriptions+in+"ORDER BY 1, 3, 2", func(r row) error {
+		table, name := names[r.at(1)], quoteIdentifier(r.at(2))
+		if r.at(0) == "p" {
+			list = append(list, fmt.Sprintf("table %[1]s was replaced, and is in publication %[2]s no more: when its subscribers have the rows of the backup, run ALTER PUBLICATION %[2]s ADD TABLE %[1]s, with the columns and the condition that it had", table, name))
+		} else {
+			list = append(list, fmt.Sprintf("table %[1]s was replaced, and subscription %[2]s brings it nothing more: when it has the rows of its publisher, run ALTER SUBSCRIPTION %[2]s REFRESH PUBLICATION WITH (copy_data = false)", table, name))
+		}
+		return nil
+	})
+	return list, err
 }
 
 // runRevocably runs a statement within a transaction that survives its failure.

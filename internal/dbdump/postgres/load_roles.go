@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
 	"slices"
 )
@@ -18,7 +19,21 @@ func (l *loader) loadRoles(ctx context.Context, admin *session) error {
 	if err != nil {
 		return err
 	}
+	settled, err := admin.value(ctx, "SELECT EXISTS (SELECT FROM pg_catalog.pg_db_role_setting WHERE setrole = 0 AND setdatabase = 0)")
+	if err != nil {
+		return err
+	}
 	return l.runStream(ctx, admin, l.plan.roles[0].DDL, func(code []byte, st statement) []byte {
+		if bytes.HasPrefix(code, []byte(allRoles)) {
+			switch {
+			case settled == "t" && l.opts.Roles == RolesKeep:
+				return nil
+			case !l.server.superuser:
+				l.warn("left out, since the account of the load is no superuser: %s", code)
+				return nil
+			}
+			return code
+		}
 		role := roleOf(code, st)
 		switch {
 		case role == "" || !slices.Contains(existing, role):

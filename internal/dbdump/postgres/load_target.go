@@ -137,7 +137,11 @@ func (l *loader) prepareDatabase(ctx context.Context, admin *session, db *loadDa
 	}
 	there := existing == "t"
 	if there && !db.whole {
-		return nil
+		// The same for a part: what a table that is replaced would take along, such as a
+		// partition, may be younger than the first look.
+		db.drops, db.attach = nil, nil
+		found, err := l.checkDatabase(ctx, db, true)
+		return errors.Join(err, occupied(found))
 	}
 	if there {
 		// It was empty when the load began, other databases ago: a program that came

@@ -273,3 +273,36 @@ func TestFilledMeanwhile(t *testing.T) {
 	require.NoError(t, err, "its session goes on")
 	require.NoError(t, program.Close(t.Context()))
 }
+
+// TestReplacePublished: a table that is dropped leaves its publications without a word.
+func TestReplacePublished(t *testing.T) {
+	w := newPartWorld(t, versions()[0].start)
+	w.Exec(t, "app", "CREATE PUBLICATION pub FOR TABLE public.other, public.part_d", "CREATE PUBLICATION every FOR ALL TABLES",
+		`CREATE SUBSCRIPTION "su b" CONNECTION 'host=nowhere.invalid' PUBLICATION p WITH (connect = false)`,
+		"INSERT INTO pg_subscription_rel (srsubid, srrelid, srsubstate) SELECT oid, 'public.other'::regclass, 'r' FROM pg_subscription")
+	loaded, err := w.load(t, w.Postgres, true, "app.public.other")
+	require.NoError(t, err)
+	require.Equal(t, "part_d", w.Value(t, "app", "SELECT string_agg(tablename, ',') FROM pg_publication_tables WHERE pubname = 'pub'"))
+	require.Len(t, loaded.Warnings, 2)
+	require.Contains(t, loaded.Warnings[0], `table "public"."other" was replaced, and is in publication "pub" no more`)
+	require.Contains(t, loaded.Warnings[1], `ALTER SUBSCRIPTION "su b" REFRESH PUBLICATION`)
+}
+
+// TestPartitionedMeanwhile: a partition that has been made since the load began, databases ago, is not dropped with
+// the table that is replaced.
+func TestPartitionedMeanwhile(t *testing.T) {
+	w := newPartWorld(t, servers.Postgres15)
+	w.Exec(t, "postgres", "CREATE DATABASE zoo")
+	w.Exec(t, "zoo", "CREATE TABLE public.part (k int) PARTITION BY LIST (k)")
+	memory, report := dumpOf(t, options(w.Postgres))
+	o := options(w.Postgres)
+	o.Load.Replace, o.Load.Filter.Include = true, []string{"app.public.other", "zoo.public.part"}
+	source := meddling{Source: memory.Source(report), once: &sync.Once{}, do: func() {
+		w.Exec(t, "zoo", "CREATE TABLE public.young PARTITION OF public.part DEFAULT", "INSERT INTO public.part VALUES (1)")
+	}}
+	_, err := newEngine(t, o).Load(t.Context(), source)
+	require.ErrorIs(t, err, dbdump.ErrSelection)
+	require.ErrorContains(t, err, "zoo.public.young, which is a partition of it")
+	require.Equal(t, "1", w.Value(t, "zoo", "SELECT k FROM public.part"))
+	require.Equal(t, "7", w.Value(t, "app", "SELECT a FROM public.other"))
+}
