@@ -20,6 +20,7 @@ import (
 // with the documented exit code and one clear line, and leaves the backup
 // that was taken before as it was.
 func TestPlainBadInput(t *testing.T) {
+	t.Parallel()
 	db, s3 := servers.MariaDB(t), servers.S3(t, servers.WithBuckets("backups"))
 	shop(t, db, 3000)
 	db.Exec(t, "CREATE DATABASE hollow")
@@ -109,6 +110,7 @@ func closedPort(t *testing.T) string {
 // TestPlainStoreGoesDown stops the S3 server in the middle of a backup: the run
 // fails, the earlier backup is whole, and the next run completes.
 func TestPlainStoreGoesDown(t *testing.T) {
+	t.Parallel()
 	db, s3 := servers.MariaDB(t), servers.S3(t, servers.WithBuckets("backups"))
 	shop(t, db, 2000)
 	p := newPlain(t, s3Env(s3)...)

@@ -12,6 +12,7 @@ import (
 // replica seeded from it by a Job, and a replica recovered whose volume is lost,
 // by a command that makes the Job.
 func TestStory(t *testing.T) {
+	t.Parallel()
 	s := newShopSet(t, shopOptions{})
 	s.jobOK("keepset-backup", "backup-1")
 	all := s.backups()
@@ -41,7 +42,7 @@ func TestStory(t *testing.T) {
 	for i := 1; i < 4; i++ {
 		s.caughtUp(i)
 	}
-	s.until(10*time.Second, "nothing is left over", func() bool {
+	s.until(time.Minute, "nothing is left over", func() bool {
 		return s.keepset("restore", "status", "--set", "mysql") == s.ns+"/mysql: no restore is running and none has left anything\n"
 	})
 }
