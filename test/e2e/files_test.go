@@ -82,7 +82,7 @@ func TestFilesAsRoot(t *testing.T) {
 		s.plant(ordinal, 200, 0)
 	}
 	s.fuzzy()
-	s.refused("whose", "neither by runAsUser nor by fsGroup", "KEEPSET_WORKER_UID", "--worker-root")
+	s.refused("whose", "do not say by runAsUser whose the files are", "KEEPSET_WORKER_UID", "--worker-root")
 	s.kubectl("patch", "configmap", "keepset", "--type=merge", "-p", `{"data":{"KEEPSET_WORKER_ROOT":"true"}}`)
 	s.jobOK("keepset-backup", "nightly")
 	require.Empty(t, s.workers())
